@@ -1,0 +1,48 @@
+# Two commands for a newcomer: `make run` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+# The server under test; name another binary to run the integration tests against it.
+WAFFLE_UWSGI ?=
+export WAFFLE_UWSGI
+
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint types unit integration bench clean
+
+help:  ## Show this list
+	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+# pyuwsgi in a virtual environment re-executes the base python on a reload, and
+# dies, unless it is told which binary to run.
+run: $(STAMP)  ## Run the example site on 4 uWSGI workers at http://127.0.0.1:8080
+	UWSGI_BINARY_PATH="$(abspath $(BIN))/python" $(BIN)/uwsgi --ini uwsgi.ini.example
+
+test: lint types unit integration  ## Lint, types, unit and integration tests
+
+lint: $(STAMP)  ## ruff: rules and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)  ## mypy --strict
+	$(BIN)/mypy
+
+unit: $(STAMP)  ## Tests that need no server
+	$(BIN)/python -m pytest tests
+
+integration: $(STAMP)  ## Tests on real uWSGI and real Redis
+	$(BIN)/python -m pytest integration
+
+bench: $(STAMP)  ## Benchmarks: medians and ratios of one run
+	$(BIN)/python -m bench
+
+clean:  ## Remove the virtual environment and caches
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

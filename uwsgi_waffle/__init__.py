@@ -1,0 +1,5 @@
+"""Runtime-changeable settings of a Flask app, consistent over every uWSGI worker."""
+
+from __future__ import annotations
+
+__version__ = "0.1.0"

@@ -1,0 +1,69 @@
+"""The error tree: every error that this package raises is a :class:`WaffleError`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+
+class WaffleError(Exception):
+    """Root of every error raised by uwsgi_waffle."""
+
+
+class ConfigurationError(WaffleError):
+    """The app, its declarations or its server are set up in a way that can't work."""
+
+
+class ChangeRefused(WaffleError):
+    """A change was refused before anything was written.
+
+    :ivar problems: mapping of every bad setting name to what is wrong with it.
+    """
+
+    def __init__(self, problems: Mapping[str, str]) -> None:
+        self.problems = dict(problems)
+        super().__init__("; ".join(f"{name}: {text}" for name, text in self.problems.items()))
+
+    def __reduce__(self) -> tuple[type[ChangeRefused], tuple[dict[str, str]]]:
+        return type(self), (self.problems,)
+
+
+class UnknownSettingError(ChangeRefused, KeyError):
+    """At least one name is not a declared setting."""
+
+    # KeyError shows the repr of its argument, which would quote the whole sentence.
+    __str__ = Exception.__str__
+
+
+class InvalidValueError(ChangeRefused, ValueError):
+    """At least one value does not fit its declaration."""
+
+
+class StoreError(WaffleError):
+    """The store refused or failed an operation."""
+
+
+class StoreUnavailable(StoreError):
+    """The store can't be reached, or did not answer within its bound."""
+
+
+class RevisionConflict(StoreError):
+    """Somebody else changed settings since the revision that the caller expected.
+
+    :ivar expected: the revision the caller named.
+    :ivar actual: the store's revision; nothing was written.
+    """
+
+    def __init__(self, expected: int, actual: int) -> None:
+        self.expected = expected
+        self.actual = actual
+        super().__init__(
+            f"expected revision {expected}, but the store is at {actual}: "
+            "read the settings again and repeat the change"
+        )
+
+    def __reduce__(self) -> tuple[type[RevisionConflict], tuple[int, int]]:
+        return type(self), (self.expected, self.actual)
+
+
+class NotifierError(WaffleError):
+    """A change could not be announced, or notices can't be received."""
