@@ -1,0 +1,78 @@
+"""uWSGI's option logic: ``if-env``, ``for`` and their kin.
+
+Source: uwsgi_logic_opt_* in uWSGI 2.0.31, core/config.c.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+import socket
+from collections.abc import Callable, Iterable, Mapping
+
+_MAX_TIMES = 10_000
+
+_ALIASES = {
+    "ifenv": "if-env",
+    "ifexists": "if-exists",
+    "ifplugin": "if-plugin",
+    "ifdir": "if-dir",
+    "if-directory": "if-dir",
+}
+_TESTS = ("env", "opt", "reload", "hostname", "hostname-match", "exists", "plugin", "file", "dir")
+
+#: Options that start a block.
+KINDS = frozenset(
+    {"for", "for-glob", "for-times", "for-readline", *_ALIASES}
+    | {f"if-{test}" for test in _TESTS}
+    | {f"if-not-{test}" for test in _TESTS}
+)
+
+
+def values(
+    kind: str, argument: str, env: Mapping[str, str], option: Callable[[str], str | None]
+) -> Iterable[str]:
+    """Return what ``%(_)`` stands for in each round of a block; nothing if it is skipped."""
+    kind = _ALIASES.get(kind, kind)
+    if kind == "for":
+        return [word for word in argument.split(" ") if word]
+    if kind == "for-glob":
+        return sorted(glob.glob(argument)) or [argument]
+    if kind == "for-times":
+        number = re.match(r"\s*\d+", argument)
+        return [str(n + 1) for n in range(min(int(number[0]) if number else 0, _MAX_TIMES))]
+    if kind == "for-readline":
+        return _lines(argument)
+    negated = kind.startswith("if-not-")
+    test = kind.removeprefix("if-not-" if negated else "if-")
+    holds, value = _test(test, argument, env, option)
+    return [value] if holds != negated else []
+
+
+def _lines(name: str) -> list[str]:
+    if not os.path.isfile(name):
+        return []
+    with open(name, encoding="utf-8", errors="backslashreplace") as lines:
+        return [line.rstrip("\r\n") for line in lines]
+
+
+def _test(
+    test: str, argument: str, env: Mapping[str, str], option: Callable[[str], str | None]
+) -> tuple[bool, str]:
+    if test in {"env", "opt"}:
+        name, equals, wanted = argument.partition("=")
+        actual = env.get(name) if test == "env" else option(name)
+        holds = actual is not None and (not equals or actual == wanted)
+        return holds, actual or ""
+    if test == "reload":
+        return False, ""
+    if test == "hostname":
+        return socket.gethostname() == argument, argument
+    if test == "hostname-match":
+        return re.search(argument, socket.gethostname()) is not None, argument
+    if test == "plugin":
+        # Every server of a Python app has that one, built in or loaded.
+        return argument.startswith("python"), argument
+    checks = {"exists": os.path.exists, "file": os.path.isfile, "dir": os.path.isdir}
+    return checks[test](argument), argument

@@ -1,0 +1,68 @@
+"""uWSGI's magic variables, such as ``%d`` for the folder of the file.
+
+Source: config_magic_table_fill and magic_sub in uWSGI 2.0.31, core/utils.c.
+"""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import re
+import socket
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+_OF_THE_FIRST_FILE = "odspcenx"
+_MAGIC = re.compile("%(.)")
+
+
+def magic_table(name: str, section: str, first: Mapping[str, str] | None) -> dict[str, str]:
+    """Return the value of every magic variable while one file is read.
+
+    :param first: the table of the file that was read first, whose values have capital letters.
+    """
+    # A symbolic link keeps its own folder; any other path is resolved.
+    linked = os.path.islink(name)
+    full = str(Path.cwd() / name) if linked else os.path.realpath(name)
+    folder, base = os.path.split(full)
+    stem, dot, ending = base.rpartition(".")
+    table = {
+        "o": name,
+        "p": full,
+        "s": base,
+        "d": folder.rstrip("/") + "/",
+        "c": os.path.basename(folder),
+        "e": ending if dot else "",
+        "n": stem if dot else base,
+        "x": section,
+        "v": os.getcwd(),
+        "h": socket.gethostname(),
+        "t": str(int(time.time())),
+        "T": str(time.time_ns() // 1000),
+        "k": str(os.cpu_count() or 1),
+        "[": "\033",
+        "u": str(os.getuid()),
+        "g": str(os.getgid()),
+        "U": str(os.getuid()),
+        "G": str(os.getgid()),
+        # Never spelled out here: uWSGI's version and binary, hashes and inodes.
+        **dict.fromkeys("VbjiJI", "?"),
+        **dict.fromkeys("0123456789", ""),
+    }
+    with suppress(KeyError):
+        table["U"] = pwd.getpwuid(os.getuid()).pw_name
+    with suppress(KeyError):
+        table["G"] = grp.getgrgid(os.getgid()).gr_name
+    for number, part in enumerate([p for p in folder.split("/") if p][:10]):
+        table[str(number)] = part
+    for letter in _OF_THE_FIRST_FILE:
+        table[letter.upper()] = (first or table)[letter]
+    return table
+
+
+def substitute(line: str, table: Mapping[str, str]) -> str:
+    """Return the line with its magic variables replaced."""
+    return _MAGIC.sub(lambda match: table.get(match[1], match[0]), line)

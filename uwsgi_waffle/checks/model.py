@@ -1,0 +1,89 @@
+"""The words of a check: options with their origin, hazards, findings, the report."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from uwsgi_waffle.errors import WaffleError
+
+Level = Literal["error", "warning"]
+
+
+class CheckError(WaffleError):
+    """The file could not be checked, and nothing is known about it."""
+
+
+class Option(msgspec.Struct, frozen=True):
+    """One option as uWSGI sees it, and where it was written.
+
+    :ivar line: 1-based line in ``file``; None where no line sets it.
+    :ivar inherited: it came through ``inherit``, so it was appended last.
+    """
+
+    key: str
+    value: str
+    file: str
+    line: int | None
+    inherited: bool = False
+
+
+class Hazard(msgspec.Struct, frozen=True):
+    """A line that makes uWSGI's parser do more than read.
+
+    :ivar kind: ``plugins`` is lifted by ``--allow-plugins``, ``exec`` by ``--allow-exec``.
+    :ivar opaque: without running it, nobody can know the options that the file sets.
+    """
+
+    kind: Literal["exec", "plugins"]
+    text: str
+    file: str
+    line: int
+    opaque: bool = False
+
+
+class Resolved(msgspec.Struct, frozen=True):
+    """Every option of a file in the order in which uWSGI applies them.
+
+    :ivar section_line: line of the section's header in the checked file.
+    :ivar hazards: empty means that uWSGI's parser may read the file.
+    :ivar raw_values: the values before their placeholders were replaced.
+    """
+
+    file: str
+    section_line: int
+    options: tuple[Option, ...]
+    hazards: tuple[Hazard, ...] = ()
+    raw_values: frozenset[str] = frozenset()
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One thing in an ini that breaks or weakens a promise.
+
+    :ivar id: stable, as in :data:`uwsgi_waffle.checks.RULES`.
+    :ivar line: 1-based; for something that is absent, the section's header.
+    """
+
+    id: str
+    level: Level
+    message: str
+    mend: str
+    file: str
+    line: int | None
+    option: str
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What a check found, and how it read the file.
+
+    :ivar parser: ``uWSGI 2.0.30`` or ``built-in``.
+    :ivar python: version of the Python inside uWSGI, such as ``3.13``; None if not known.
+    """
+
+    file: str
+    section: str
+    parser: str
+    python: str | None
+    findings: tuple[Finding, ...]
+    notes: tuple[str, ...]

@@ -1,0 +1,336 @@
+"""The rules: what a finding says, and when it is made."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator
+
+import msgspec
+
+from uwsgi_waffle.checks.model import Finding, Level, Option
+from uwsgi_waffle.checks.options import (
+    DEFAULT_APP,
+    IMPLY_MASTER,
+    IMPLY_THREADS,
+    KNOWN,
+    LAST_WINS,
+    MOUNTS,
+    PROMISED,
+    is_true,
+)
+from uwsgi_waffle.checks.server import Server
+
+_THREADS_BY_DEFAULT = (2, 0, 27)
+_INCLUDE = "`ini = …` with the path that `python -m uwsgi_waffle ini waffle --path` prints"
+
+
+class Rule(msgspec.Struct, frozen=True):
+    """One kind of finding.
+
+    :ivar summary: one line, for lists of all rules.
+    :ivar mend: what to write instead.
+    """
+
+    id: str
+    level: Level
+    summary: str
+    mend: str
+
+
+_TABLE: tuple[tuple[str, str, str], ...] = (
+    (
+        "E001",
+        "Threads are off: the watcher stands still between requests.",
+        f"Set `enable-threads = true`, or include the snippet: {_INCLUDE}.",
+    ),
+    (
+        "E002",
+        "An option the promises rest on is written with an underscore: uWSGI ignores it silently.",
+        "Write the name with dashes.",
+    ),
+    (
+        "E003",
+        "No master: nobody restarts a worker that died, and a stop can leave workers behind.",
+        "Set `master = true`.",
+    ),
+    (
+        "E004",
+        "`py-call-osafterfork` aborts every worker on Python 3.13 and later.",
+        "Remove it; if fork hooks are needed, `py-call-uwsgi-fork-hooks = true` is the other way.",
+    ),
+    (
+        "W001",
+        "`lazy-apps` is missing: the app is loaded before the fork, and its state is copied.",
+        f"Set `lazy-apps = true`, or include the snippet: {_INCLUDE}.",
+    ),
+    (
+        "W002",
+        "`lazy-apps` is switched off: the app is loaded before the fork, and its state is copied.",
+        "Set `lazy-apps = true`, or remove the line that switches it off.",
+    ),
+    (
+        "W003",
+        "`lazy` is the deprecated way to load the app in each worker.",
+        "Write `lazy-apps = true` instead.",
+    ),
+    (
+        "W004",
+        "`need-app` is not on: a worker whose app can't be loaded answers 500 for ever.",
+        "Set `need-app = true`.",
+    ),
+    (
+        "W005",
+        "Several apps without `single-interpreter`: each has its own watcher and its own copy.",
+        "Set `single-interpreter = true`.",
+    ),
+    (
+        "W006",
+        "pyuwsgi in a virtual environment: a reload ends the server.",
+        "Start it with the environment variable UWSGI_BINARY_PATH=<venv>/bin/python, or set "
+        "`binary-path` to that path.",
+    ),
+    (
+        "W007",
+        "An explicit value has no effect: a file named by `inherit` is applied last and wins.",
+        "Include that file by `ini = …` above your own line, or remove the line.",
+    ),
+    (
+        "W008",
+        "`gevent-monkey-patch` patches after the app was loaded, when its thread is a native one.",
+        "Use `gevent-early-monkey-patch = true` instead.",
+    ),
+    (
+        "W009",
+        "gevent without a patch: what waits for the store or for Redis stops the whole worker.",
+        "Set `gevent-early-monkey-patch = true`; leave it if the app's first lines patch.",
+    ),
+    (
+        "W010",
+        "An option is written with an underscore: uWSGI ignores it silently.",
+        "Write the name with dashes.",
+    ),
+    (
+        "W011",
+        "An unknown name resembles an option the promises rest on: uWSGI ignores it silently.",
+        "Correct the name; a name that is used as a placeholder is never reported.",
+    ),
+    (
+        "W012",
+        "An option is set to two different values: the last one wins.",
+        "Remove one of them.",
+    ),
+    (
+        "W013",
+        "`enable-threads = false` is ignored since uWSGI 2.0.27, and stops the watcher before.",
+        "Remove the line.",
+    ),
+)
+
+#: Every rule, in the order of its id.
+RULES: tuple[Rule, ...] = tuple(
+    Rule(id_, "error" if id_.startswith("E") else "warning", summary, mend)
+    for id_, summary, mend in _TABLE
+)
+_BY_ID = {rule.id: rule for rule in RULES}
+
+
+class Subject(msgspec.Struct, frozen=True):
+    """What the rules look at.
+
+    :ivar server: None where no uWSGI is installed.
+    :ivar python: the server's Python; None if not known.
+    :ivar has_binary_path: UWSGI_BINARY_PATH is set.
+    :ivar placeholders: names that are used as ``%(name)``.
+    """
+
+    options: tuple[Option, ...]
+    file: str
+    section_line: int
+    server: Server | None = None
+    python: tuple[int, int] | None = None
+    has_binary_path: bool = False
+    placeholders: frozenset[str] = frozenset()
+
+    def last(self, *keys: str) -> Option | None:
+        """Return the occurrence that wins among some spellings of one option."""
+        return next((o for o in reversed(self.options) if o.key in keys), None)
+
+    def is_on(self, key: str) -> bool:
+        """Return whether a boolean option is on."""
+        option = self.last(key)
+        return option is not None and is_true(option.value)
+
+
+def apply(subject: Subject) -> list[Finding]:
+    """Return the findings, by file and line."""
+    findings = [finding for check in _CHECKS for finding in check(subject)]
+    here = subject.file
+    return sorted(findings, key=lambda f: (f.file != here, f.file, f.line or 0, f.id))
+
+
+def _found(
+    subject: Subject, id_: str, option: str, at: Option | None = None, text: str = ""
+) -> Finding:
+    rule = _BY_ID[id_]
+    line = at.line if at is not None else subject.section_line
+    return Finding(
+        id=id_,
+        level=rule.level,
+        message=f"{rule.summary} {text}".rstrip(),
+        mend=rule.mend,
+        file=at.file if at is not None else subject.file,
+        line=subject.section_line if line is None else line,
+        option=option,
+    )
+
+
+def _threads(subject: Subject) -> Iterator[Finding]:
+    option = subject.last("enable-threads")
+    if option is not None and is_true(option.value):
+        return
+    version = () if subject.server is None else subject.server.version_tuple
+    if version >= _THREADS_BY_DEFAULT:
+        if option is not None:
+            yield _found(subject, "W013", "enable-threads", option)
+        return
+    # Source: UWSGI_OPT_THREADS acts when the option is read; an explicit false comes after.
+    implied = option is None and any(o.key in IMPLY_THREADS for o in subject.options)
+    if not implied and not _gevent(subject):
+        yield _found(
+            subject,
+            "E001",
+            "enable-threads",
+            option,
+            "Only uWSGI 2.0.27 and later have them on without being asked.",
+        )
+
+
+def _lazy_apps(subject: Subject) -> Iterator[Finding]:
+    option = subject.last("lazy-apps")
+    lazy = subject.last("lazy")
+    if lazy is not None and is_true(lazy.value):
+        yield _found(subject, "W003", "lazy", lazy)
+    elif option is None:
+        yield _found(subject, "W001", "lazy-apps")
+    elif not is_true(option.value):
+        yield _found(subject, "W002", "lazy-apps", option)
+
+
+def _master(subject: Subject) -> Iterator[Finding]:
+    option = subject.last("master")
+    if option is None and any(o.key in IMPLY_MASTER for o in subject.options):
+        return
+    if option is None or not is_true(option.value):
+        yield _found(subject, "E003", "master", option)
+
+
+def _need_app(subject: Subject) -> Iterator[Finding]:
+    if not subject.is_on("need-app"):
+        yield _found(subject, "W004", "need-app", subject.last("need-app"))
+
+
+def _interpreters(subject: Subject) -> Iterator[Finding]:
+    default = [o for o in subject.options if o.key in DEFAULT_APP][:1]
+    # Source: only a mount of the form /path=app loads an app of its own.
+    mounts = [o for o in subject.options if o.key in MOUNTS and "=" in o.value]
+    apps = default + mounts
+    if len(apps) > 1 and not subject.is_on("single-interpreter"):
+        at = subject.last("single-interpreter") or apps[1]
+        yield _found(subject, "W005", "single-interpreter", at, f"Apps: {len(apps)}.")
+
+
+def _fork_hook(subject: Subject) -> Iterator[Finding]:
+    if subject.is_on("py-call-osafterfork") and (subject.python or (0, 0)) >= (3, 13):
+        yield _found(subject, "E004", "py-call-osafterfork", subject.last("py-call-osafterfork"))
+
+
+def _pyuwsgi_reload(subject: Subject) -> Iterator[Finding]:
+    server = subject.server
+    if server is None or not server.needs_binary_path or subject.has_binary_path:
+        return
+    if subject.last("binary-path") is None:
+        yield _found(subject, "W006", "binary-path")
+
+
+def _inherit(subject: Subject) -> Iterator[Finding]:
+    for key in sorted(LAST_WINS):
+        option = subject.last(key)
+        if option is None or not option.inherited:
+            continue
+        own = next((o for o in reversed(subject.options) if o.key == key and not o.inherited), None)
+        if own is not None and not _same(own, option):
+            yield _found(
+                subject,
+                "W007",
+                key,
+                own,
+                f"`{key} = {option.value}` of {option.file}:{option.line} is what counts.",
+            )
+
+
+def _contradiction(subject: Subject) -> Iterator[Finding]:
+    for key in sorted(PROMISED):
+        winner = subject.last(key)
+        # A winner that is off, or inherited, has its own rule.
+        if winner is None or winner.inherited or not is_true(winner.value):
+            continue
+        loser = next((o for o in subject.options if o.key == key and not _same(o, winner)), None)
+        if loser is not None:
+            yield _found(
+                subject,
+                "W012",
+                key,
+                loser,
+                f"`{key} = {winner.value}` of {winner.file}:{winner.line} is what counts.",
+            )
+
+
+def _same(one: Option, other: Option) -> bool:
+    if one.key in PROMISED:
+        return is_true(one.value) == is_true(other.value)
+    return one.value == other.value
+
+
+def _gevent(subject: Subject) -> bool:
+    option = subject.last("gevent")
+    return option is not None and option.value.strip() != "0"
+
+
+def _gevent_patch(subject: Subject) -> Iterator[Finding]:
+    if not _gevent(subject) or subject.is_on("gevent-early-monkey-patch"):
+        return
+    if subject.is_on("gevent-monkey-patch"):
+        yield _found(subject, "W008", "gevent-monkey-patch", subject.last("gevent-monkey-patch"))
+    else:
+        yield _found(subject, "W009", "gevent", subject.last("gevent"))
+
+
+def _names(subject: Subject) -> Iterator[Finding]:
+    known = KNOWN | (subject.server.options if subject.server is not None else frozenset())
+    seen = set()
+    for option in subject.options:
+        key = option.key
+        if key in known or key in subject.placeholders or key in seen:
+            continue
+        seen.add(key)
+        dashed = key.replace("_", "-")
+        if dashed in known:
+            id_ = "E002" if dashed in PROMISED else "W010"
+            yield _found(subject, id_, key, option, f"`{key}` is no option, `{dashed}` is.")
+        elif near := difflib.get_close_matches(dashed.lower(), PROMISED, n=1, cutoff=0.85):
+            yield _found(subject, "W011", key, option, f"Is `{key}` meant to be `{near[0]}`?")
+
+
+_CHECKS: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
+    _threads,
+    _lazy_apps,
+    _master,
+    _need_app,
+    _interpreters,
+    _fork_hook,
+    _pyuwsgi_reload,
+    _inherit,
+    _contradiction,
+    _gevent_patch,
+    _names,
+)
