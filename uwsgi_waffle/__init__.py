@@ -2,4 +2,40 @@
 
 from __future__ import annotations
 
+from .engine import Status
+from .errors import (
+    ChangeRefused,
+    ConfigurationError,
+    InvalidValueError,
+    NotifierError,
+    RevisionConflict,
+    StoreError,
+    StoreUnavailable,
+    UnknownSettingError,
+    WaffleError,
+    WaffleWarning,
+)
+from .extension import WaffleConf
+from .health import State
+from .signals import setting_changed
+from .snapshot import Snapshot
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "ChangeRefused",
+    "ConfigurationError",
+    "InvalidValueError",
+    "NotifierError",
+    "RevisionConflict",
+    "Snapshot",
+    "State",
+    "Status",
+    "StoreError",
+    "StoreUnavailable",
+    "UnknownSettingError",
+    "WaffleConf",
+    "WaffleError",
+    "WaffleWarning",
+    "setting_changed",
+]

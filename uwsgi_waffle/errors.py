@@ -67,3 +67,7 @@ class RevisionConflict(StoreError):
 
 class NotifierError(WaffleError):
     """A change could not be announced, or notices can't be received."""
+
+
+class WaffleWarning(UserWarning):
+    """Something in the set-up works less well than it could; the text names the mend."""

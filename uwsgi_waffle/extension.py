@@ -1,0 +1,185 @@
+"""The Flask extension: what users import."""
+
+from __future__ import annotations
+
+import contextlib
+import weakref
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from flask import Flask, current_app, has_app_context
+
+from .engine import Status
+from .errors import ConfigurationError
+from .snapshot import Snapshot
+from .state import WaffleState
+from .stores import Store
+
+EXTENSION_NAME = "waffleconf"
+
+
+class WaffleConf:
+    """Keeps declared settings of Flask apps consistent over all their processes.
+
+    :param app: given to :meth:`init_app` at once; leave it out in an application factory.
+    :param configstore: keeps the settings; made from ``WAFFLE_STORE_URL`` if left out.
+    """
+
+    def __init__(self, app: Flask | None = None, configstore: Store | None = None) -> None:
+        self._apps: weakref.WeakSet[Flask] = weakref.WeakSet()
+        if app is not None:
+            self.init_app(app, configstore)
+
+    def init_app(self, app: Flask, configstore: Store | None = None) -> None:
+        """Declare the app's settings, load them, and keep them current from now on.
+
+        Reads the keys of :class:`~uwsgi_waffle.options.ConfigKeys` once. Under uWSGI it starts
+        the watcher thread of this worker, or arranges that each worker starts its own after the
+        fork. Blocks for at most the store's timeout.
+
+        :raises ConfigurationError: the app has this extension already, a key or a declaration is
+            unusable, a folder is missing, or uWSGI runs without threads.
+        """
+        if EXTENSION_NAME in app.extensions:
+            raise ConfigurationError(
+                f"{app!r} has a WaffleConf already: call init_app once for each app, and use "
+                "that instance"
+            )
+        state = WaffleState(app, configstore)
+        state.load()
+        state.attach()
+        app.extensions[EXTENSION_NAME] = state
+        self._apps.add(app)
+
+    @property
+    def state(self) -> WaffleState:
+        """The state of the current app; without an app context, of the only app there is.
+
+        :raises ConfigurationError: it is not clear which app is meant.
+        """
+        if has_app_context():
+            state = current_app.extensions.get(EXTENSION_NAME)
+            if state is None:
+                raise ConfigurationError(
+                    f"{current_app.name!r} has no WaffleConf: call init_app(app) first"
+                )
+        elif len(self._apps) == 1:
+            (app,) = self._apps
+            state = app.extensions[EXTENSION_NAME]
+        else:
+            raise ConfigurationError(
+                f"this WaffleConf serves {len(self._apps)} apps: use it within app.app_context()"
+            )
+        assert isinstance(state, WaffleState)
+        return state
+
+    @property
+    def conf(self) -> Snapshot:
+        """All settings as a read-only mapping of name to typed value, from one revision.
+
+        Within a request it is the same snapshot from its start to its end, in every thread,
+        unless the request itself makes a change.
+        """
+        return self.state.snapshot
+
+    @property
+    def revision(self) -> int:
+        """The revision that :attr:`conf` comes from."""
+        return self.state.snapshot.revision
+
+    def update(
+        self,
+        values: Mapping[str, object],
+        *,
+        author: str | None = None,
+        reason: str | None = None,
+        expected_revision: int | None = None,
+    ) -> int:
+        """Change settings, all or none, in every process; return the new revision.
+
+        When it returns, the change is committed, and every request that starts on this host sees
+        it. If it could only be committed, not announced, that is logged and shown in
+        :meth:`status`, and others see it at their next resync. Blocks for at most
+        ``WAFFLE_WRITE_TIMEOUT`` for other writers and ``WAFFLE_REDIS_TIMEOUT`` for Redis.
+
+        :param values: mapping of setting name to a value of its declared type. An empty one
+            changes nothing.
+        :param author: who makes the change, for the history.
+        :param reason: why, for the history.
+        :param expected_revision: refuse if the store has moved on since this revision.
+        :raises UnknownSettingError: a name is not declared; nothing was written.
+        :raises InvalidValueError: a value does not fit; nothing was written.
+        :raises RevisionConflict: the store is at another revision; nothing was written.
+        :raises StoreError: the store failed; nothing was written.
+        """
+        return self.state.update(
+            values, author=author, reason=reason, expected_revision=expected_revision
+        )
+
+    def reset(
+        self,
+        names: Iterable[str],
+        *,
+        author: str | None = None,
+        reason: str | None = None,
+        expected_revision: int | None = None,
+    ) -> int:
+        """Put settings back to their declared defaults; return the new revision.
+
+        A change like any other: see :meth:`update`.
+
+        :raises UnknownSettingError: a name is not declared; nothing was written.
+        :raises RevisionConflict: the store is at another revision; nothing was written.
+        :raises StoreError: the store failed; nothing was written.
+        """
+        return self.state.reset(
+            names, author=author, reason=reason, expected_revision=expected_revision
+        )
+
+    def parse(self, texts: Mapping[str, str]) -> dict[str, Any]:
+        """Return typed values of texts that a person wrote, in a form or on a command line.
+
+        :raises UnknownSettingError: a name is not declared.
+        :raises InvalidValueError: a text does not fit; names every bad key.
+        """
+        return self.state.declarations.parse(texts)
+
+    def override(self, **values: object) -> contextlib.AbstractContextManager[None]:
+        """Return a context in which this process serves other values; for your tests.
+
+        Nothing is stored, and no other process sees it. Overrides may be nested.
+
+        :raises UnknownSettingError: a name is not declared.
+        :raises InvalidValueError: a value does not fit.
+        """
+        return self.state.override(values)
+
+    def refresh(self) -> int:
+        """Read the store now and apply what is new; return the revision.
+
+        Needed only where neither requests nor a watcher do it. Blocks for at most the store's
+        timeout.
+
+        :raises StoreError: the store can't be read; the last good settings stay.
+        """
+        state = self.state
+        state.engine.manager.refresh()
+        return state.engine.manager.snapshot.revision
+
+    def status(self) -> Status:
+        """Return how the settings of this process are doing."""
+        return self.state.engine.status()
+
+    def start(self) -> None:
+        """Start the watcher in this process, unless it runs.
+
+        For mules, spoolers and programs of your own; workers start theirs themselves.
+        """
+        self.state.engine.start()
+
+    def stop(self) -> None:
+        """Stop the watcher of this process until :meth:`start`; blocks for at most 2 s.
+
+        Requests still look at the watch file when they start.
+        """
+        self.state.engine.stop()

@@ -1,0 +1,89 @@
+"""What works and what does not, in one process: the state, and each fault logged once."""
+
+from __future__ import annotations
+
+import enum
+import logging
+import threading
+from datetime import datetime, timezone
+
+logger = logging.getLogger("uwsgi_waffle")
+
+
+class State(str, enum.Enum):
+    """How the settings of this process are kept current.
+
+    ``INITIALIZING``: the store was never read yet; defaults are served.
+    ``VALID``: everything works.
+    ``INTERRUPTED``: something fails; the last good snapshot is served.
+    ``OFF``: stopped by ``stop()``.
+    """
+
+    INITIALIZING = "INITIALIZING"
+    VALID = "VALID"
+    INTERRUPTED = "INTERRUPTED"
+    OFF = "OFF"
+
+
+class Health:
+    """Keeps the state and the faults of one process; every method may be called by any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._failing: dict[str, str] = {}
+        self._initialized = False
+        self._off = False
+        self.state = State.INITIALIZING
+        self.since = datetime.now(timezone.utc)
+        self.last_error: str | None = None
+
+    def failed(self, part: str, error: object) -> None:
+        """Record that a part fails; log it if it did not fail in the same way already."""
+        text = str(error) or type(error).__name__
+        with self._lock:
+            news = self._failing.get(part) != text
+            self._failing[part] = text
+            self.last_error = f"{part}: {text}"
+            self._settle()
+        if news:
+            logger.warning("%s fails, the last good settings are served: %s", part, text)
+
+    def works(self, part: str) -> None:
+        """Record that a part works; log it if it failed before."""
+        # Read without the lock first: this is called after every good refresh.
+        if part not in self._failing:
+            return
+        with self._lock:
+            recovered = self._failing.pop(part, None) is not None
+            self._settle()
+        if recovered:
+            logger.info("%s works again", part)
+
+    def initialized(self) -> None:
+        """Record that the store was read once."""
+        if not self._initialized:
+            with self._lock:
+                self._initialized = True
+                self._settle()
+
+    def switch(self, *, off: bool) -> None:
+        """Record that the watcher was stopped by its owner, or started again."""
+        with self._lock:
+            self._off = off
+            self._settle()
+
+    def failing(self) -> dict[str, str]:
+        """Return each part that fails now, with its error."""
+        with self._lock:
+            return dict(self._failing)
+
+    def _settle(self) -> None:
+        if self._off:
+            state = State.OFF
+        elif self._failing:
+            state = State.INTERRUPTED
+        else:
+            state = State.VALID if self._initialized else State.INITIALIZING
+        if state is not self.state:
+            self.state = state
+            self.since = datetime.now(timezone.utc)

@@ -1,0 +1,304 @@
+"""The snapshot of one process: how it is refreshed, changed and applied."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from .backoff import Backoff
+from .errors import NotifierError, StoreError, StoreUnavailable
+from .health import Health
+from .notifiers.base import Notice, Notifier
+from .notifiers.file import FileNotifier, Mark, Signature
+from .settings import Declarations
+from .snapshot import Change, Delta, Snapshot, advance, diff, overlay
+from .stores.base import Store
+
+logger = logging.getLogger("uwsgi_waffle")
+
+STORE = "store"
+_NEVER: Signature = (-1, -1, -1)
+
+
+def _always() -> bool:
+    return True
+
+
+class Manager:
+    """Keeps the settings of one process current.
+
+    Belongs to one process: it is made after the fork. Every method may be called by any thread.
+
+    Two snapshots matter: the *newest* that was read, and the one *applied* to ``app.config``. They
+    differ only while a request runs that must not see its settings change.
+
+    :param snapshot: served until the store was read.
+    :param apply: called with the values that changed, to put them into ``app.config``.
+    :param changed: called with the changes, after they were applied and without any lock held.
+    :param idle: tells whether no request runs, so that the watcher may apply a change.
+    :param remote: announces to other hosts, or ``None``.
+    :param wait_s: longest time that a request waits for another thread's refresh.
+    :param resync_interval_s: the store is read at least this often, notice or not.
+    """
+
+    def __init__(
+        self,
+        declarations: Declarations,
+        store: Store,
+        watch_file: FileNotifier,
+        *,
+        snapshot: Snapshot,
+        apply: Callable[[Mapping[str, Any]], None],
+        changed: Callable[[list[Change]], None],
+        idle: Callable[[], bool],
+        remote: Notifier | None = None,
+        wait_s: float = 1.0,
+        resync_interval_s: float = 10.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.health = Health()
+        self.remote = remote
+        self.watched = False
+        self._declarations = declarations
+        self._store = store
+        self._watch_file = watch_file
+        self._apply_values = apply
+        self._changed = changed
+        self._idle = idle
+        self._wait_s = wait_s
+        self._resync_interval_s = resync_interval_s
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._base = snapshot
+        self._newest = snapshot
+        self._applied = snapshot
+        self._overrides: dict[str, Any] = {}
+        # The next three may be read without the lock by a request that starts.
+        self._settled = True
+        self._seen: Signature | None = _NEVER
+        self._resync_at = 0.0
+        self._seen_revision: int | None = None
+        self._touched: set[str] = set()
+        self._prepared = False
+        self._complete = False
+        self._checked_at: float | None = None
+        self._failing = False
+        self._retry_at = 0.0
+        self._backoff = Backoff()
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The newest snapshot of this process."""
+        return self._newest
+
+    @property
+    def staleness_s(self) -> float | None:
+        """Seconds since the store was last read with success, or ``None`` if it never was."""
+        return None if self._checked_at is None else self._clock() - self._checked_at
+
+    def begin_request(self) -> Snapshot:
+        """Return the snapshot for a request that starts now, refreshed first if need be.
+
+        Runs in the request's thread. Costs one ``lstat`` when nothing changed. Blocks for at
+        most ``wait_s`` for another thread's refresh and once for the store's own bound; while
+        the store fails, a worker with a live watcher leaves it to the watcher to try again.
+        """
+        # A live watcher resyncs, so that no request pays for it; if it hangs, requests take over.
+        grace_s = self._resync_interval_s if self.watched else 0.0
+        if not self._settled or self._is_due(grace_s):
+            self._catch_up(
+                may_read=not (self._failing and self.watched),
+                may_apply=_always,
+                wait_s=0.0 if self._failing else self._wait_s,
+            )
+        return self._applied
+
+    def follow(self, notice: Notice | None) -> None:
+        """Refresh if a notice, the watch file or the resync interval calls for it.
+
+        Runs in the watcher thread. Applies what it read only between requests; else the next
+        request that starts does.
+        """
+        told = notice is not None and notice.revision != self._base.revision
+        if told or not self._settled or self._is_due(0.0):
+            self._catch_up(force=told, may_apply=self._idle)
+
+    def refresh(self, *, complete: bool = False) -> None:
+        """Read the store now, whatever the notices say, and apply what is new.
+
+        :param complete: read every row again, not only those that are newer.
+        :raises StoreError: the store can't be read; the last good snapshot stays.
+        """
+        error = self._catch_up(force=True, complete=complete, may_apply=_always)
+        if error is not None:
+            raise error
+
+    def update(
+        self,
+        raws: Mapping[str, str | None],
+        *,
+        author: str | None,
+        reason: str | None,
+        expected_revision: int | None,
+    ) -> int:
+        """Commit a change, apply it here, and announce it; return its revision.
+
+        :param raws: mapping of setting name to raw text that was checked already, or ``None``.
+        :raises RevisionConflict: the store is at another revision; nothing was written.
+        :raises StoreError: nothing was written.
+        """
+        revision = self._store.write(
+            raws, author=author, reason=reason, expected_revision=expected_revision
+        )
+        # From here on the change stands: whatever fails is reported and healed by a resync.
+        self._catch_up(force=True, may_apply=_always)
+        for notifier in (self._watch_file, self.remote):
+            if notifier is not None:
+                self._announce(notifier, revision)
+        return revision
+
+    @contextlib.contextmanager
+    def override(self, values: Mapping[str, Any]) -> Iterator[None]:
+        """Serve other values in this process while the context lasts; the store is not touched."""
+        outer = self._overrides
+        self._set_overrides({**outer, **values}, values)
+        try:
+            yield
+        finally:
+            self._set_overrides(outer, values)
+
+    def _set_overrides(self, overrides: dict[str, Any], touched: Mapping[str, Any]) -> None:
+        with self._lock:
+            self._overrides = overrides
+            self._replace(self._base, touched)
+            changes = self._apply()
+        self._changed(changes)
+
+    def _is_due(self, grace_s: float) -> bool:
+        return (
+            self._watch_file.signature() != self._seen or self._clock() >= self._resync_at + grace_s
+        )
+
+    def _catch_up(
+        self,
+        *,
+        may_apply: Callable[[], bool],
+        may_read: bool = True,
+        force: bool = False,
+        complete: bool = False,
+        wait_s: float | None = None,
+    ) -> StoreError | None:
+        """Read what is newer, apply it if that is allowed now, and return what failed."""
+        if not self._lock.acquire(timeout=self._wait_s if wait_s is None else wait_s):
+            error = StoreUnavailable(f"another thread's refresh takes over {self._wait_s} s")
+            if not self._failing:
+                self.health.failed(STORE, error)
+            return error
+        changes: list[Change] = []
+        failure: StoreError | None = None
+        try:
+            # Asked again: the thread that held the lock may have read it all meanwhile.
+            due = may_read and self._clock() >= self._retry_at and self._is_due(0.0)
+            if force or due:
+                failure = self._read(complete)
+            if not self._settled and may_apply():
+                changes = self._apply()
+        finally:
+            self._lock.release()
+        self._changed(changes)
+        return failure
+
+    def _read(self, complete: bool) -> StoreError | None:
+        # The signature comes before the rows: what is announced later makes it differ again.
+        mark = self._mark()
+        by_hand = mark.signature != self._seen and mark.revision in (None, self._seen_revision)
+        complete = complete or by_hand or not self._complete
+        base = self._base
+        try:
+            if not self._prepared:
+                self._store.prepare()
+                self._prepared = True
+            delta = self._store.read_since(
+                0 if complete else base.revision, "" if complete else base.epoch
+            )
+        except Exception as exc:
+            # A store may be the user's own: whatever it raises must not reach a request.
+            self.health.failed(STORE, exc)
+            self._failing = True
+            self._retry_at = self._clock() + self._backoff.next_s()
+            if isinstance(exc, StoreError):
+                return exc
+            error = StoreError(f"{type(exc).__name__}: {exc}")
+            error.__cause__ = exc
+            return error
+        self._take(delta)
+        self._seen, self._seen_revision = mark
+        now = self._clock()
+        self._checked_at = now
+        self._resync_at = now + self._resync_interval_s
+        self._failing = False
+        self._retry_at = 0.0
+        self._complete = True
+        self._backoff.reset()
+        self.health.works(STORE)
+        self.health.initialized()
+        return None
+
+    def _take(self, delta: Delta) -> None:
+        base = self._base
+        if not delta.complete and delta.revision == base.revision:
+            return
+        snapshot = advance(base, delta, self._declarations)
+        for name, fault in snapshot.faults.items():
+            if base.faults.get(name) != fault:
+                logger.error(
+                    "the stored value of %s does not fit its declaration, its default is served: "
+                    "%s; correct it with an update, or declare it so that it fits",
+                    name,
+                    fault,
+                )
+        names = self._declarations if delta.complete else [row.name for row in delta.rows]
+        self._replace(snapshot, names)
+
+    def _replace(self, snapshot: Snapshot, names: Iterable[str]) -> None:
+        # In this order: a request that starts now must not take what it finds for the newest.
+        self._settled = False
+        self._touched.update(name for name in names if name in self._declarations)
+        self._base = snapshot
+        self._newest = overlay(snapshot, self._overrides) if self._overrides else snapshot
+
+    def _apply(self) -> list[Change]:
+        newest = self._newest
+        changes = diff(self._applied, newest, self._touched, self._declarations)
+        self._apply_values({name: newest.by_name[name] for name in self._touched})
+        self._touched.clear()
+        self._applied = newest
+        self._settled = True
+        return changes
+
+    def _mark(self) -> Mark:
+        mark = self._watch_file.mark()
+        if mark.signature is None:
+            try:
+                self._watch_file.ensure()
+            except NotifierError as exc:
+                self.health.failed(self._watch_file.name, exc)
+                return mark
+            if self._complete:
+                logger.warning("%s was gone and was made anew", self._watch_file.path)
+            mark = self._watch_file.mark()
+        self.health.works(self._watch_file.name)
+        return mark
+
+    def _announce(self, notifier: Notifier, revision: int) -> None:
+        part = f"announcing by {notifier.name}"
+        try:
+            notifier.announce(revision)
+        except Exception as exc:
+            self.health.failed(part, exc)
+        else:
+            self.health.works(part)

@@ -1,0 +1,7 @@
+"""Notifiers: how one process tells the others that the store has a newer revision."""
+
+from __future__ import annotations
+
+from .base import Notice, Notifier
+
+__all__ = ["Notice", "Notifier"]

@@ -1,0 +1,202 @@
+"""Redis pub/sub: tells the workers of every host."""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+# At module top, because gevent's late patching breaks a thread that imports redis meanwhile.
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from ..backoff import Backoff
+from ..errors import ConfigurationError, NotifierError
+from .base import Notice, Notifier
+
+logger = logging.getLogger("uwsgi_waffle")
+
+PING_INTERVAL_S = 5.0
+MALFORMED_LOG_INTERVAL_S = 60.0
+# More than these are left for the next call, so that a flood can't keep a watcher from the rest.
+MAX_DRAINED = 1000
+
+
+class Message(msgspec.Struct, frozen=True):
+    """What is published on the channel, as JSON."""
+
+    revision: int
+
+
+_decode = msgspec.json.Decoder(Message).decode
+
+
+class RedisNotifier(Notifier):
+    """Announces by publishing the revision on a channel.
+
+    Redis keeps nothing for a subscriber that is away, and redis-py subscribes anew on its own
+    after a reconnect. Each confirmation of a subscription therefore is a notice that only the
+    store can tell what was missed.
+
+    Source: Redis documentation, "Pub/Sub", at-most-once delivery; redis-py 8.1.0, measured: a
+    message published while the server restarts reaches nobody, and no exception is raised.
+
+    :param url: ``redis://``, ``rediss://`` or ``unix://`` URL; never logged with its password.
+    :param channel: the channel's name.
+    :param timeout_s: longest time that connecting, publishing or an answer may take.
+    """
+
+    name = "redis"
+
+    def __init__(
+        self,
+        url: str,
+        channel: str,
+        *,
+        timeout_s: float = 1.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._channel = channel
+        self._timeout_s = timeout_s
+        self._clock = clock
+        self._shown_url = redact(url)
+        try:
+            self._client = redis.Redis.from_url(
+                url,
+                socket_timeout=timeout_s,
+                socket_connect_timeout=timeout_s,
+                # Our backoff is the only one: redis-py's would multiply the bound.
+                retry=Retry(NoBackoff(), 0),
+            )
+        except (ValueError, redis.RedisError) as exc:
+            raise ConfigurationError(
+                f"WAFFLE_REDIS_URL is not a URL that redis-py understands ({exc}): "
+                "write redis://host:6379/0, rediss://… or unix:///path/to/socket"
+            ) from exc
+        self._closed = threading.Event()
+        self._backoff = Backoff()
+        self._retry_at = 0.0
+        self._pubsub: Any = None
+        self._heard_at = 0.0
+        self._pinged_at: float | None = None
+        self._malformed_logged_at: float | None = None
+        self.malformed = 0
+
+    def __repr__(self) -> str:
+        return f"<RedisNotifier {self._shown_url} channel={self._channel!r}>"
+
+    def announce(self, revision: int) -> None:
+        """Publish a revision; blocks for at most twice ``timeout_s``.
+
+        :raises NotifierError: Redis can't be reached or refuses.
+        """
+        try:
+            self._client.publish(self._channel, msgspec.json.encode(Message(revision)))
+        except (redis.RedisError, OSError) as exc:
+            raise self._failure(exc) from exc
+
+    def wait(self, timeout_s: float) -> Notice | None:
+        if self._closed.is_set():
+            return None
+        if self._pubsub is None:
+            rest_s = self._retry_at - self._clock()
+            if rest_s > 0:
+                self._closed.wait(min(rest_s, timeout_s))
+                return None
+        try:
+            if self._pubsub is None:
+                self._subscribe()
+            return self._receive(timeout_s)
+        except (redis.RedisError, OSError, ValueError) as exc:
+            self._disconnect()
+            self._retry_at = self._clock() + self._backoff.next_s()
+            raise self._failure(exc) from exc
+
+    def close(self) -> None:
+        self._closed.set()
+        # The watcher may be reading from the subscription; it ends within its timeout, and its
+        # socket goes with it. Only the publishing connections are closed here.
+        self._client.close()
+
+    def _subscribe(self) -> None:
+        client: Any = self._client  # redis-py leaves pubsub() without types
+        self._pubsub = client.pubsub()
+        self._pubsub.subscribe(self._channel)
+        self._heard_at = self._clock()
+        self._pinged_at = None
+
+    def _disconnect(self) -> None:
+        pubsub, self._pubsub = self._pubsub, None
+        if pubsub is not None:
+            pubsub.close()
+
+    def _receive(self, timeout_s: float) -> Notice | None:
+        self._check_alive()
+        notice: Notice | None = None
+        wait_s = timeout_s
+        for _ in range(MAX_DRAINED):
+            message = self._pubsub.get_message(timeout=wait_s)
+            if message is None:
+                break
+            self._heard_at = self._clock()
+            self._pinged_at = None
+            notice = self._merged(notice, message)
+            wait_s = 0.0
+        return notice
+
+    def _merged(self, notice: Notice | None, message: dict[str, Any]) -> Notice | None:
+        if message["type"] == "subscribe":
+            self._backoff.reset()
+            return Notice(None)
+        if message["type"] != "message" or notice == Notice(None):
+            return notice
+        try:
+            heard = Notice(_decode(message["data"]).revision)
+        except (msgspec.MsgspecError, TypeError, RecursionError) as exc:
+            self._log_malformed(message["data"], exc)
+            return notice
+        # Of two different revisions neither can be trusted to be the newer.
+        return heard if notice in (None, heard) else Notice(None)
+
+    def _check_alive(self) -> None:
+        # A peer that vanished without a word leaves a socket that stays silent for ever.
+        now = self._clock()
+        if self._pinged_at is not None:
+            if now - self._pinged_at > self._timeout_s:
+                raise redis.TimeoutError("it does not answer a ping")
+        elif now - self._heard_at > PING_INTERVAL_S:
+            self._pubsub.ping()
+            self._pinged_at = now
+
+    def _log_malformed(self, data: object, exc: Exception) -> None:
+        self.malformed += 1
+        now = self._clock()
+        last = self._malformed_logged_at
+        if last is None or now - last >= MALFORMED_LOG_INTERVAL_S:
+            self._malformed_logged_at = now
+            logger.warning(
+                "ignored a malformed message on the Redis channel %r, %d so far (%s): %.80r; "
+                "give each app a WAFFLE_REDIS_CHANNEL of its own",
+                self._channel,
+                self.malformed,
+                exc,
+                data,
+            )
+
+    def _failure(self, exc: Exception) -> NotifierError:
+        return NotifierError(
+            f"Redis at {self._shown_url} can't be used ({redact(str(exc))}): check that it runs "
+            "and that WAFFLE_REDIS_URL, or WAFFLE_REDIS_HOST and WAFFLE_REDIS_PORT, name it"
+        )
+
+
+def redact(text: str) -> str:
+    """Return a text in which every URL's password is masked."""
+    text = re.sub(r"(\w://[^/@\s:]*):[^/\s]*@", r"\1:***@", text)
+    return re.sub(r"([?&]password=)[^&\s]*", r"\1***", text)

@@ -1,0 +1,135 @@
+"""The ``WAFFLE_*`` keys of ``app.config``, read once and checked."""
+
+from __future__ import annotations
+
+import difflib
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import quote
+
+import msgspec
+
+from .errors import ConfigurationError, WaffleWarning
+
+
+class ConfigKeys:
+    """Every key that is read from ``app.config``."""
+
+    CONFS = "WAFFLE_CONFS"
+    MULTIPROC = "WAFFLE_MULTIPROC"
+    WATCHTYPE = "WAFFLE_WATCHTYPE"
+    WATCHER_FILE = "WAFFLE_WATCHER_FILE"
+    REDIS_HOST = "WAFFLE_REDIS_HOST"
+    REDIS_PORT = "WAFFLE_REDIS_PORT"
+    REDIS_CHANNEL = "WAFFLE_REDIS_CHANNEL"
+    REDIS_URL = "WAFFLE_REDIS_URL"
+    REDIS_TIMEOUT = "WAFFLE_REDIS_TIMEOUT"
+    STORE_URL = "WAFFLE_STORE_URL"
+    STORE_TIMEOUT = "WAFFLE_STORE_TIMEOUT"
+    WRITE_TIMEOUT = "WAFFLE_WRITE_TIMEOUT"
+    POLL_INTERVAL = "WAFFLE_POLL_INTERVAL"
+    RESYNC_INTERVAL = "WAFFLE_RESYNC_INTERVAL"
+    REQUIRE_LAZY_APPS = "WAFFLE_REQUIRE_LAZY_APPS"
+
+    @classmethod
+    def all(cls) -> list[str]:
+        """Return every key, in the order of this class."""
+        return [value for name, value in vars(cls).items() if name.isupper()]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the keys say; times in seconds."""
+
+    multiproc: bool | None
+    watchtype: Literal["file", "redis"]
+    watcher_file: Path
+    redis_url: str
+    redis_channel: str
+    redis_timeout_s: float
+    store_url: str
+    store_timeout_s: float
+    write_timeout_s: float
+    poll_interval_s: float
+    resync_interval_s: float
+    require_lazy_apps: bool
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], folder: Path) -> Options:
+        """Return the options of an app; warns about keys that look misspelt.
+
+        :param folder: the app's instance folder, which relative paths are relative to.
+        :raises ConfigurationError: a key has an unusable value; names it and the mend.
+        """
+        _warn_unknown_keys(config)
+        read = _Reader(config)
+        return cls(
+            multiproc=read.typed(ConfigKeys.MULTIPROC, bool | None, None, "True, False or None"),
+            watchtype=read.typed(
+                ConfigKeys.WATCHTYPE, Literal["file", "redis"], "file", "'file' or 'redis'"
+            ),
+            watcher_file=folder / read.text(ConfigKeys.WATCHER_FILE, "waffle.watch"),
+            redis_url=read.redis_url(),
+            redis_channel=read.text(ConfigKeys.REDIS_CHANNEL, "waffleconf"),
+            redis_timeout_s=read.seconds(ConfigKeys.REDIS_TIMEOUT, 1.0),
+            store_url=read.text(ConfigKeys.STORE_URL, "sqlite:///waffle.db"),
+            store_timeout_s=read.seconds(ConfigKeys.STORE_TIMEOUT, 1.0),
+            write_timeout_s=read.seconds(ConfigKeys.WRITE_TIMEOUT, 5.0),
+            poll_interval_s=read.seconds(ConfigKeys.POLL_INTERVAL, 0.2),
+            resync_interval_s=read.seconds(ConfigKeys.RESYNC_INTERVAL, 10.0),
+            require_lazy_apps=read.typed(
+                ConfigKeys.REQUIRE_LAZY_APPS, bool, False, "True or False"
+            ),
+        )
+
+
+class _Reader:
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self._config = config
+
+    def typed(self, key: str, type_: Any, default: Any, wanted: str) -> Any:
+        if key not in self._config:
+            return default
+        value = self._config[key]
+        try:
+            return msgspec.convert(value, type_)
+        except msgspec.ValidationError:
+            raise ConfigurationError(f"{key} must be {wanted}, got {value!r}") from None
+
+    def text(self, key: str, default: str) -> str:
+        value = self._config.get(key, default)
+        if isinstance(value, Path):
+            value = str(value)
+        # The value is not shown: a store's URL holds a password.
+        if not isinstance(value, str) or not value:
+            raise ConfigurationError(f"{key} must be a text, got {type(value).__name__}")
+        return value
+
+    def seconds(self, key: str, default: float) -> float:
+        value: float = self.typed(key, float, default, "a number of seconds")
+        if not 0 < value < 86_400:
+            raise ConfigurationError(
+                f"{key} must be a number of seconds, more than 0 and less than a day, got {value!r}"
+            )
+        return value
+
+    def redis_url(self) -> str:
+        if ConfigKeys.REDIS_URL in self._config:
+            return self.text(ConfigKeys.REDIS_URL, "")
+        host = self.text(ConfigKeys.REDIS_HOST, "localhost")
+        port: int = self.typed(ConfigKeys.REDIS_PORT, int, 6379, "a port number")
+        if not 0 < port < 65_536:
+            raise ConfigurationError(f"{ConfigKeys.REDIS_PORT} must be a port number, got {port}")
+        return f"redis://{f'[{host}]' if ':' in host else quote(host)}:{port}/0"
+
+
+def _warn_unknown_keys(config: Mapping[str, Any]) -> None:
+    known = ConfigKeys.all()
+    for key in config:
+        if key.startswith("WAFFLE_") and key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            warnings.warn(f"unknown configuration key {key}{hint}", WaffleWarning, stacklevel=5)

@@ -1,0 +1,92 @@
+"""uWSGI, seen from this process; the only module that imports ``uwsgi``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """Where this code runs.
+
+    :ivar under_uwsgi: inside a uWSGI server.
+    :ivar worker_id: 1 and up in a worker, 0 elsewhere (the master, a mule, a spooler).
+    :ivar has_threads: threads advance between requests.
+    :ivar has_master: there is a master process.
+    :ivar is_helper: this is a mule or a spooler.
+    :ivar gevent: requests are greenlets.
+    """
+
+    under_uwsgi: bool = False
+    worker_id: int = 0
+    has_threads: bool = True
+    has_master: bool = False
+    is_helper: bool = False
+    gevent: bool = False
+
+
+def detect() -> Runtime:
+    """Return where this code runs, asked of the server itself.
+
+    ``worker_id`` at import tells lazy-apps: it is 0 while the master loads an app that will be
+    forked, and positive when a worker loads it. ``uwsgi.opt`` can't tell, because an option that
+    is on by default is absent from it.
+
+    Source: uWSGI 2.0.21 to 2.0.31, measured; threads are on by default since 2.0.27
+    (commit 1caea16d), and ``uwsgi.has_threads`` is right on all of them.
+    """
+    uwsgi = _module()
+    if uwsgi is None:
+        return Runtime()
+    return Runtime(
+        under_uwsgi=True,
+        worker_id=uwsgi.worker_id(),
+        has_threads=bool(getattr(uwsgi, "has_threads", 0)),
+        has_master=uwsgi.masterpid() > 0,
+        is_helper=uwsgi.mule_id() > 0 or bool(getattr(uwsgi, "i_am_the_spooler", bool)()),
+        gevent=getattr(uwsgi, "loop", None) == b"gevent",
+    )
+
+
+def on_postfork(function: Callable[[], None]) -> None:
+    """Let uWSGI call a function in every process that it forks from this one.
+
+    Goes through ``uwsgidecorators.postfork`` where that works, and else through
+    ``uwsgi.post_fork_hook``; a hook that was set before is still called.
+
+    Source: uWSGI 2.0.21 to 2.0.31, measured: ``uwsgidecorators`` overwrites a hook that was set
+    before it is imported, raises a plain ``Exception`` without a master, and is missing from
+    Debian's plugin package.
+    """
+    uwsgi = _module()
+    if uwsgi is None:
+        raise RuntimeError("there is no uWSGI in this process")
+    earlier = getattr(uwsgi, "post_fork_hook", None)
+    try:
+        import uwsgidecorators
+    except Exception:  # a plain Exception is what it raises without a master
+        uwsgi.post_fork_hook = _chained(earlier, function)
+        return
+    if earlier is not None and earlier is not uwsgidecorators.postfork_chain_hook:
+        uwsgidecorators.postfork(earlier)
+    uwsgidecorators.postfork(function)
+
+
+def _chained(first: Callable[[], object] | None, second: Callable[[], None]) -> Callable[[], None]:
+    def both() -> None:
+        if first is not None:
+            first()
+        second()
+
+    return both
+
+
+def _module() -> Any | None:
+    try:
+        import uwsgi
+    except ImportError:
+        return None
+    # Some package of that name may lie on the path of an ordinary Python.
+    return uwsgi if hasattr(uwsgi, "worker_id") else None

@@ -1,0 +1,293 @@
+"""The embedded store: one SQLite file, safe for all processes of one host."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from ..errors import RevisionConflict, StoreError, StoreUnavailable
+from ..forking import PerProcess
+from ..snapshot import Delta, Row
+from .base import HistoryEntry, Store
+
+_SCHEMA = (
+    """CREATE TABLE IF NOT EXISTS waffle_meta (
+        id INTEGER PRIMARY KEY CHECK (id = 1),
+        revision INTEGER NOT NULL,
+        epoch TEXT NOT NULL
+    )""",
+    """CREATE TABLE IF NOT EXISTS waffle_settings (
+        name TEXT PRIMARY KEY,
+        raw TEXT,
+        revision INTEGER NOT NULL
+    ) WITHOUT ROWID""",
+    "CREATE INDEX IF NOT EXISTS waffle_settings_revision ON waffle_settings (revision)",
+    """CREATE TABLE IF NOT EXISTS waffle_history (
+        revision INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        old_raw TEXT,
+        new_raw TEXT,
+        author TEXT,
+        reason TEXT,
+        at TEXT NOT NULL,
+        PRIMARY KEY (revision, name)
+    ) WITHOUT ROWID""",
+)
+
+# One statement, so that revision and rows come from one instant without a transaction.
+_READ_SINCE = """
+    SELECT meta.revision, meta.epoch, settings.name, settings.raw
+    FROM waffle_meta AS meta LEFT JOIN waffle_settings AS settings
+    ON settings.revision >
+        CASE WHEN meta.epoch = :epoch AND meta.revision >= :since THEN :since ELSE 0 END
+"""
+
+_HISTORY = """
+    SELECT revision, name, old_raw, new_raw, author, reason, at FROM waffle_history
+    WHERE :name IS NULL OR name = :name ORDER BY revision DESC, name LIMIT :limit
+"""
+
+_WRITE_HISTORY = """
+    INSERT INTO waffle_history (revision, name, old_raw, new_raw, author, reason, at)
+    SELECT :revision, :name, (SELECT raw FROM waffle_settings WHERE name = :name),
+        :raw, :author, :reason, :at
+"""
+
+_WRITE_SETTING = """
+    INSERT INTO waffle_settings (name, raw, revision) VALUES (:name, :raw, :revision)
+    ON CONFLICT (name) DO UPDATE SET raw = excluded.raw, revision = excluded.revision
+"""
+
+
+class SqliteStore(Store):
+    """Keeps settings in an SQLite file in WAL mode; readers never wait for a writer.
+
+    A commit is on the disk when :meth:`write` returns (``synchronous = FULL``).
+
+    Source: SQLite documentation, "Write-Ahead Logging" (readers do not block) and
+    "How To Corrupt" (a connection must not be carried across a fork).
+
+    :param path: the database file; its folder must exist.
+    :param timeout_s: longest time that a read may block.
+    :param write_timeout_s: longest time that a write may wait for other writers.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], *, timeout_s: float = 1.0, write_timeout_s: float = 5.0
+    ) -> None:
+        self.path = Path(path)
+        self._timeout_s = timeout_s
+        self._write_timeout_s = write_timeout_s
+        self._reader = PerProcess(lambda: _Reader(self.path, timeout_s))
+
+    def __repr__(self) -> str:
+        return f"<SqliteStore {self.path}>"
+
+    def prepare(self) -> None:
+        """Make the file (mode 0660) and its tables, unless they are there.
+
+        :raises StoreUnavailable: the file can't be opened, made or locked.
+        """
+        with _translated(self.path):
+            self._create_file()
+            with contextlib.closing(_connect(self.path, self._write_timeout_s)) as connection:
+                if _has_schema(connection):
+                    return
+                self._switch_to_wal(connection)
+                with _transaction(connection):
+                    for statement in _SCHEMA:
+                        connection.execute(statement)
+                    connection.execute(
+                        "INSERT OR IGNORE INTO waffle_meta (id, revision, epoch) VALUES (1, 0, ?)",
+                        (uuid.uuid4().hex,),
+                    )
+
+    def read_since(self, revision: int, epoch: str) -> Delta:
+        rows = self._reader.get().query(_READ_SINCE, {"since": revision, "epoch": epoch})
+        if not rows:
+            raise StoreUnavailable(f"{self.path}: the revision is missing from waffle_meta")
+        current, current_epoch = rows[0][0], rows[0][1]
+        return Delta(
+            revision=current,
+            epoch=current_epoch,
+            rows=tuple(Row(name, raw) for _, _, name, raw in rows if name is not None),
+            complete=revision == 0 or epoch != current_epoch or revision > current,
+        )
+
+    def write(
+        self,
+        raws: Mapping[str, str | None],
+        *,
+        author: str | None = None,
+        reason: str | None = None,
+        expected_revision: int | None = None,
+    ) -> int:
+        # A connection of its own: a write that waits for other writers holds no reader up.
+        with (
+            _translated(self.path),
+            contextlib.closing(_connect(self.path, self._write_timeout_s)) as connection,
+            _transaction(connection),
+        ):
+            row = connection.execute("SELECT revision FROM waffle_meta").fetchone()
+            if row is None:
+                raise StoreUnavailable(f"{self.path}: the revision is missing from waffle_meta")
+            if expected_revision not in (None, row[0]):
+                raise RevisionConflict(expected_revision, row[0])
+            revision = int(row[0]) + 1
+            connection.execute("UPDATE waffle_meta SET revision = ?", (revision,))
+            at = datetime.now(timezone.utc).isoformat()
+            rows = [
+                {
+                    "name": name,
+                    "raw": raw,
+                    "revision": revision,
+                    "author": author,
+                    "reason": reason,
+                    "at": at,
+                }
+                for name, raw in raws.items()
+            ]
+            connection.executemany(_WRITE_HISTORY, rows)
+            connection.executemany(_WRITE_SETTING, rows)
+            return revision
+
+    def history(self, *, name: str | None = None, limit: int = 100) -> list[HistoryEntry]:
+        rows = self._reader.get().query(_HISTORY, {"name": name, "limit": limit})
+        return [HistoryEntry._make((*row[:6], datetime.fromisoformat(row[6]))) for row in rows]
+
+    def close(self) -> None:
+        reader = self._reader.peek()
+        if reader is not None:
+            reader.close()
+
+    def _create_file(self) -> None:
+        # Never opened if it exists: closing any descriptor of a file drops all of this
+        # process's POSIX locks on it, those of other SQLite connections included.
+        flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC
+        try:
+            descriptor = os.open(self.path, flags, 0o660)
+        except FileExistsError:
+            return
+        try:
+            os.fchmod(descriptor, 0o660)
+        finally:
+            os.close(descriptor)
+
+    def _switch_to_wal(self, connection: sqlite3.Connection) -> None:
+        # Many first starts at once: SQLite reports this lock at once, without its busy handler.
+        deadline = time.monotonic() + self._write_timeout_s
+        while True:
+            try:
+                mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+                break
+            except sqlite3.OperationalError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.005)
+        if mode != "wal":
+            raise StoreError(
+                f"{self.path} can't be kept in WAL mode (it stays {mode}): "
+                "put it on a local disk, not on a network file system"
+            )
+
+
+class _Reader:
+    """The one reading connection of a process; opens when it is needed."""
+
+    def __init__(self, path: Path, timeout_s: float) -> None:
+        self._path = path
+        self._timeout_s = timeout_s
+        self._lock = threading.Lock()
+        self._connection: sqlite3.Connection | None = None
+        self._identity: tuple[int, int] | None = None
+
+    def query(self, statement: str, parameters: Mapping[str, object]) -> list[tuple[Any, ...]]:
+        if not self._lock.acquire(timeout=self._timeout_s):
+            raise StoreUnavailable(f"{self._path}: another thread's read takes too long")
+        try:
+            with _translated(self._path):
+                return self._connected().execute(statement, parameters).fetchall()
+        except BaseException:
+            self._drop()
+            raise
+        finally:
+            self._lock.release()
+
+    def close(self) -> None:
+        with self._lock:
+            self._drop()
+
+    def _connected(self) -> sqlite3.Connection:
+        # A replaced file would otherwise be read for ever in its old state.
+        status = os.stat(self._path)
+        identity = (status.st_dev, status.st_ino)
+        if identity != self._identity:
+            self._drop()
+        if self._connection is None:
+            self._connection = _connect(self._path, self._timeout_s)
+            self._connection.execute("PRAGMA query_only = ON")
+            self._identity = identity
+        return self._connection
+
+    def _drop(self) -> None:
+        connection, self._connection, self._identity = self._connection, None, None
+        if connection is not None:
+            connection.close()
+
+
+def _connect(path: Path, timeout_s: float) -> sqlite3.Connection:
+    # mode=rw, so that a lost file is reported, not silently replaced by an empty one.
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=rw",
+        uri=True,
+        timeout=timeout_s,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+    try:
+        connection.execute("PRAGMA synchronous = FULL")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _has_schema(connection: sqlite3.Connection) -> bool:
+    found = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'waffle_meta'").fetchone()
+    return (
+        found is not None and connection.execute("SELECT 1 FROM waffle_meta").fetchone() is not None
+    )
+
+
+@contextlib.contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+@contextlib.contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (sqlite3.Error, OSError) as exc:
+        text = f"{path}: {exc}"
+        if "readonly" in str(exc):
+            raise StoreError(f"{text}; make the file and its folder writable") from exc
+        raise StoreUnavailable(
+            f"{text}; check that the file and its folder are there and that this process may "
+            "write to them"
+        ) from exc
