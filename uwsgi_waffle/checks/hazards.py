@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from uwsgi_waffle.checks.model import Hazard
-from uwsgi_waffle.checks.options import KNOWN, is_true
+from uwsgi_waffle.checks.options import LAST_WINS, is_true
 
 _SCHEME = re.compile(r"[A-Za-z]+://")
 _INCLUDES = frozenset({"ini", "include", "inherit"})
@@ -26,12 +26,12 @@ _OPAQUE_NAMES = """
 """
 _OPAQUE = frozenset(_OPAQUE_NAMES.split())
 
-# They act at once: start another server, signal, lock, connect, print or stop.
+# They act at once: start another server, signal, lock, connect, make a folder, print or stop.
 _ACTS_NAMES = """
     binary-append-data build-plugin cflags config-py connect-and-read dot-h exit extract
     fallback-config flock flock-wait help immediate-gid immediate-uid iprint ldap-schema
     ldap-schema-ldif pause perl-version print-sym print-symbol pypy-ini-paste python-version
-    reload resolve resume signal stop suspend usage version
+    reload resolve resume signal spooler spooler-external stop suspend usage version
 """
 _ACTS = frozenset(_ACTS_NAMES.split())
 
@@ -70,7 +70,7 @@ def of_value(key: str, value: str, file: str, line: int) -> list[Hazard]:
     """Return what is hazardous about the ``@(…)`` of a value: a command, or who knows what."""
     for match in re.finditer(r"@\((.*)", value):
         if _SCHEME.search(match[1]) or re.search(r"[$%@]\(", match[1]) or match[1][:1] == "-":
-            return [Hazard("exec", f"{key} = {value}", file, line, opaque=key in KNOWN)]
+            return [Hazard("exec", f"{key} = {value}", file, line, opaque=key in LAST_WINS)]
     return []
 
 

@@ -1,0 +1,329 @@
+"""Each packaged snippet, proven by a real uWSGI that is started with it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from uwsgi_waffle.checks.model import CheckError
+from uwsgi_waffle.checks.server import Server, ask, clean_env, find_binary
+from uwsgi_waffle.ini import SNIPPETS, snippet_path
+
+pytestmark = pytest.mark.uwsgi
+
+ROOT = Path(__file__).resolve().parent.parent
+DEADLINE_S = 20.0
+
+APP = """
+import json, os, sys, threading, time
+import uwsgi
+
+STATE = {
+    "worker_id": uwsgi.worker_id(),
+    "patched": "gevent.monkey" in sys.modules
+    and sys.modules["gevent.monkey"].is_module_patched("threading"),
+}
+sys.modules.setdefault("shared_by_apps", type(sys)("shared_by_apps")).__dict__.setdefault(
+    "names", []
+).append(__name__)
+
+
+def tick():
+    while True:
+        time.sleep(0.01)
+        with open("ticks", "a") as ticks:
+            ticks.write("x")
+
+
+threading.Thread(target=tick, daemon=True).start()
+
+
+def application(environ, start_response):
+    start_response("200 OK", [("Content-Type", "application/json")])
+    loop = uwsgi.loop
+    answer = dict(
+        STATE,
+        has_threads=bool(uwsgi.has_threads),
+        masterpid=uwsgi.masterpid(),
+        pid=os.getpid(),
+        loop=loop.decode() if loop else None,
+        cores=uwsgi.cores,
+        apps=sys.modules["shared_by_apps"].names,
+    )
+    return [json.dumps(answer).encode()]
+
+
+def create_app():
+    return application
+"""
+
+
+REDIS_APP = """
+import threading
+import redis, uwsgi
+
+
+def listen():
+    pubsub = redis.Redis(unix_socket_path="REDIS_SOCKET").pubsub()
+    pubsub.subscribe("waffleconf")
+    while True:
+        message = pubsub.get_message(timeout=1)
+        if message and message["type"] == "subscribe":
+            print("SUBSCRIBED", flush=True)
+        elif message:
+            with open("received", "a") as received:
+                received.write(f"{uwsgi.worker_id()} ")
+
+
+threading.Thread(target=listen, daemon=True).start()
+
+
+def application(environ, start_response):
+    start_response("200 OK", [])
+    return [b""]
+"""
+
+
+def missing(what: str) -> None:
+    """Skip, or fail where everything must be there."""
+    if os.environ.get("WAFFLE_REQUIRE_SERVERS") == "1":
+        pytest.fail(f"{what} is required by WAFFLE_REQUIRE_SERVERS=1, and is missing")
+    pytest.skip(f"{what} is not installed")
+
+
+@pytest.fixture(scope="module")
+def server() -> Server:
+    try:
+        path = find_binary(None, os.environ)
+    except CheckError as exc:
+        pytest.fail(str(exc))
+    if path is None:
+        missing("uWSGI")
+    assert path is not None
+    return ask(path, os.environ)
+
+
+class Running:
+    """A uWSGI of this test's own, in a process group of its own."""
+
+    def __init__(self, server: Server, folder: Path, ini: Path, *arguments: str) -> None:
+        self.log = folder / "uwsgi.log"
+        env = clean_env(os.environ)
+        if server.needs_binary_path:
+            env["UWSGI_BINARY_PATH"] = str(Path(server.path).parent / "python")
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [server.path, *arguments, "--ini", str(ini)],
+                cwd=folder,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    @property
+    def output(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def until(self, what: str, probe: Callable[[], Any]) -> Any:
+        """Return the first truthy answer of the probe, or fail with the server's output."""
+        deadline = time.monotonic() + DEADLINE_S
+        while time.monotonic() < deadline:
+            if answer := probe():
+                return answer
+            time.sleep(0.02)
+        return pytest.fail(f"no {what} in {DEADLINE_S:g} s:\n{self.output}")
+
+    def get(self, path: str = "/") -> dict[str, Any]:
+        """Return the app's report, once it serves one."""
+
+        def probe() -> dict[str, Any] | None:
+            bound = re.search(r"bound to TCP address (\S+:\d+)", self.output)
+            if bound is None:
+                return None
+            try:
+                with urllib.request.urlopen(f"http://{bound[1]}{path}", timeout=2) as answer:
+                    report: dict[str, Any] = json.load(answer)
+                    return report
+            except (OSError, ValueError):
+                return None
+
+        report: dict[str, Any] = self.until("answer", probe)
+        return report
+
+    def stop(self) -> None:
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGINT)
+            try:
+                self.process.wait(10)
+            except subprocess.TimeoutExpired:
+                os.killpg(self.process.pid, signal.SIGKILL)
+                self.process.wait(10)
+
+
+Start = Callable[..., Running]
+
+
+@pytest.fixture
+def start(server: Server, tmp_path: Path) -> Iterator[Start]:
+    started: list[Running] = []
+
+    def start_with(snippet: str, *lines: str, app: str = APP) -> Running:
+        if snippet == "gevent" and "gevent" not in server.options:
+            missing("the gevent plugin of uWSGI")
+        if snippet in {"gevent", "redis"} and not _server_imports(server, snippet):
+            missing(snippet)
+        (tmp_path / "app.py").write_text(app)
+        ini = tmp_path / "uwsgi.ini"
+        # Debian's uWSGI has Python as a plugin, and only then does not tell its version.
+        plugin = [] if server.python else ["plugin = python3"]
+        head = ["[uwsgi]", *plugin, f"ini = {snippet_path(snippet)}"]
+        own = ["http-socket = 127.0.0.1:0", "processes = 2", f"pythonpath = {tmp_path}"]
+        app_lines = [] if any("mount" in line for line in lines) else ["module = app"]
+        ini.write_text("\n".join([*head, *own, *app_lines, *lines, ""]))
+        started.append(Running(server, tmp_path, ini))
+        return started[-1]
+
+    yield start_with
+    for running in started:
+        running.stop()
+
+
+def _server_imports(server: Server, module: str) -> bool:
+    beside = Path(server.path).parent / "python"
+    python = str(beside) if beside.exists() else sys.executable
+    command = [python, "-c", f"import {module}"]
+    return subprocess.run(command, capture_output=True, timeout=30, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("snippet", SNIPPETS)
+def test_snippet_gives_a_master_and_an_app_loaded_in_each_worker(
+    start: Start, snippet: str
+) -> None:
+    running = start(snippet)
+    report = running.get()
+    assert report["masterpid"] == running.process.pid, running.output
+    assert report["pid"] != running.process.pid
+    assert report["worker_id"] > 0, "the app was loaded before the fork"
+
+
+@pytest.mark.parametrize("snippet", SNIPPETS)
+def test_thread_of_the_app_moves_while_no_request_is_served(
+    start: Start, snippet: str, tmp_path: Path
+) -> None:
+    running = start(snippet)
+    assert running.get()["has_threads"], running.output
+    ticks = tmp_path / "ticks"
+    before = ticks.stat().st_size if ticks.exists() else 0
+    running.until("tick", lambda: ticks.exists() and ticks.stat().st_size > before + 20)
+
+
+@pytest.mark.parametrize("snippet", SNIPPETS)
+def test_apps_of_a_worker_share_one_interpreter(start: Start, snippet: str, tmp_path: Path) -> None:
+    (tmp_path / "other.py").write_text(APP)
+    app = tmp_path / "app.py"
+    running = start(
+        snippet,
+        "manage-script-name = true",
+        f"mount = /a={app}",
+        f"mount = /b={tmp_path / 'other.py'}",
+    )
+    assert len(running.get("/a/")["apps"]) == 2, running.output
+
+
+@pytest.mark.parametrize("snippet", SNIPPETS)
+def test_app_that_can_not_be_loaded_ends_the_server(start: Start, snippet: str) -> None:
+    running = start(snippet, app="raise RuntimeError('broken app')")
+    running.until("end", lambda: running.process.poll() is not None)
+    assert running.process.returncode != 0, running.output
+    assert "broken app" in running.output
+
+
+@pytest.mark.parametrize("snippet", SNIPPETS)
+def test_sigterm_ends_the_server(start: Start, snippet: str) -> None:
+    running = start(snippet)
+    # A signal that arrives while an app is imported is a KeyboardInterrupt of that import.
+    running.until("apps", lambda: running.output.count("WSGI app 0") == 2)
+    running.process.send_signal(signal.SIGTERM)
+    running.until("end", lambda: running.process.poll() is not None)
+    assert running.process.returncode == 0, running.output
+
+
+@pytest.fixture
+def redis_socket(tmp_path: Path) -> Iterator[Path]:
+    beside = Path(sys.executable).parent / "redis-server"
+    binary = str(beside) if beside.exists() else shutil.which("redis-server")
+    if binary is None:
+        missing("redis-server")
+    assert binary is not None
+    # A Unix socket's path is limited to about 100 bytes, and tmp_path can be longer.
+    with tempfile.TemporaryDirectory(prefix="waffle") as folder:
+        path = Path(folder) / "redis.sock"
+        process = subprocess.Popen(
+            [binary, "--port", "0", "--unixsocket", str(path), "--save", "", "--dir", folder],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            yield path
+        finally:
+            process.terminate()
+            process.wait(10)
+
+
+@pytest.mark.redis_server
+def test_redis_snippet_lets_every_worker_receive_a_message_between_requests(
+    start: Start, redis_socket: Path, tmp_path: Path
+) -> None:
+    running = start("redis", app=REDIS_APP.replace("REDIS_SOCKET", str(redis_socket)))
+    got = tmp_path / "received"
+    running.until("subscriptions", lambda: running.output.count("SUBSCRIBED") == 2)
+    redis.Redis(unix_socket_path=str(redis_socket)).publish("waffleconf", "1")
+    running.until("message", lambda: got.exists() and len(got.read_text().split()) >= 2)
+    assert sorted(got.read_text().split()) == ["1", "2"]
+
+
+def test_gevent_snippet_patches_before_the_app_is_loaded(start: Start) -> None:
+    running = start("gevent")
+    report = running.get()
+    assert report["loop"] == "gevent", running.output
+    assert report["cores"] == 100
+    assert report["patched"], running.output
+
+
+def test_line_after_the_include_wins_over_the_snippet(start: Start) -> None:
+    report = start("waffle", "lazy-apps = false").get()
+    assert report["worker_id"] == 0
+
+
+def test_example_serves_its_app_with_the_packaged_snippet(server: Server, tmp_path: Path) -> None:
+    text = (ROOT / "uwsgi.ini.example").read_text()
+    ini = tmp_path / "checkout" / "uwsgi.ini.example"
+    (tmp_path / "checkout" / "examples" / "site").mkdir(parents=True)
+    (tmp_path / "checkout" / "examples" / "site" / "__init__.py").write_text(APP)
+    shutil.copytree(ROOT / "uwsgi_waffle" / "ini", tmp_path / "checkout" / "uwsgi_waffle" / "ini")
+    ini.write_text(text.replace("127.0.0.1:8080", "127.0.0.1:0"))
+    plugin = () if server.python else ("--plugin", "python3")
+    running = Running(server, tmp_path, ini, *plugin)
+    try:
+        report = running.get()
+        assert report["worker_id"] > 0, running.output
+        assert report["masterpid"] == running.process.pid
+        assert running.output.count("spawned uWSGI worker") == 4
+    finally:
+        running.stop()
