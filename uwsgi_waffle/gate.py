@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
+
+from werkzeug.wsgi import ClosingIterator
 
 from .snapshot import Snapshot
 
@@ -14,21 +16,20 @@ class Ticket:
     """One request that runs.
 
     :ivar snapshot: what the request sees; every read in it comes from this one revision.
-    :ivar in_context: the app has pushed a context for it, whose teardown ends the request.
     """
 
-    __slots__ = ("in_context", "snapshot")
+    __slots__ = ("snapshot",)
 
-    def __init__(self, snapshot: Snapshot | None = None) -> None:
-        self.snapshot = snapshot
-        self.in_context = False
+    def __init__(self) -> None:
+        self.snapshot: Snapshot | None = None
 
 
 class Gate:
     """A WSGI callable that refreshes the settings at the start of each request.
 
     It stands before the app's request context, so that the session and the URL map, too, are
-    opened with current settings.
+    opened with current settings. A request ends when the server closes its body, because a
+    streamed body still runs code of the app.
 
     :param wsgi_app: the app's own callable.
     :param begin: returns the snapshot for a request that starts now.
@@ -46,32 +47,46 @@ class Gate:
         """Whether no request runs in this process."""
         return not self._running
 
-    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
+    def __call__(
+        self, environ: dict[str, Any], start_response: Callable[..., Any]
+    ) -> Iterable[bytes]:
         environ[self._key] = ticket = Ticket()
         # Before the look at the settings: from here on the watcher leaves app.config alone.
         self._running.add(ticket)
         try:
             ticket.snapshot = self._begin()
-            return self._wsgi_app(environ, start_response)
-        finally:
-            # With a context the request goes on: its body may still be streamed.
-            if not ticket.in_context:
-                self._running.discard(ticket)
-
-    def entered(self, environ: dict[str, Any]) -> None:
-        """Record that the app has pushed its context for a request."""
-        ticket = environ.get(self._key)
-        if ticket is not None:
-            ticket.in_context = True
-
-    def left(self, environ: dict[str, Any]) -> None:
-        """Record that the app has torn its context down."""
-        ticket = environ.get(self._key)
-        if ticket is not None:
-            ticket.in_context = False
+            body = self._wsgi_app(environ, start_response)
+        except BaseException:
             self._running.discard(ticket)
+            raise
+        # Werkzeug gives this type to every body but one that the server must get as it is, such
+        # as a file for uWSGI's sendfile; that one runs no code of the app.
+        if type(body) is ClosingIterator:
+            return _Body(body, self._running, ticket)
+        self._running.discard(ticket)
+        return body
 
     def ticket(self, environ: dict[str, Any]) -> Ticket:
         """Return a request's ticket; a context that no server made gets one of its own."""
         ticket: Ticket = environ.setdefault(self._key, Ticket())
         return ticket
+
+
+class _Body:
+    """A response body whose close also ends the request; iterating it costs nothing more."""
+
+    __slots__ = ("_body", "_running", "_ticket")
+
+    def __init__(self, body: ClosingIterator, running: set[Ticket], ticket: Ticket) -> None:
+        self._body = body
+        self._running = running
+        self._ticket = ticket
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._body
+
+    def close(self) -> None:
+        try:
+            self._body.close()
+        finally:
+            self._running.discard(self._ticket)

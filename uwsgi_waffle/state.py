@@ -15,7 +15,6 @@ from flask import (
     has_app_context,
     has_request_context,
     request,
-    request_started,
 )
 
 from . import runtime
@@ -101,8 +100,6 @@ class WaffleState:
         """Put the request-start check into the app, and launch the watcher where it belongs."""
         # Assigned to the instance, as the Flask documentation has it for middleware.
         self.app.wsgi_app = self._gate  # type: ignore[method-assign]
-        request_started.connect(self._entered, self.app)
-        self.app.teardown_request(self._left)
         where = runtime.detect()
         if where.worker_id > 0:
             if self._wanted:
@@ -257,12 +254,6 @@ class WaffleState:
                         )
                     except Exception:
                         logger.exception("a receiver of setting_changed failed on %s", change.name)
-
-    def _entered(self, app: Flask, **extra: Any) -> None:
-        self._gate.entered(request.environ)
-
-    def _left(self, exception: BaseException | None) -> None:
-        self._gate.left(request.environ)
 
     def _check_runtime(self, where: runtime.Runtime) -> None:
         if not where.under_uwsgi:
