@@ -1,0 +1,3 @@
+"""Example apps."""
+
+from __future__ import annotations

@@ -1,0 +1,73 @@
+"""What the README must name."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from uwsgi_waffle.checks import RULES
+from uwsgi_waffle.ini import SNIPPETS
+from uwsgi_waffle.options import ConfigKeys
+from uwsgi_waffle.settings import DECLARATION_KEYS
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def findings_table() -> str:
+    """Return the table of all rules as it stands in the README."""
+    rows = [f"| {rule.id} | {rule.level} | {rule.summary} | {rule.mend} |" for rule in RULES]
+    return "\n".join(["| id | level | what was found | mend |", "| --- | --- | --- | --- |", *rows])
+
+
+@pytest.mark.parametrize("key", ConfigKeys.all())
+def test_readme_lists_the_config_key(key: str) -> None:
+    assert f"| `{key}` |" in README
+
+
+@pytest.mark.parametrize("key", DECLARATION_KEYS)
+def test_readme_lists_the_declaration_key(key: str) -> None:
+    assert f"`{key}`" in README
+
+
+def test_readme_shows_every_finding_as_the_checker_words_it() -> None:
+    assert findings_table() in README
+
+
+@pytest.mark.parametrize("name", SNIPPETS)
+def test_readme_names_the_snippet(name: str) -> None:
+    assert f"`{name}`" in README
+
+
+@pytest.mark.parametrize("command", ["ini", "check"])
+def test_readme_shows_the_command(command: str) -> None:
+    assert f"python -m uwsgi_waffle {command}" in README
+
+
+@pytest.mark.parametrize("target", ["run", "test", "lint", "types", "unit", "integration", "bench"])
+def test_readme_and_makefile_know_the_target(target: str) -> None:
+    assert f"make {target}" in README
+    assert f"\n{target}:" in (ROOT / "Makefile").read_text(encoding="utf-8")
+
+
+def test_first_app_of_the_readme_runs(tmp_path: Path) -> None:
+    code = README.split("```python\n# app.py\n")[1].split("```")[0]
+    check = """
+client = app.test_client()
+assert client.get("/").text == "Waffle takes 1000 bytes\\n"
+assert client.post("/grow").text == "revision 1\\n"
+assert client.get("/").text == "Waffle takes 2000 bytes\\n"
+"""
+    (tmp_path / "app.py").write_text(code + check, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "app.py"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
