@@ -147,7 +147,7 @@ class Running:
             if answer := probe():
                 return answer
             time.sleep(0.02)
-        return pytest.fail(f"no {what} in {DEADLINE_S:g} s:\n{self.output}")
+        return pytest.fail(f"no {what} in {DEADLINE_S:g} s:\n{self.output[-20_000:]}")
 
     def get(self, path: str = "/") -> dict[str, Any]:
         """Return the app's report, once it serves one."""
@@ -315,6 +315,7 @@ def test_example_serves_its_app_with_the_packaged_snippet(server: Server, tmp_pa
     text = (ROOT / "uwsgi.ini.example").read_text()
     ini = tmp_path / "checkout" / "uwsgi.ini.example"
     (tmp_path / "checkout" / "examples" / "site").mkdir(parents=True)
+    (tmp_path / "checkout" / "examples" / "__init__.py").touch()
     (tmp_path / "checkout" / "examples" / "site" / "__init__.py").write_text(APP)
     shutil.copytree(ROOT / "uwsgi_waffle" / "ini", tmp_path / "checkout" / "uwsgi_waffle" / "ini")
     ini.write_text(text.replace("127.0.0.1:8080", "127.0.0.1:0"))

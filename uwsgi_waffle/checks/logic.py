@@ -32,7 +32,7 @@ KINDS = frozenset(
 
 def values(
     kind: str, argument: str, env: Mapping[str, str], option: Callable[[str], str | None]
-) -> Iterable[str]:
+) -> Iterable[str | None]:
     """Return what ``%(_)`` stands for in each round of a block; nothing if it is skipped."""
     kind = _ALIASES.get(kind, kind)
     if kind == "for":
@@ -59,12 +59,12 @@ def _lines(name: str) -> list[str]:
 
 def _test(
     test: str, argument: str, env: Mapping[str, str], option: Callable[[str], str | None]
-) -> tuple[bool, str]:
+) -> tuple[bool, str | None]:
     if test in {"env", "opt"}:
         name, equals, wanted = argument.partition("=")
         actual = env.get(name) if test == "env" else option(name)
         holds = actual is not None and (not equals or actual == wanted)
-        return holds, actual or ""
+        return holds, actual
     if test == "reload":
         return False, ""
     if test == "hostname":

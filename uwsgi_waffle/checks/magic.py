@@ -11,12 +11,13 @@ import pwd
 import re
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 _OF_THE_FIRST_FILE = "odspcenx"
-_MAGIC = re.compile("%(.)")
+_MAGIC = re.compile("%(.)", re.DOTALL)
+_JOINED = "\0"
 
 
 def magic_table(name: str, section: str, first: Mapping[str, str] | None) -> dict[str, str]:
@@ -44,6 +45,8 @@ def magic_table(name: str, section: str, first: Mapping[str, str] | None) -> dic
         "T": str(time.time_ns() // 1000),
         "k": str(os.cpu_count() or 1),
         "[": "\033",
+        "%": "%",
+        "(": "%(",
         "u": str(os.getuid()),
         "g": str(os.getgid()),
         "U": str(os.getuid()),
@@ -63,6 +66,19 @@ def magic_table(name: str, section: str, first: Mapping[str, str] | None) -> dic
     return table
 
 
-def substitute(line: str, table: Mapping[str, str]) -> str:
-    """Return the line with its magic variables replaced."""
-    return _MAGIC.sub(lambda match: table.get(match[1], match[0]), line)
+def logical_lines(text: str, table: Mapping[str, str]) -> Iterator[tuple[int, str]]:
+    """Return every line with its magic variables replaced, and its 1-based number.
+
+    A ``%`` at the end of a line joins it with the next one, as any ``%`` that stands before
+    a character without a meaning takes that character away.
+
+    :param text: without NUL characters.
+    """
+
+    def replace(match: re.Match[str]) -> str:
+        return _JOINED if match[1] == "\n" else table.get(match[1], "")
+
+    number = 1
+    for line in _MAGIC.sub(replace, text).split("\n"):
+        yield number, line.replace(_JOINED, "")
+        number += 1 + line.count(_JOINED)

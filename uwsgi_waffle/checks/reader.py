@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from uwsgi_waffle.checks import hazards, logic
-from uwsgi_waffle.checks.magic import magic_table, substitute
+from uwsgi_waffle.checks.magic import logical_lines, magic_table
 from uwsgi_waffle.checks.model import CheckError, Hazard, Option, Resolved
 
 _MAX_DEPTH = 32
@@ -33,7 +33,7 @@ def read(path: str, section: str = "uwsgi", env: Mapping[str, str] | None = None
     :raises CheckError: if a file is missing, is not an ini, or includes itself.
     """
     reader = _Reader(os.environ if env is None else env)
-    reader.load(path, section, at=None)
+    reader.load(path, section, at=None, named=section != "uwsgi" or ":" in path)
     if not reader.found_section:
         raise CheckError(
             f"{path} has no section [{section}] with options: is it an ini of uWSGI, "
@@ -77,22 +77,26 @@ class _Reader:
         self._depth = 0
         self._inherited = False
         self._logic: tuple[str, str] | None = None
+        self._in_round = False
 
     # Reading
 
-    def load(self, name: str, section: str, at: _Entry | None) -> None:
-        """Read one section of one file, and what it includes on the way."""
+    def load(self, name: str, section: str, at: _Entry | None, *, named: bool) -> None:
+        """Read one section of one file, and what it includes on the way.
+
+        :param named: the section was written after the path, so ``%x`` tells it.
+        """
         where = f"{at.file}:{at.line}: " if at else ""
         if self._depth >= _MAX_DEPTH:
             raise CheckError(f"{where}{name} includes itself, or {_MAX_DEPTH} files deep")
         text = _read_text(name, where)
-        magic = magic_table(name, "" if section == "uwsgi" else section, self._root_magic)
+        magic = magic_table(name, section if named else "", self._root_magic)
         if self._root_magic is None:
             self._root_magic = magic
         self._depth += 1
         current = ""
-        for number, raw in enumerate(text.split("\n"), 1):
-            line = substitute(raw, magic).strip(" \t\r")
+        for number, raw in logical_lines(text, magic):
+            line = raw.strip(" \t\r")
             if not line or line[0] in ";#":
                 continue
             if line[0] == "[":
@@ -105,27 +109,31 @@ class _Reader:
             self.found_section = True
             key, _, value = line.partition("=")
             key, value = key.rstrip(" \t\r"), value.lstrip(" \t\r")
-            if key != raw.partition("=")[0].strip(" \t\r"):
-                # A magic variable inside a name could spell anything.
-                self._opaque(f"the name {key!r} is put together", name, number)
             self._add(_Entry(key, value, name, number, self._inherited))
         self._depth -= 1
 
     def _add(self, entry: _Entry) -> None:
+        if self._in_round:
+            # What a block includes is no part of the block.
+            self._append(entry)
+            return
         if entry.key in _ENDS:
             self._logic = None
         elif self._logic is not None:
             kind, argument = self._logic
+            self._in_round = True
             for value in logic.values(kind, argument, self.env, self._exported):
                 self._append(
                     _Entry(
                         entry.key,
-                        entry.value.replace("%(_)", value),
+                        # A variable that is not set leaves the text alone.
+                        entry.value if value is None else entry.value.replace("%(_)", value),
                         entry.file,
                         entry.line,
                         entry.inherited,
                     )
                 )
+            self._in_round = False
             return
         self._append(entry)
 
@@ -156,7 +164,7 @@ class _Reader:
         name = entry.value
         if hazards.is_scheme(name):
             return
-        section = "uwsgi"
+        section, colon = "uwsgi", ""
         if entry.key == "ini":
             head, colon, tail = name.rpartition(":")
             if colon:
@@ -165,7 +173,7 @@ class _Reader:
             # uWSGI picks the reader by the ending; yaml and the like are not read here.
             self._opaque(f"{entry.key} = {name}", entry.file, entry.line)
             return
-        self.load(name, section, entry)
+        self.load(name, section, entry, named=bool(colon))
 
     def _opaque(self, text: str, file: str, line: int) -> None:
         self.hazards.append(Hazard("exec", text, file, line, opaque=True))
