@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from uwsgi_waffle.checks import CheckError, check_file
 from uwsgi_waffle.checks import server as servers
 from uwsgi_waffle.checks.reader import read
 from uwsgi_waffle.ini import SNIPPETS, snippet_path
@@ -33,7 +29,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("EMPTY", "")
     monkeypatch.setenv("FROM_ENV", "from-env.ini")
     for name, text in {
-        "base.ini": "[uwsgi]\nmaster = true\nbase = %d %s %n %e %c %0 %D %S %o\n[other]\nneed-app = 1\n",
+        "base.ini": "[uwsgi]\nbase = %d %s %n %e %c %0 %D %S %o\n[other]\nneed-app = 1\n",
         "nested.ini": "[uwsgi]\nini = base.ini\ninherit = late.ini\nnested = 1\n",
         "late.ini": "[uwsgi]\nlazy-apps = true\nlate = %(site) $(SITE)\n",
         "from-env.ini": "[uwsgi]\nfrom-env = 1\n",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import io
+import os
 import sys
 from collections.abc import Sequence
 
@@ -25,9 +27,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     :raises SystemExit: with status 2 if the command line is wrong, 0 after ``--help``.
     """
     arguments = _make_parser().parse_args(argv)
-    if arguments.command == "ini":
-        return _ini(arguments)
-    return _check(arguments)
+    # A file may hold what the terminal can't show.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        status = _ini(arguments) if arguments.command == "ini" else _check(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader, such as `head`, has seen enough; the interpreter would flush once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 1
+    return status
 
 
 def _make_parser() -> argparse.ArgumentParser:
