@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass, field, replace
 from datetime import date, time, timedelta
 from decimal import Decimal
@@ -51,7 +51,7 @@ class Declaration:
     type: Any
     min: Any
     max: Any
-    choices: Collection[Any] | None
+    choices: Collection[Any] | None = field(repr=False)
     validate: Callable[[Any], object] | None
     secret: bool
     group: str | None
@@ -72,10 +72,10 @@ class Declaration:
         try:
             typed = msgspec.convert(value, self.type, strict=True)
             raw = msgspec.json.encode(typed).decode()
-        except (msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError) as exc:
+        except Exception as exc:  # a declared class runs its own code here
             raise ValueError(self._refusal(exc)) from exc
         decoded = self.decode(raw)
-        if decoded != typed:
+        if differ(decoded, typed):
             raise ValueError(
                 "it does not survive being stored as JSON"
                 + ("" if self.secret else f": {typed!r} would come back as {decoded!r}")
@@ -89,7 +89,7 @@ class Declaration:
         """
         try:
             value = self.decoder.decode(raw)
-        except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
+        except Exception as exc:  # a declared class runs its own code here
             raise ValueError(self._refusal(exc)) from exc
         self._check_constraints(value)
         return value
@@ -113,16 +113,24 @@ class Declaration:
 
     def _check_constraints(self, value: Any) -> None:
         # Optional settings: "no value" has no size.
-        if value is not None:
-            try:
-                if self.min is not None and value < self.min:
-                    raise ValueError(f"it must be at least {self.min!r}{self._shown(value)}")
-                if self.max is not None and value > self.max:
-                    raise ValueError(f"it must be at most {self.max!r}{self._shown(value)}")
-            except TypeError as exc:
-                raise ValueError(f"it can't be compared with its bounds; {_LENGTH}") from exc
-        if self.choices is not None and value not in self.choices:
-            raise ValueError(f"it must be one of {self.choices!r}{self._shown(value)}")
+        sized = value is not None
+        try:
+            too_low = sized and self.min is not None and value < self.min
+            too_high = sized and self.max is not None and value > self.max
+            unknown = self.choices is not None and value not in self.choices
+        except Exception as exc:  # a NaN, a time without a zone, a list among a set's choices
+            detail = "" if self.secret else f" ({exc})"
+            hint = f"; {_LENGTH}" if isinstance(value, Sized) else ""
+            raise ValueError(
+                f"it can't be compared with its bounds or choices{detail}{hint}"
+            ) from exc
+        if too_low:
+            raise ValueError(f"it must be at least {self.min!r}{self._shown(value)}")
+        if too_high:
+            raise ValueError(f"it must be at most {self.max!r}{self._shown(value)}")
+        if unknown:
+            choices = "its choices" if self.secret else f"{self.choices!r}"
+            raise ValueError(f"it must be one of {choices}{self._shown(value)}")
         if self.validate is not None:
             self._ask_validate(value, self.validate)
 
@@ -141,11 +149,11 @@ class Declaration:
         return "" if self.secret else f", got {value!r}"
 
     def _refusal(self, exc: Exception) -> str:
-        if isinstance(exc, msgspec.ValidationError):
-            # msgspec names types and places, never values.
-            return str(exc)
+        # msgspec quotes the value that is none of an Enum or a Literal.
         if self.secret:
             return f"it is not {type_name(self.type)} ({type(exc).__name__})"
+        if isinstance(exc, msgspec.ValidationError):
+            return str(exc)
         return f"it is not {type_name(self.type)}: {exc}"
 
 
@@ -245,6 +253,14 @@ def unknown_name(name: object, known: Iterable[str]) -> str:
     return "not a declared setting; declare it in WAFFLE_CONFS"
 
 
+def differ(one: object, other: object) -> bool:
+    """Return whether two values differ; two that can't be compared do."""
+    try:
+        return bool(one != other)
+    except Exception:  # a signalling NaN, or the own code of a declared class
+        return True
+
+
 def type_name(type_: Any) -> str:
     """Return a type as a person would write it."""
     return type_.__name__ if type(type_) is type else str(type_).replace("typing.", "")
@@ -286,7 +302,9 @@ def _make_declaration(name: object, spec: object) -> Declaration:
         try:
             msgspec.convert(choice, type_, strict=True)
         except msgspec.ValidationError as exc:
-            raise ValueError(f"the choice {choice!r} does not fit its type: {exc}") from exc
+            shown = "a choice" if declaration.secret else f"the choice {choice!r}"
+            reason = declaration._refusal(exc)
+            raise ValueError(f"{shown} does not fit its type: {reason}") from exc
     try:
         default_raw = declaration.encode(spec["default"])
     except ValueError as exc:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from .errors import UnknownSettingError
-from .settings import Declarations, unknown_name
+from .settings import Declarations, differ, unknown_name
 
 MASK = "********"
 
@@ -131,5 +131,5 @@ def diff(
     return [
         Change(name, old.by_name[name], new.by_name[name], new.revision, declarations[name].secret)
         for name in names
-        if name in declarations and old.by_name[name] != new.by_name[name]
+        if name in declarations and differ(old.by_name[name], new.by_name[name])
     ]

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .support import NOBODY, Rig, Worker
+
+
+@pytest.fixture(autouse=True)
+def _no_foreign_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith(("WAFFLE_", "FLASK_", "UWSGI_")):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_leaks() -> Iterator[None]:
+    yield
+    leaked = [thread for thread in threading.enumerate() if thread.name == "uwsgi_waffle"]
+    for thread in leaked:
+        thread.join(2.0)
+    assert not [thread for thread in leaked if thread.is_alive()], "a watcher outlived its test"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The instance folder that all workers of a test share."""
+    folder = tmp_path / "instance"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that also :func:`~tests.support.ordinary_user` may enter and owns."""
+    folder = Path(tempfile.mkdtemp(prefix="waffle-"))
+    folder.chmod(0o755)
+    if os.geteuid() == 0:
+        os.chown(folder, NOBODY, NOBODY)
+    yield folder
+    folder.chmod(0o755)
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def make_worker(folder: Path) -> Iterator[Callable[..., Worker]]:
+    """Makes workers that share the test's folder; stops them in the end."""
+    workers: list[Worker] = []
+
+    def make(*, where: Path = folder, **options: Any) -> Worker:
+        worker = Worker(where, **options)
+        workers.append(worker)
+        return worker
+
+    yield make
+    for worker in workers:
+        worker.close()
+
+
+@pytest.fixture
+def rig(folder: Path) -> Rig:
+    return Rig(folder)
