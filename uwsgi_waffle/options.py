@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
@@ -47,10 +47,11 @@ class Options:
     multiproc: bool | None
     watchtype: Literal["file", "redis"]
     watcher_file: Path
-    redis_url: str
+    # URLs may hold passwords.
+    redis_url: str = field(repr=False)
     redis_channel: str
     redis_timeout_s: float
-    store_url: str
+    store_url: str = field(repr=False)
     store_timeout_s: float
     write_timeout_s: float
     poll_interval_s: float
