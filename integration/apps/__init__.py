@@ -1,0 +1,3 @@
+"""Small Flask apps that the tests serve with real servers."""
+
+from __future__ import annotations

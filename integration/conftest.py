@@ -1,0 +1,104 @@
+"""Fixtures that start real servers and reap them."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from xprocess import XProcess
+
+from uwsgi_waffle.checks.server import Server
+
+from .support.find import need_redis, need_uwsgi
+from .support.redis_server import RedisServer
+from .support.uwsgi_server import UwsgiServer
+
+StartUwsgi = Callable[..., UwsgiServer]
+StartRedis = Callable[..., RedisServer]
+
+
+@pytest.fixture
+def processes(request: pytest.FixtureRequest, tmpdir: Any) -> Iterator[XProcess]:
+    """pytest-xprocess for one test.
+
+    Its own fixture keeps one log for each name, in a folder that two runs would share.
+    """
+    with XProcess(request.config, tmpdir.mkdir("xprocess")) as xprocess:
+        yield xprocess
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The site's instance folder."""
+    folder = tmp_path / "instance"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def start_uwsgi(processes: XProcess, folder: Path) -> Iterator[StartUwsgi]:
+    """Return a function that starts a uWSGI with some options; all are stopped at the end."""
+    with contextlib.ExitStack() as stack:
+        count = 0
+
+        def start(
+            *options: str,
+            workers: int = 2,
+            config: dict[str, Any] | None = None,
+            env: dict[str, str] | None = None,
+            folder: Path = folder,
+            server: Server | None = None,
+            threads: bool = True,
+        ) -> UwsgiServer:
+            nonlocal count
+            count += 1
+            running = UwsgiServer(
+                processes,
+                f"uwsgi-{count}",
+                server or need_uwsgi(),
+                folder,
+                options,
+                workers=workers,
+                config=config or {},
+                env=env or {},
+                threads=threads,
+            )
+            stack.callback(running.release)
+            return running
+
+        yield start
+
+
+@pytest.fixture
+def make_redis(processes: XProcess, tmp_path: Path) -> Iterator[StartRedis]:
+    """Return a function that makes a redis-server, not started yet; ended at the end."""
+    with contextlib.ExitStack() as stack:
+        count = 0
+
+        def make(**options: Any) -> RedisServer:
+            nonlocal count
+            count += 1
+            server = RedisServer(processes, f"redis-{count}", need_redis(), tmp_path, **options)
+            stack.callback(server.release)
+            return server
+
+        yield make
+
+
+@pytest.fixture
+def redis_server(make_redis: StartRedis) -> RedisServer:
+    """A redis-server that runs."""
+    server = make_redis()
+    server.start()
+    return server
+
+
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """A folder with a path short enough for a Unix socket."""
+    with tempfile.TemporaryDirectory(prefix="waffle") as name:
+        yield Path(name)

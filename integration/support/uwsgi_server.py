@@ -1,0 +1,125 @@
+"""A real uWSGI that serves the site, with a port of its own for each worker."""
+
+from __future__ import annotations
+
+import json
+import re
+import sysconfig
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+from xprocess import XProcess
+
+from uwsgi_waffle.checks.server import Server
+
+from .client import call
+from .processes import Process, clean_environment
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+APPS = ROOT / "integration" / "apps"
+
+#: Small, so that tests don't wait long for what a watcher does between requests.
+QUICK: dict[str, Any] = {"WAFFLE_POLL_INTERVAL": 0.05, "WAFFLE_RESYNC_INTERVAL": 1}
+
+
+class UwsgiServer(Process):
+    """A uWSGI server of one test's own.
+
+    :param folder: the site's instance folder.
+    :param options: of the command line, beside what every server here gets.
+    :param workers: how many there are at most; each gets a socket of its own.
+    :param config: more of the site's configuration.
+    """
+
+    def __init__(
+        self,
+        xprocess: XProcess,
+        name: str,
+        server: Server,
+        folder: Path,
+        options: Iterable[str],
+        *,
+        workers: int,
+        config: Mapping[str, Any],
+        env: Mapping[str, str],
+        threads: bool = True,
+    ) -> None:
+        self.folder = folder
+        self.workers = workers
+        self._applied = folder / "applied.jsonl"
+        arguments = [server.path]
+        packages = [str(ROOT)]
+        if server.python is None:
+            # Debian's uWSGI, which runs the system's Python without any virtual environment.
+            arguments += ["--plugin", "python3"]
+            packages += [sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
+        arguments += [f"--pythonpath={path}" for path in dict.fromkeys(packages)]
+        arguments += [f"--processes={workers}", "--disable-logging", *options]
+        if threads:
+            arguments.append("--enable-threads")
+        if not any(option.startswith("--mount") for option in options):
+            arguments += [f"--wsgi-file={APPS / 'serve.py'}", "--callable=app"]
+        for number in range(workers):
+            arguments += ["--http-socket=127.0.0.1:0", f"--map-socket={number}:{number + 1}"]
+        environment = clean_environment(
+            SITE_INSTANCE=str(folder), SITE_CONFIG=json.dumps({**QUICK, **config}), **env
+        )
+        if server.needs_binary_path:
+            environment["UWSGI_BINARY_PATH"] = str(Path(server.path).parent / "python")
+        super().__init__(
+            xprocess,
+            name,
+            arguments,
+            env=environment,
+            cwd=folder,
+            ready=lambda log: len(_bound_ports(log)) == workers,
+        )
+        self.ports = _bound_ports(self.log)
+
+    def get(self, worker: int, path: str = "/", **options: Any) -> Any:
+        """Return what a worker, counted from 1, answers to a GET."""
+        return call(self.ports[worker - 1], path, **options)
+
+    def post(self, worker: int, values: Mapping[str, Any], path: str = "/update", **o: Any) -> Any:
+        """Return what a worker answers to a POST."""
+        return call(self.ports[worker - 1], path, values, **o)
+
+    def reports(self, path: str = "/") -> list[dict[str, Any]]:
+        """Return a report from every worker, in the order of their numbers."""
+        return [self.get(worker, path) for worker in range(1, self.workers + 1)]
+
+    def worker_pids(self) -> set[int]:
+        """Return the pids of all living workers, as the operating system sees them."""
+        mules = {int(pid) for pid in re.findall(r"spawned uWSGI mule \d+ \(pid: (\d+)\)", self.log)}
+        pids = {process.pid for process in self.descendants()} - mules
+        if "spawned uWSGI master process" not in self.log and self.popen.poll() is None:
+            pids.add(self.pid)
+        return pids
+
+    def applied(self) -> list[dict[str, Any]]:
+        """Return what every process has applied so far, as the site recorded it."""
+        if not self._applied.exists():
+            return []
+        # The last line may be half written.
+        lines = self._applied.read_text().split("\n")[:-1]
+        return [json.loads(line) for line in lines]
+
+    def appliers(self, revision: int, app: str = "site") -> dict[int, str]:
+        """Return a mapping of each pid that applied a revision to the thread that did."""
+        return {
+            line["pid"]: line["thread"]
+            for line in self.applied()
+            if line["app"] == app and line["revision"] == revision
+        }
+
+    def threads_of(self, pid: int) -> int:
+        """Return how many threads the operating system counts in a process."""
+        return int(psutil.Process(pid).num_threads())
+
+
+def _bound_ports(log: str) -> list[int]:
+    found = re.findall(r"uwsgi socket (\d+) bound to TCP address 127\.0\.0\.1:(\d+)", log)
+    by_number = {int(number): int(port) for number, port in found}
+    return [by_number[number] for number in sorted(by_number)]

@@ -1,0 +1,329 @@
+"""The watcher runs once in every worker, and every worker follows, in each mode of uWSGI."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from .conftest import StartUwsgi
+from .support.find import need_module, need_uwsgi, need_uwsgi_without_threads
+from .support.following import (
+    assert_every_worker_follows,
+    assert_watchers_follow_before_any_request,
+)
+from .support.outsider import make_outsider
+from .support.uwsgi_server import APPS, UwsgiServer
+
+pytestmark = [pytest.mark.uwsgi, pytest.mark.timeout(120)]
+
+LOADING = {
+    "lazy-apps": ["--lazy-apps"],
+    "prefork": [],
+}
+each_loading = pytest.mark.parametrize("loading", LOADING.values(), ids=LOADING)
+
+
+def _replaced(server: UwsgiServer, old: set[int]) -> Callable[[], bool]:
+    """Return a probe: every worker is another process than before, and serves."""
+
+    def probe() -> bool:
+        new = {report["pid"] for report in server.reports()}
+        return not new & old and new == server.worker_pids()
+
+    return probe
+
+
+@each_loading
+def test_each_worker_follows_under_a_master(start_uwsgi: StartUwsgi, loading: list[str]) -> None:
+    server = start_uwsgi("--master", *loading, workers=3)
+    assert_watchers_follow_before_any_request(server)
+    assert_every_worker_follows(server)
+
+
+@each_loading
+def test_each_worker_follows_without_a_master(start_uwsgi: StartUwsgi, loading: list[str]) -> None:
+    server = start_uwsgi(*loading, workers=2)
+    assert_watchers_follow_before_any_request(server)
+    assert_every_worker_follows(server)
+
+
+def test_single_process_without_a_master_follows(start_uwsgi: StartUwsgi) -> None:
+    server = start_uwsgi(workers=1)
+    assert_watchers_follow_before_any_request(server)
+    assert_every_worker_follows(server)
+
+
+@each_loading
+def test_each_worker_follows_with_several_threads(
+    start_uwsgi: StartUwsgi, loading: list[str]
+) -> None:
+    server = start_uwsgi("--master", "--threads=4", *loading)
+    assert_watchers_follow_before_any_request(server)
+    assert_every_worker_follows(server)
+
+
+@each_loading
+def test_each_mount_in_an_interpreter_of_its_own_follows(
+    start_uwsgi: StartUwsgi, loading: list[str]
+) -> None:
+    """Under prefork uWSGI calls no hook in the second interpreter; its requests start the watcher.
+
+    Source: uWSGI 2.0.21 to 2.0.31, measured.
+    """
+    server = start_uwsgi(
+        "--master",
+        "--manage-script-name",
+        f"--mount=/one={APPS / 'serve.py'}",
+        f"--mount=/two={APPS / 'other.py'}",
+        "--callable=app",
+        *loading,
+    )
+    for report in server.reports("/two/"):
+        assert report["app"] == "other"
+    assert_every_worker_follows(server, path="/one")
+    assert_every_worker_follows(server, path="/two", app="other")
+    assert_every_worker_follows(server, path="/one")
+
+
+@each_loading
+def test_each_mount_in_one_interpreter_has_its_watcher(
+    start_uwsgi: StartUwsgi, loading: list[str]
+) -> None:
+    server = start_uwsgi(
+        "--master",
+        "--single-interpreter",
+        "--manage-script-name",
+        f"--mount=/one={APPS / 'serve.py'}",
+        f"--mount=/two={APPS / 'other.py'}",
+        "--callable=app",
+        *loading,
+    )
+    assert_watchers_follow_before_any_request(server)
+    assert_watchers_follow_before_any_request(server, app="other")
+    assert_every_worker_follows(server, path="/one", watchers=2)
+    assert_every_worker_follows(server, path="/two", watchers=2, app="other")
+
+
+@each_loading
+def test_worker_added_by_cheaper_serves_current_values_and_follows(
+    start_uwsgi: StartUwsgi, loading: list[str]
+) -> None:
+    server = start_uwsgi(
+        "--master", "--cheaper=1", "--cheaper-initial=1", "--master-fifo=fifo", *loading, workers=3
+    )
+    server.eventually("down to one worker", lambda: len(server.worker_pids()) == 1)
+    revision = server.post(1, {"SITENAME": "While cheap"})["revision"]
+    fifo = server.folder / "fifo"
+    for more in (2, 3):
+        with fifo.open("wb", buffering=0) as master:
+            master.write(b"+")
+        server.eventually(f"up to {more} workers", lambda n=more: len(server.worker_pids()) == n)
+    for report in server.reports():
+        assert report["revision"] == revision
+        assert report["config"]["SITENAME"] == "While cheap"
+    assert_watchers_follow_before_any_request(server)
+    assert_every_worker_follows(server)
+
+
+@each_loading
+def test_worker_respawned_by_max_requests_follows(
+    start_uwsgi: StartUwsgi, loading: list[str]
+) -> None:
+    server = start_uwsgi("--master", "--max-requests=30", "--min-worker-lifetime=1", *loading)
+    old = {report["pid"] for report in server.reports()}
+    revision = server.post(1, {"SITENAME": "Before"})["revision"]
+    # Each look is a request that counts.
+    server.eventually("respawned", _replaced(server, old), interval_s=0.05)
+    for report in server.reports():
+        assert report["revision"] == revision
+        assert report["config"]["SITENAME"] == "Before"
+    assert_every_worker_follows(server)
+
+
+@each_loading
+def test_worker_that_was_killed_comes_back_with_current_values(
+    start_uwsgi: StartUwsgi, loading: list[str]
+) -> None:
+    server = start_uwsgi("--master", *loading)
+    first, second = (report["pid"] for report in server.reports())
+    server.post(2, {"SITENAME": "Before the kill"})
+    os.kill(second, signal.SIGKILL)
+    revision = server.post(1, {"SITENAME": "After the kill"})["revision"]
+    # Its port is open all the time: this request waits for the new worker.
+    report = server.get(2)
+    assert report["pid"] not in (first, second)
+    assert report["revision"] == revision
+    assert report["config"]["SITENAME"] == "After the kill"
+    assert_watchers_follow_before_any_request(server)
+    assert_every_worker_follows(server)
+
+
+def test_worker_that_was_killed_while_it_changed_settings_leaves_no_half_change(
+    start_uwsgi: StartUwsgi,
+) -> None:
+    server = start_uwsgi("--master", "--lazy-apps")
+    for number in range(1, 6):
+        pid = server.get(2)["pid"]
+        server.post(2, {"A": number, "B": number})
+        os.kill(pid, signal.SIGKILL)
+        for report in server.reports():
+            assert report["config"]["A"] == report["config"]["B"] == number
+            assert report["conf"]["A"] == report["conf"]["B"] == number
+    assert_every_worker_follows(server)
+
+
+@each_loading
+def test_workers_follow_after_a_chain_reload(start_uwsgi: StartUwsgi, loading: list[str]) -> None:
+    server = start_uwsgi("--master", "--touch-chain-reload=chain", *loading)
+    old = {report["pid"] for report in server.reports()}
+    revision = server.post(1, {"SITENAME": "Before"})["revision"]
+    # uWSGI compares times in whole seconds, and takes a new file as touched.
+    (server.folder / "chain").touch()
+    server.eventually("reloaded in a chain", _replaced(server, old), interval_s=0.1)
+    for report in server.reports():
+        assert report["revision"] == revision
+        assert report["config"]["SITENAME"] == "Before"
+    assert_watchers_follow_before_any_request(server)
+    assert_every_worker_follows(server)
+
+
+@each_loading
+def test_workers_follow_after_the_master_was_reloaded(
+    start_uwsgi: StartUwsgi, loading: list[str]
+) -> None:
+    server = start_uwsgi("--master", *loading)
+    old = {report["pid"] for report in server.reports()}
+    revision = server.post(1, {"SITENAME": "Before"})["revision"]
+    server.send(signal.SIGHUP)
+    server.eventually("reloaded", _replaced(server, old), interval_s=0.1)
+    assert server.popen.poll() is None, server.evidence()
+    for report in server.reports():
+        assert report["revision"] == revision
+        assert report["config"]["SITENAME"] == "Before"
+    assert_watchers_follow_before_any_request(server)
+    assert_every_worker_follows(server)
+
+
+GEVENT = {
+    "patched before the app": ["--gevent-early-monkey-patch"],
+    "patched after the app": ["--gevent-monkey-patch"],
+    "unpatched": [],
+}
+
+
+@each_loading
+@pytest.mark.parametrize("patching", GEVENT.values(), ids=GEVENT)
+def test_gevent_worker_follows(
+    start_uwsgi: StartUwsgi, patching: list[str], loading: list[str]
+) -> None:
+    if "gevent" not in need_uwsgi().options:
+        pytest.skip("this uWSGI was built without gevent")
+    need_module("gevent")
+    server = start_uwsgi("--master", "--gevent=20", *patching, *loading)
+    assert_watchers_follow_before_any_request(server)
+    assert_every_worker_follows(server)
+
+
+def test_sigint_ends_a_server_with_watchers_at_once(start_uwsgi: StartUwsgi) -> None:
+    server = start_uwsgi("--master", "--lazy-apps")
+    assert_every_worker_follows(server)
+    server.send(signal.SIGINT)
+    # uWSGI would wait 60 s for a worker that does not end.
+    server.eventually("ended", lambda: server.popen.poll() is not None, deadline_s=10)
+    assert server.popen.returncode == 0, server.evidence()
+    assert "NO MERCY" not in server.log
+    assert server.descendants() == []
+
+
+@pytest.mark.parametrize("start", [False, True], ids=["not asked", "asked"])
+@each_loading
+def test_mule_has_a_watcher_only_if_it_starts_one(
+    start_uwsgi: StartUwsgi, loading: list[str], start: bool
+) -> None:
+    env = {"MULE_START": "1"} if start else {}
+    server = start_uwsgi("--master", f"--mule={APPS / 'mule.py'}", *loading, env=env)
+    told = server.folder / "mule.json"
+    report = server.eventually("told by the mule", lambda: json.loads(told.read_text()))
+    assert report["status"]["worker_id"] == 0
+    assert report["pid"] not in server.worker_pids()
+    assert report["watchers"] == int(start), server.evidence()
+    assert report["status"]["watcher_alive"] is start
+    assert_every_worker_follows(server)
+    revision = server.post(1, {"SITENAME": "For the mule"})["revision"]
+    pids = server.worker_pids() | ({report["pid"]} if start else set())
+    everybody: Callable[[], Any] = lambda: {
+        line["pid"] for line in server.applied() if line["revision"] == revision
+    }
+    server.eventually("applied by all", lambda: everybody() >= pids)
+    assert everybody() == pids, "a mule without a watcher applied a change"
+
+
+def test_prefork_is_a_warning_that_names_lazy_apps(start_uwsgi: StartUwsgi) -> None:
+    server = start_uwsgi("--master")
+    server.get(1)
+    assert "WaffleWarning" in server.log
+    assert "lazy-apps = true" in server.log
+
+
+def test_lazy_apps_is_started_without_a_warning(start_uwsgi: StartUwsgi) -> None:
+    server = start_uwsgi("--master", "--lazy-apps")
+    server.reports()
+    assert "WaffleWarning" not in server.log
+
+
+def test_prefork_ends_the_server_if_lazy_apps_is_required(start_uwsgi: StartUwsgi) -> None:
+    server = start_uwsgi("--master", "--need-app", config={"WAFFLE_REQUIRE_LAZY_APPS": True})
+    assert server.wait_for_end() != 0
+    assert "ConfigurationError" in server.log, server.evidence()
+    assert "lazy-apps = true" in server.log, server.evidence()
+
+
+def test_lazy_apps_serves_if_it_is_required(start_uwsgi: StartUwsgi) -> None:
+    server = start_uwsgi(
+        "--master", "--lazy-apps", "--need-app", config={"WAFFLE_REQUIRE_LAZY_APPS": True}
+    )
+    assert_every_worker_follows(server)
+
+
+@each_loading
+def test_server_without_threads_ends_with_an_error_that_names_enable_threads(
+    start_uwsgi: StartUwsgi, loading: list[str]
+) -> None:
+    old = need_uwsgi_without_threads()
+    server = start_uwsgi("--master", "--need-app", *loading, server=old, threads=False)
+    assert server.wait_for_end() != 0
+    assert "ConfigurationError" in server.log, server.evidence()
+    assert "enable-threads = true" in server.log, server.evidence()
+
+
+@each_loading
+def test_server_without_threads_serves_current_values_if_no_watcher_is_wanted(
+    start_uwsgi: StartUwsgi, loading: list[str]
+) -> None:
+    old = need_uwsgi_without_threads()
+    config = {"WAFFLE_MULTIPROC": False}
+    server = start_uwsgi("--master", *loading, server=old, threads=False, config=config)
+    assert_served_at_the_next_request(server)
+
+
+@each_loading
+def test_workers_serve_current_values_without_a_watcher(
+    start_uwsgi: StartUwsgi, loading: list[str]
+) -> None:
+    server = start_uwsgi("--master", *loading, config={"WAFFLE_MULTIPROC": False})
+    assert_served_at_the_next_request(server)
+
+
+def assert_served_at_the_next_request(server: UwsgiServer) -> None:
+    outsider = make_outsider(server.folder)
+    for number in range(1, 6):
+        revision = outsider.update({"A": number, "B": number})
+        for report in server.reports():
+            assert report["revision"] == revision, server.evidence()
+            assert report["config"]["A"] == report["conf"]["B"] == number, server.evidence()
+            assert report["watchers"] == 0, server.evidence()
