@@ -14,6 +14,8 @@ import msgspec
 
 from .errors import ConfigurationError, WaffleWarning
 
+DEFAULT_STORE_URL = "sqlite:///waffle.db"
+
 
 class ConfigKeys:
     """Every key that is read from ``app.config``."""
@@ -76,7 +78,7 @@ class Options:
             redis_url=read.redis_url(),
             redis_channel=read.text(ConfigKeys.REDIS_CHANNEL, "waffleconf"),
             redis_timeout_s=read.seconds(ConfigKeys.REDIS_TIMEOUT, 1.0),
-            store_url=read.text(ConfigKeys.STORE_URL, "sqlite:///waffle.db"),
+            store_url=read.text(ConfigKeys.STORE_URL, DEFAULT_STORE_URL),
             store_timeout_s=read.seconds(ConfigKeys.STORE_TIMEOUT, 1.0),
             write_timeout_s=read.seconds(ConfigKeys.WRITE_TIMEOUT, 5.0),
             poll_interval_s=read.seconds(ConfigKeys.POLL_INTERVAL, 0.2),

@@ -25,7 +25,7 @@ from .gate import Gate
 from .manager import Manager
 from .notifiers.base import Notifier
 from .notifiers.file import FileNotifier
-from .options import ConfigKeys, Options
+from .options import DEFAULT_STORE_URL, ConfigKeys, Options
 from .settings import declare
 from .signals import setting_changed
 from .snapshot import Change, Snapshot, initial_snapshot
@@ -51,15 +51,18 @@ class WaffleState:
         # Under another server nobody says how many processes there are: the user must.
         self._wanted = where.under_uwsgi if options.multiproc is None else options.multiproc
         self._check_runtime(where)
-        if folder == options.watcher_file.parent or configstore is None:
+        in_folder = configstore is None and options.store_url == DEFAULT_STORE_URL
+        if in_folder or folder == options.watcher_file.parent:
             _make_folder(folder)
         self._check_watch_file()
-        self.store = configstore or store_from_url(
-            options.store_url,
-            folder=folder,
-            timeout_s=options.store_timeout_s,
-            write_timeout_s=options.write_timeout_s,
-        )
+        timeouts = {
+            "timeout_s": options.store_timeout_s,
+            "write_timeout_s": options.write_timeout_s,
+        }
+        if configstore is None:
+            self.store = store_from_url(options.store_url, folder=folder, **timeouts)
+        else:
+            self.store = configstore.for_app(app, **timeouts)
         self._make_redis_notifier = _redis_notifier_maker(options)
         self._key = f"uwsgi_waffle.{id(self)}"
         self._gate = Gate(app.wsgi_app, self._begin_request, self._key)
