@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -186,8 +187,8 @@ def start(server: Server, tmp_path: Path) -> Iterator[Start]:
     def start_with(snippet: str, *lines: str, app: str = APP) -> Running:
         if snippet == "gevent" and "gevent" not in server.options:
             missing("the gevent plugin of uWSGI")
-        if snippet in {"gevent", "redis"} and not _server_imports(server, snippet):
-            missing(snippet)
+        if snippet == "gevent" and not _server_imports(server, "gevent"):
+            missing("gevent")
         (tmp_path / "app.py").write_text(app)
         ini = tmp_path / "uwsgi.ini"
         # Debian's uWSGI has Python as a plugin, and only then does not tell its version.
@@ -205,7 +206,7 @@ def start(server: Server, tmp_path: Path) -> Iterator[Start]:
 
 
 def _server_imports(server: Server, module: str) -> bool:
-    beside = Path(server.path).parent / "python"
+    beside = Path(server.path).parent / "python3"
     python = str(beside) if beside.exists() else sys.executable
     command = [python, "-c", f"import {module}"]
     return subprocess.run(command, capture_output=True, timeout=30, check=False).returncode == 0
@@ -288,8 +289,10 @@ def redis_socket(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.redis_server
 def test_redis_snippet_lets_every_worker_receive_a_message_between_requests(
-    start: Start, redis_socket: Path, tmp_path: Path
+    server: Server, start: Start, redis_socket: Path, tmp_path: Path
 ) -> None:
+    if not _server_imports(server, "redis"):
+        missing("redis")
     running = start("redis", app=REDIS_APP.replace("REDIS_SOCKET", str(redis_socket)))
     got = tmp_path / "received"
     running.until("subscriptions", lambda: running.output.count("SUBSCRIBED") == 2)
@@ -309,6 +312,48 @@ def test_gevent_snippet_patches_before_the_app_is_loaded(start: Start) -> None:
 def test_line_after_the_include_wins_over_the_snippet(start: Start) -> None:
     report = start("waffle", "lazy-apps = false").get()
     assert report["worker_id"] == 0
+
+
+# What the findings of a check claim of uWSGI.
+
+
+def test_name_with_an_underscore_is_no_option(start: Start) -> None:
+    running = start("waffle", "lazy-apps = false", "lazy_apps = true")
+    assert running.get()["worker_id"] == 0, running.output
+
+
+@pytest.mark.parametrize("above", [True, False])
+def test_inherited_file_wins_over_an_explicit_line(start: Start, above: bool) -> None:
+    own, inherit = "lazy-apps = false", f"inherit = {snippet_path()}"
+    report = start("waffle", *((own, inherit) if above else (inherit, own))).get()
+    assert report["worker_id"] > 0
+
+
+def test_broken_app_answers_500_without_need_app(start: Start) -> None:
+    running = start("waffle", "need-app = false", app="raise RuntimeError('broken app')")
+
+    def status() -> int:
+        bound = re.search(r"bound to TCP address (\S+:\d+)", running.output)
+        if bound is None:
+            return 0
+        try:
+            urllib.request.urlopen(f"http://{bound[1]}/", timeout=2)
+        except urllib.error.HTTPError as exc:
+            exc.close()
+            return exc.code
+        except OSError:
+            return 0
+        return 200
+
+    assert running.until("answer", status) == 500
+    assert running.process.poll() is None
+
+
+def test_fork_hook_aborts_the_workers_of_python_3_13(server: Server, start: Start) -> None:
+    if server.python is None or server.python < (3, 13):
+        pytest.skip("needs a uWSGI with Python 3.13 or later")
+    running = start("waffle", "py-call-osafterfork = true")
+    running.until("abort", lambda: "_PyRecursiveMutex_Unlock" in running.output)
 
 
 def test_example_serves_its_app_with_the_packaged_snippet(server: Server, tmp_path: Path) -> None:
