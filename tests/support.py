@@ -198,11 +198,14 @@ class Rig:
             self.declarations.encode(values), author=None, reason=None, expected_revision=None
         )
 
-    def changed_elsewhere(self, announce: bool = True, **values: object) -> int:
+    def changed_silently(self, **values: object) -> int:
+        """Change settings as another process would whose notice gets lost."""
+        return self.store.write(self.declarations.encode(values))
+
+    def changed_elsewhere(self, **values: object) -> int:
         """Change settings as another process of this host would."""
-        revision = self.store.write(self.declarations.encode(values))
-        if announce:
-            FileNotifier(self.watch_file.path).announce(revision)
+        revision = self.changed_silently(**values)
+        FileNotifier(self.watch_file.path).announce(revision)
         return revision
 
 

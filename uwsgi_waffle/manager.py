@@ -76,12 +76,11 @@ class Manager:
         self._base = snapshot
         self._newest = snapshot
         self._applied = snapshot
-        self._overrides: dict[str, Any] = {}
+        self._overrides: list[Mapping[str, Any]] = []
         # The next three may be read without the lock by a request that starts.
         self._settled = True
         self._seen: Signature | None = _NEVER
         self._resync_at = 0.0
-        self._seen_revision: int | None = None
         self._touched: set[str] = set()
         self._prepared = False
         self._complete = False
@@ -109,7 +108,8 @@ class Manager:
         """
         # A live watcher resyncs, so that no request pays for it; if it hangs, requests take over.
         grace_s = self._resync_interval_s if self.watched else 0.0
-        if not self._settled or self._is_due(grace_s):
+        # The watch file first: whoever reads marks it as seen only after unsettling.
+        if self._is_due(grace_s) or not self._settled:
             self._catch_up(
                 may_read=not (self._failing and self.watched),
                 may_apply=_always,
@@ -125,7 +125,9 @@ class Manager:
         """
         told = notice is not None and notice.revision != self._base.revision
         if told or not self._settled or self._is_due(0.0):
-            self._catch_up(force=told, may_apply=self._idle)
+            error = self._catch_up(force=told, may_apply=self._idle)
+            if told and error is not None:
+                self._resync_at = 0.0
 
     def refresh(self, *, complete: bool = False) -> None:
         """Read the store now, whatever the notices say, and apply what is new.
@@ -164,23 +166,27 @@ class Manager:
     @contextlib.contextmanager
     def override(self, values: Mapping[str, Any]) -> Iterator[None]:
         """Serve other values in this process while the context lasts; the store is not touched."""
-        outer = self._overrides
-        self._set_overrides({**outer, **values}, values)
+        layer = dict(values)
+        self._set_override(layer, on=True)
         try:
             yield
         finally:
-            self._set_overrides(outer, values)
+            self._set_override(layer, on=False)
 
-    def _set_overrides(self, overrides: dict[str, Any], touched: Mapping[str, Any]) -> None:
+    def _set_override(self, layer: Mapping[str, Any], *, on: bool) -> None:
         with self._lock:
-            self._overrides = overrides
-            self._replace(self._base, touched)
+            # By identity: contexts of several threads need not end in the order they began.
+            others = [other for other in self._overrides if other is not layer]
+            self._overrides = [*others, layer] if on else others
+            self._replace(self._base, layer)
             changes = self._apply()
         self._changed(changes)
 
     def _is_due(self, grace_s: float) -> bool:
         return (
-            self._watch_file.signature() != self._seen or self._clock() >= self._resync_at + grace_s
+            self._watch_file.signature() != self._seen
+            or self._clock() >= self._resync_at + grace_s
+            or self._failing
         )
 
     def _catch_up(
@@ -215,7 +221,7 @@ class Manager:
     def _read(self, complete: bool) -> StoreError | None:
         # The signature comes before the rows: what is announced later makes it differ again.
         mark = self._mark()
-        by_hand = mark.signature != self._seen and mark.revision in (None, self._seen_revision)
+        by_hand = mark.signature != self._seen and not mark.announced
         complete = complete or by_hand or not self._complete
         base = self._base
         try:
@@ -236,7 +242,7 @@ class Manager:
             error.__cause__ = exc
             return error
         self._take(delta)
-        self._seen, self._seen_revision = mark
+        self._seen = mark.signature
         now = self._clock()
         self._checked_at = now
         self._resync_at = now + self._resync_interval_s
@@ -269,7 +275,9 @@ class Manager:
         self._settled = False
         self._touched.update(name for name in names if name in self._declarations)
         self._base = snapshot
-        self._newest = overlay(snapshot, self._overrides) if self._overrides else snapshot
+        for values in self._overrides:
+            snapshot = overlay(snapshot, values)
+        self._newest = snapshot
 
     def _apply(self) -> list[Change]:
         newest = self._newest

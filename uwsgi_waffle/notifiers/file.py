@@ -29,10 +29,12 @@ class Mark(NamedTuple):
 
     :ivar signature: its inode, mtime and size, or ``None`` if it can't be seen.
     :ivar revision: the revision written in it, or ``None`` if there is none to read.
+    :ivar announced: its mtime is the one that was announced; otherwise somebody else touched it.
     """
 
     signature: Signature | None
     revision: int | None
+    announced: bool
 
 
 class FileNotifier(Notifier):
@@ -67,11 +69,13 @@ class FileNotifier(Notifier):
         signature = self.signature()
         try:
             with self._opened(os.O_RDONLY) as descriptor:
-                text = os.pread(descriptor, 32, 0)
+                words = os.pread(descriptor, 64, 0).split()
         except OSError:
-            return Mark(signature, None)
-        # int() alone would admit signs, spaces and underscores that announce() never writes.
-        return Mark(signature, int(text) if text.strip().isdigit() else None)
+            return Mark(signature, None, announced=False)
+        # int() alone would admit signs and underscores that announce() never writes.
+        revision = int(words[0]) if words and words[0].isdigit() else None
+        announced = signature is not None and words[1:] == [b"%d" % signature[1]]
+        return Mark(signature, revision, announced)
 
     def ensure(self) -> bool:
         """Create the file (mode 0660) if it is missing; return whether it was.
@@ -83,7 +87,8 @@ class FileNotifier(Notifier):
                 os.fchmod(descriptor, 0o660)
             return True
         except FileExistsError:
-            self._refuse_irregular()
+            with contextlib.suppress(FileNotFoundError):
+                self._refuse_irregular()
             return False
         except OSError as exc:
             raise self._failure("be created", exc) from exc
@@ -91,13 +96,16 @@ class FileNotifier(Notifier):
     def announce(self, revision: int) -> None:
         """Write the revision and give the file a later mtime than it ever had.
 
+        The mtime is written too, so that a later touch by hand is told from an announcement.
         Holds an exclusive ``flock`` meanwhile; blocks for at most 1 s to get it.
 
         :raises NotifierError: the file can't be written or locked.
         """
+        deadline = time.monotonic() + _LOCK_TIMEOUT_S
         try:
-            while not self._written(b"%d\n" % revision):
-                pass
+            while not self._written(revision, deadline):
+                if time.monotonic() > deadline:
+                    raise OSError(errno.ESTALE, "it is replaced again and again")
         except OSError as exc:
             raise self._failure("be written", exc) from exc
 
@@ -129,22 +137,22 @@ class FileNotifier(Notifier):
         finally:
             os.close(descriptor)
 
-    def _written(self, text: bytes) -> bool:
+    def _written(self, revision: int, deadline: float) -> bool:
         """Write to the file; return whether it still is the one that the path names."""
         self.ensure()
         with self._opened(os.O_RDWR) as descriptor:
-            self._lock(descriptor)
+            self._lock(descriptor, deadline)
             before = os.fstat(descriptor)
-            os.pwrite(descriptor, text, 0)
-            os.ftruncate(descriptor, len(text))
-            _push_mtime(descriptor, before.st_mtime_ns)
+            try:
+                _write_later(descriptor, revision, before.st_mtime_ns)
+            except PermissionError:
+                _write_now(descriptor, revision, before.st_mtime_ns)
             # Replaced while we waited for the lock: nobody looks at this file any more.
             after = self.signature()
             return after is not None and after[0] == before.st_ino
 
-    def _lock(self, descriptor: int) -> None:
+    def _lock(self, descriptor: int, deadline: float) -> None:
         # flock(2) has no time limit of its own, and whoever can open the file can hold it.
-        deadline = time.monotonic() + _LOCK_TIMEOUT_S
         while True:
             try:
                 return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -173,15 +181,43 @@ class FileNotifier(Notifier):
         )
 
 
-def _push_mtime(descriptor: int, before_ns: int) -> None:
-    """Set an mtime strictly greater than the one before, whatever the clock says.
+def _write_later(descriptor: int, revision: int, before_ns: int) -> None:
+    """Write a revision under an mtime strictly greater than the one before, whatever the clock.
 
     Source: utimensat(2): the file system truncates the time to its own granularity.
     """
-    wanted_ns = time.time_ns()
+    now_ns = time.time_ns()
     for step_ns in _MTIME_STEPS_NS:
-        wanted_ns = max(wanted_ns, before_ns + step_ns)
-        os.utime(descriptor, ns=(wanted_ns, wanted_ns))
-        if os.fstat(descriptor).st_mtime_ns > before_ns:
+        wanted_ns = max(now_ns, before_ns + step_ns)
+        set_ns = _write(descriptor, revision, wanted_ns)
+        if set_ns > before_ns:
+            if set_ns != wanted_ns:
+                _write(descriptor, revision, set_ns)
             return
     raise OSError(errno.EINVAL, "its mtime can't be set to a later time")
+
+
+def _write(descriptor: int, revision: int, mtime_ns: int) -> int:
+    _put(descriptor, b"%d\n%d\n" % (revision, mtime_ns))
+    os.utime(descriptor, ns=(mtime_ns, mtime_ns))
+    return os.fstat(descriptor).st_mtime_ns
+
+
+def _write_now(descriptor: int, revision: int, before_ns: int) -> None:
+    """Write a revision under another mtime than before, into a file of another user.
+
+    Source: utimensat(2): only the owner may choose a time; who can write may set the present.
+    """
+    deadline = time.monotonic() + _LOCK_TIMEOUT_S
+    _put(descriptor, b"%d\n" % revision)
+    # The kernel's clock ticks every 1 to 10 ms.
+    while os.fstat(descriptor).st_mtime_ns == before_ns:
+        if time.monotonic() > deadline:
+            raise OSError(errno.EPERM, "its mtime can't be changed")
+        time.sleep(0.001)
+        os.utime(descriptor)
+
+
+def _put(descriptor: int, text: bytes) -> None:
+    os.pwrite(descriptor, text, 0)
+    os.ftruncate(descriptor, len(text))
