@@ -6,7 +6,6 @@ import json
 import os
 import signal
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
@@ -256,11 +255,8 @@ def test_mule_has_a_watcher_only_if_it_starts_one(
     assert_every_worker_follows(server)
     revision = server.post(1, {"SITENAME": "For the mule"})["revision"]
     pids = server.worker_pids() | ({report["pid"]} if start else set())
-    everybody: Callable[[], Any] = lambda: {
-        line["pid"] for line in server.applied() if line["revision"] == revision
-    }
-    server.eventually("applied by all", lambda: everybody() >= pids)
-    assert everybody() == pids, "a mule without a watcher applied a change"
+    server.eventually("applied by all", lambda: server.appliers(revision) >= pids)
+    assert server.appliers(revision) == pids, "a mule without a watcher applied a change"
 
 
 def test_prefork_is_a_warning_that_names_lazy_apps(start_uwsgi: StartUwsgi) -> None:
@@ -322,7 +318,7 @@ def test_workers_serve_current_values_without_a_watcher(
 def assert_served_at_the_next_request(server: UwsgiServer) -> None:
     outsider = make_outsider(server.folder)
     for number in range(1, 6):
-        revision = outsider.update({"A": number, "B": number})
+        revision = outsider.update(A=number, B=number)
         for report in server.reports():
             assert report["revision"] == revision, server.evidence()
             assert report["config"]["A"] == report["conf"]["B"] == number, server.evidence()

@@ -104,9 +104,7 @@ class _Recorder:
             "revision": revision,
             "name": name,
             "new": new,
-            "thread": threading.current_thread().name,
         }
         # One write of one short line to a file opened for appending is not torn.
         with open(self._path, "a") as applied:
             applied.write(json.dumps(line) + "\n")
-

@@ -9,13 +9,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import psutil
 from xprocess import XProcess
 
 from uwsgi_waffle.checks.server import Server
 
 from .client import call
-from .processes import Process, clean_environment
+from .processes import Process, clean_environment, free_port
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 APPS = ROOT / "integration" / "apps"
@@ -61,8 +60,10 @@ class UwsgiServer(Process):
             arguments.append("--enable-threads")
         if not any(option.startswith("--mount") for option in options):
             arguments += [f"--wsgi-file={APPS / 'serve.py'}", "--callable=app"]
-        for number in range(workers):
-            arguments += ["--http-socket=127.0.0.1:0", f"--map-socket={number}:{number + 1}"]
+        # Not port 0: a reload of the master would bind others.
+        self.ports = [free_port() for _ in range(workers)]
+        for number, port in enumerate(self.ports):
+            arguments += [f"--http-socket=127.0.0.1:{port}", f"--map-socket={number}:{number + 1}"]
         environment = clean_environment(
             SITE_INSTANCE=str(folder), SITE_CONFIG=json.dumps({**QUICK, **config}), **env
         )
@@ -74,9 +75,8 @@ class UwsgiServer(Process):
             arguments,
             env=environment,
             cwd=folder,
-            ready=lambda log: len(_bound_ports(log)) == workers,
+            ready=lambda log: log.count(" bound to TCP address ") == workers,
         )
-        self.ports = _bound_ports(self.log)
 
     def get(self, worker: int, path: str = "/", **options: Any) -> Any:
         """Return what a worker, counted from 1, answers to a GET."""
@@ -106,20 +106,10 @@ class UwsgiServer(Process):
         lines = self._applied.read_text().split("\n")[:-1]
         return [json.loads(line) for line in lines]
 
-    def appliers(self, revision: int, app: str = "site") -> dict[int, str]:
-        """Return a mapping of each pid that applied a revision to the thread that did."""
+    def appliers(self, revision: int, app: str | None = None) -> set[int]:
+        """Return the pids of all processes that applied a revision."""
         return {
-            line["pid"]: line["thread"]
+            line["pid"]
             for line in self.applied()
-            if line["app"] == app and line["revision"] == revision
+            if app in (None, line["app"]) and line["revision"] == revision
         }
-
-    def threads_of(self, pid: int) -> int:
-        """Return how many threads the operating system counts in a process."""
-        return int(psutil.Process(pid).num_threads())
-
-
-def _bound_ports(log: str) -> list[int]:
-    found = re.findall(r"uwsgi socket (\d+) bound to TCP address 127\.0\.0\.1:(\d+)", log)
-    by_number = {int(number): int(port) for number, port in found}
-    return [by_number[number] for number in sorted(by_number)]
