@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import threading
 import time
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from redis.retry import Retry
 
 from ..backoff import Backoff
 from ..errors import ConfigurationError, NotifierError
+from ..redaction import redact
 from .base import Notice, Notifier
 
 logger = logging.getLogger("uwsgi_waffle")
@@ -194,9 +194,3 @@ class RedisNotifier(Notifier):
             f"Redis at {self._shown_url} can't be used ({redact(str(exc))}): check that it runs "
             "and that WAFFLE_REDIS_URL, or WAFFLE_REDIS_HOST and WAFFLE_REDIS_PORT, name it"
         )
-
-
-def redact(text: str) -> str:
-    """Return a text in which every URL's password is masked."""
-    text = re.sub(r"(\w://[^/@\s:]*):[^/\s]*@", r"\1:***@", text)
-    return re.sub(r"([?&]password=)[^&\s]*", r"\1***", text)

@@ -10,27 +10,56 @@ from .base import HistoryEntry, Store
 
 __all__ = ["HistoryEntry", "Store", "store_from_url"]
 
+_REDIS = ("redis", "rediss", "unix")
+_SQL = ("postgresql", "mysql", "mariadb", "sqlite")
+
 
 def store_from_url(url: str, *, folder: Path, timeout_s: float, write_timeout_s: float) -> Store:
     """Return the store that a URL names; opens nothing.
 
-    :param url: ``sqlite:///relative/file.db`` or ``sqlite:////absolute/file.db``.
+    :param url: ``sqlite:///file.db`` (or four slashes and an absolute path) is the embedded
+        store, ``redis://``, ``rediss://`` and ``unix://`` are Redis, and ``postgresql+psycopg://``
+        or any other URL of SQLAlchemy's is SQLAlchemy.
     :param folder: what a relative file is relative to.
-    :raises ConfigurationError: no store knows this URL, or the file's folder does not exist.
+    :raises ConfigurationError: no store knows this URL, what it needs is not installed, or the
+        file's folder does not exist.
     """
     parts = urlsplit(url)
-    if parts.scheme == "sqlite" and not parts.netloc and len(parts.path) > 1:
-        # Imported only when used: a worker pays memory for every module.
-        from .sqlite import SqliteStore
-
+    dialect, _, driver = parts.scheme.partition("+")
+    # Each is imported only when it is used: a worker pays memory for every module.
+    if dialect == "sqlite" and not parts.netloc and len(parts.path) > 1:
         path = folder / unquote(parts.path[1:])
         if not path.parent.is_dir():
             raise ConfigurationError(
                 f"the folder {path.parent} of the settings database does not exist: "
                 "create it, or name another file in WAFFLE_STORE_URL"
             )
-        return SqliteStore(path, timeout_s=timeout_s, write_timeout_s=write_timeout_s)
+        if not driver:
+            from .sqlite import SqliteStore
+
+            return SqliteStore(path, timeout_s=timeout_s, write_timeout_s=write_timeout_s)
+        url = f"{parts.scheme}:///{path.absolute()}" + (f"?{parts.query}" if parts.query else "")
+    if parts.scheme in _REDIS:
+        try:
+            from .redis import RedisStore
+        except ImportError as exc:
+            raise _missing("redis", exc) from exc
+        return RedisStore(url, timeout_s=timeout_s, write_timeout_s=write_timeout_s)
+    if driver or dialect in _SQL:
+        try:
+            from .sqlalchemy import AlchemyWaffleStore
+        except ImportError as exc:
+            raise _missing("sqlalchemy", exc) from exc
+        return AlchemyWaffleStore(url, timeout_s=timeout_s, write_timeout_s=write_timeout_s)
     raise ConfigurationError(
-        f"WAFFLE_STORE_URL names no store that is known ({parts.scheme or 'no scheme'}): "
-        "write sqlite:///file.db, or sqlite:////absolute/file.db"
+        f"WAFFLE_STORE_URL names no store that is known ({parts.scheme or 'no scheme'}): write "
+        "sqlite:///file.db, postgresql+psycopg://user:password@host/database, "
+        "mysql+pymysql://…, or redis://host:6379/0"
+    )
+
+
+def _missing(extra: str, exc: ImportError) -> ConfigurationError:
+    return ConfigurationError(
+        f"WAFFLE_STORE_URL needs a package that is not installed ({exc}): "
+        f"pip install 'uwsgi-waffle[{extra}]'"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..snapshot import Delta
 
@@ -34,6 +34,17 @@ class Store(ABC):
     before a fork and used after it, by any thread: connections belong to the process, never to
     the instance. Every method blocks for at most the store's stated timeouts.
     """
+
+    def for_app(self, app: Any, *, timeout_s: float, write_timeout_s: float) -> Store:
+        """Return the store that serves one app; called by ``init_app``, before anything else.
+
+        For stores that need the app to find their database. Opens nothing.
+
+        :param app: the Flask app.
+        :param timeout_s: what ``WAFFLE_STORE_TIMEOUT`` says, for a store that was given none.
+        :param write_timeout_s: what ``WAFFLE_WRITE_TIMEOUT`` says, likewise.
+        """
+        return self
 
     @abstractmethod
     def prepare(self) -> None:
