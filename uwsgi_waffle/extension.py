@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import weakref
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flask import Flask, current_app, has_app_context
 
@@ -14,6 +14,9 @@ from .errors import ConfigurationError
 from .snapshot import Snapshot
 from .state import WaffleState
 from .stores import Store
+
+if TYPE_CHECKING:
+    from .operations import HistoryItem
 
 EXTENSION_NAME = "waffleconf"
 
@@ -134,6 +137,46 @@ class WaffleConf:
         """
         return self.state.reset(
             names, author=author, reason=reason, expected_revision=expected_revision
+        )
+
+    def history(
+        self, *, name: str | None = None, limit: int = 100, show_secrets: bool = False
+    ) -> list[HistoryItem]:
+        """Return the newest changes of one setting, or of all, newest first: who, when, what, why.
+
+        Secrets are masked unless asked for. Blocks for at most the store's timeout.
+
+        :raises StoreUnavailable: the store can't be read within its bound.
+        """
+        from . import operations
+
+        return operations.history(self.state, name=name, limit=limit, show_secrets=show_secrets)
+
+    def rollback(
+        self,
+        revision: int,
+        *,
+        author: str | None = None,
+        reason: str | None = None,
+        expected_revision: int | None = None,
+    ) -> int:
+        """Restore every setting to what it was at a revision; return the new revision.
+
+        A change like any other: see :meth:`update`. If nothing differs, nothing is written.
+
+        :raises UnknownRevisionError: there is no such revision, or the history is too short.
+        :raises ChangeRefused: names every setting that can't be restored; nothing was written.
+        :raises RevisionConflict: the store is at another revision; nothing was written.
+        :raises StoreError: the store failed; nothing was written.
+        """
+        from . import operations
+
+        return operations.rollback(
+            self.state,
+            revision,
+            author=author,
+            reason=reason,
+            expected_revision=expected_revision,
         )
 
     def parse(self, texts: Mapping[str, str]) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from .settings import declare
 from .signals import setting_changed
 from .snapshot import Change, Snapshot, initial_snapshot
 from .stores import Store, store_from_url
+from .watcher import WATCHER
 
 logger = logging.getLogger("uwsgi_waffle")
 
@@ -123,7 +124,7 @@ class WaffleState:
     ) -> int:
         """See :meth:`WaffleConf.update`."""
         raws = self.declarations.encode(values)
-        return self._commit(raws, author=author, reason=reason, expected_revision=expected_revision)
+        return self.commit(raws, author=author, reason=reason, expected_revision=expected_revision)
 
     def reset(
         self,
@@ -138,9 +139,41 @@ class WaffleState:
             names = [names]
         wanted = dict.fromkeys(names)
         self.declarations.require(wanted)
-        return self._commit(
+        return self.commit(
             wanted, author=author, reason=reason, expected_revision=expected_revision
         )
+
+    def commit(
+        self,
+        raws: Mapping[str, str | None],
+        *,
+        author: str | None,
+        reason: str | None,
+        expected_revision: int | None,
+    ) -> int:
+        """Make a change of raw texts that were checked already; return its revision.
+
+        :param raws: mapping of setting name to JSON text; ``None`` resets to the default.
+        :raises RevisionConflict: the store is at another revision; nothing was written.
+        :raises StoreError: the store failed; nothing was written.
+        """
+        manager = self.engine.manager
+        if not raws:
+            return manager.snapshot.revision
+        revision = manager.update(
+            raws, author=author, reason=reason, expected_revision=expected_revision
+        )
+        self._renew_ticket()
+        return revision
+
+    def refresh(self) -> Snapshot:
+        """Read the store now and apply what is new; return the newest snapshot.
+
+        :raises StoreError: the store can't be read; the last good settings stay.
+        """
+        manager = self.engine.manager
+        manager.refresh()
+        return manager.snapshot
 
     @contextlib.contextmanager
     def override(self, values: Mapping[str, object]) -> Iterator[None]:
@@ -187,14 +220,6 @@ class WaffleState:
         self.engine.manager.refresh(complete=True)
         self._renew_ticket()
 
-    def _commit(self, raws: Mapping[str, str | None], **details: Any) -> int:
-        manager = self.engine.manager
-        if not raws:
-            return manager.snapshot.revision
-        revision = manager.update(raws, **details)
-        self._renew_ticket()
-        return revision
-
     def _renew_ticket(self) -> None:
         # A request that makes a change itself reads what it wrote.
         if has_request_context():
@@ -203,7 +228,11 @@ class WaffleState:
     def _begin_request(self) -> Snapshot:
         engine = self.engine
         if self._wanted and not engine.watching and not engine.stopped:
-            engine.start()
+            try:
+                engine.start()
+            except Exception as exc:
+                # No thread to be had: the look at the watch file serves this request.
+                engine.manager.health.failed(WATCHER, exc)
         return engine.manager.begin_request()
 
     def _start_in_worker(self) -> None:
