@@ -44,6 +44,16 @@ RUNS_AT_PARSE = {
     "another scheme": "ini = call://abort",
     "injected text": "inject-before = evil.ini\nini = empty.ini",
     "yaml": "yaml = evil.yaml",
+    "for-readline of a long line": "for-readline = long.txt\nini = %(_)\nendfor =",
+    "for-glob of a pattern in C": "for-glob = [^x]v*.ini\nini = %(_)\nendfor =",
+    "for-times": f"for-times = +1\nini = exec://{TOUCH}\nendfor =",
+    "if-plugin": f"if-plugin = http\nini = exec://{TOUCH}\nendif =",
+    "if-not-plugin": f"if-not-plugin = pythonx\nini = exec://{TOUCH}\nendif =",
+    "if-hostname-match": f"if-hostname-match = \\A\\N\nini = exec://{TOUCH}\nendif =",
+    "if-exists of a magic variable": f"if-exists = %b\nini = exec://{TOUCH}\nendif =",
+    "section of the file read last": "ini = section.ini\nini = :x\n[x]\ny = 1",
+    "byte that is no text": f"i%\udcffni = exec://{TOUCH}",
+    "environment of an environment": "title = $(TWICE)",
     "standard input": "ini = -",
 }
 
@@ -89,9 +99,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("EVIL", f"exec://{TOUCH_INI}")
     monkeypatch.setenv("EVIL_AT", f"@(exec://{TOUCH})")
     monkeypatch.setenv("EMPTY", "")
+    monkeypatch.setenv("TWICE", "$(EVIL_AT)")
     monkeypatch.setenv("UWSGI_HOOK_ASAP", f"exec:{TOUCH}")
     (tmp_path / "evil.ini").write_text(f"[uwsgi]\nini = exec://{TOUCH}\n")
     (tmp_path / "evil.txt").write_text(f"exec://{TOUCH}\n")
+    (tmp_path / "long.txt").write_text("x" * 1023 + f"exec://{TOUCH}\n")
+    (tmp_path / "section.ini").write_text(f"[uwsgi]\n[x]\nini = exec://{TOUCH}\n")
+    (tmp_path / "^.ini").write_text("[uwsgi]\n")
+    (tmp_path / "xv.ini").write_text("[uwsgi]\n")
     (tmp_path / "evil.yaml").write_text(f"uwsgi:\n  ini: exec://{TOUCH}\n")
     (tmp_path / "empty.ini").write_text("[uwsgi]\n")
     return tmp_path
@@ -100,7 +115,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def check(folder: Path, lines: str, *, allow_exec: bool = False) -> Report | str:
     """Return the report, or why there is none."""
     ini = folder / "uwsgi.ini"
-    ini.write_text(f"[uwsgi]\nmaster = true\n{lines}\n")
+    ini.write_text(f"[uwsgi]\nmaster = true\n{lines}\n", errors="surrogateescape")
     try:
         return check_file(ini, allow_exec=allow_exec)
     except CheckError as exc:
@@ -195,3 +210,9 @@ def test_file_that_includes_itself_is_refused(folder: Path) -> None:
     (folder / "loop.ini").write_text("[uwsgi]\nini = loop.ini\n")
     with pytest.raises(CheckError, match="includes itself"):
         check_file("loop.ini")
+
+
+def test_endless_nesting_is_refused(folder: Path) -> None:
+    outcome = check(folder, "set = " + "set=" * 50_000)
+    assert isinstance(outcome, str)
+    assert "too deeply" in outcome

@@ -15,6 +15,7 @@ from uwsgi_waffle.checks import server as servers
 from uwsgi_waffle.errors import ConfigurationError
 from uwsgi_waffle.ini import SNIPPETS, snippet_path, snippet_text
 
+ROOT = str(Path(__file__).resolve().parent.parent)
 BAD = "[uwsgi]\nlazy_apps = true\nneed-app = true\n"
 
 
@@ -126,7 +127,8 @@ def test_help_tells_the_exit_statuses(capsys: pytest.CaptureFixture[str]) -> Non
     assert "2  the file could not be checked" in capsys.readouterr().out
 
 
-def test_module_is_a_command() -> None:
+def test_module_is_a_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", ROOT)
     done = subprocess.run(
         [sys.executable, "-m", "uwsgi_waffle", "ini", "--path"],
         capture_output=True,
@@ -137,7 +139,8 @@ def test_module_is_a_command() -> None:
     assert done.stdout.strip() == str(snippet_path())
 
 
-def test_closed_pipe_is_no_traceback() -> None:
+def test_closed_pipe_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", ROOT)
     code = "import sys; from uwsgi_waffle.__main__ import main; sys.exit(main(['ini']))"
     read_end, write_end = os.pipe()
     os.close(read_end)

@@ -35,6 +35,18 @@ _ACTS_NAMES = """
 """
 _ACTS = frozenset(_ACTS_NAMES.split())
 
+# Their outcome is uWSGI's own business: another answer here would hide what follows.
+_UNCERTAIN = frozenset(
+    {
+        "for-readline",
+        "if-hostname-match",
+        "if-not-hostname-match",
+        "if-not-plugin",
+        "if-plugin",
+        "ifplugin",
+    }
+)
+
 _PIDFILES = frozenset({"pidfile", "pidfile2", "safe-pidfile", "safe-pidfile2"})
 
 
@@ -61,7 +73,10 @@ def of(key: str, value: str, file: str, line: int) -> list[Hazard]:
         return [Hazard("plugins", text, file, line)]
     if key in _OPAQUE or (key in _INCLUDES and is_scheme(value)):
         return [Hazard("exec", text, file, line, opaque=True)]
-    if key in _ACTS:
+    if key in _ACTS or key in _UNCERTAIN:
+        return [Hazard("exec", text, file, line)]
+    if key == "for-glob" and re.search(r"[\[\\]", value):
+        # The C library and Python disagree about these patterns.
         return [Hazard("exec", text, file, line)]
     return of_value(key, value, file, line)
 

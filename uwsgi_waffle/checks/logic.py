@@ -10,6 +10,7 @@ import os
 import re
 import socket
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 
 _MAX_TIMES = 10_000
 
@@ -40,7 +41,7 @@ def values(
     if kind == "for-glob":
         return sorted(glob.glob(argument)) or [argument]
     if kind == "for-times":
-        number = re.match(r"\s*\d+", argument)
+        number = re.match(r"\s*\+?\d+", argument)
         return [str(n + 1) for n in range(min(int(number[0]) if number else 0, _MAX_TIMES))]
     if kind == "for-readline":
         return _lines(argument)
@@ -57,6 +58,10 @@ def _lines(name: str) -> list[str]:
         return [line.rstrip("\r\n") for line in lines]
 
 
+def _is_readable(name: str) -> bool:
+    return os.access(name, os.R_OK)
+
+
 def _test(
     test: str, argument: str, env: Mapping[str, str], option: Callable[[str], str | None]
 ) -> tuple[bool, str | None]:
@@ -70,9 +75,11 @@ def _test(
     if test == "hostname":
         return socket.gethostname() == argument, argument
     if test == "hostname-match":
-        return re.search(argument, socket.gethostname()) is not None, argument
+        with suppress(re.error):
+            return re.search(argument, socket.gethostname()) is not None, argument
+        return False, argument
     if test == "plugin":
         # Every server of a Python app has that one, built in or loaded.
         return argument.startswith("python"), argument
-    checks = {"exists": os.path.exists, "file": os.path.isfile, "dir": os.path.isdir}
+    checks = {"exists": _is_readable, "file": os.path.isfile, "dir": os.path.isdir}
     return checks[test](argument), argument

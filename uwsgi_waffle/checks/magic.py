@@ -10,19 +10,23 @@ import os
 import pwd
 import re
 import socket
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 _OF_THE_FIRST_FILE = "odspcenx"
+# uWSGI's version and binary, the time, hashes and inodes.
+_UNKNOWN = "VbtTjiJI"
 _MAGIC = re.compile("%(.)", re.DOTALL)
 _JOINED = "\0"
 
 
-def magic_table(name: str, section: str, first: Mapping[str, str] | None) -> dict[str, str]:
+def magic_table(
+    name: str, section: str, first: Mapping[str, str] | None, *, spelled: str
+) -> dict[str, str]:
     """Return the value of every magic variable while one file is read.
 
+    :param spelled: the name as the include spells it.
     :param first: the table of the file that was read first, whose values have capital letters.
     """
     # A symbolic link keeps its own folder; any other path is resolved.
@@ -31,7 +35,7 @@ def magic_table(name: str, section: str, first: Mapping[str, str] | None) -> dic
     folder, base = os.path.split(full)
     stem, dot, ending = base.rpartition(".")
     table = {
-        "o": name,
+        "o": spelled,
         "p": full,
         "s": base,
         "d": folder.rstrip("/") + "/",
@@ -41,9 +45,7 @@ def magic_table(name: str, section: str, first: Mapping[str, str] | None) -> dic
         "x": section,
         "v": os.getcwd(),
         "h": socket.gethostname(),
-        "t": str(int(time.time())),
-        "T": str(time.time_ns() // 1000),
-        "k": str(os.cpu_count() or 1),
+        "k": str(os.sysconf("SC_NPROCESSORS_ONLN")),
         "[": "\033",
         "%": "%",
         "(": "%(",
@@ -51,8 +53,7 @@ def magic_table(name: str, section: str, first: Mapping[str, str] | None) -> dic
         "g": str(os.getgid()),
         "U": str(os.getuid()),
         "G": str(os.getgid()),
-        # Never spelled out here: uWSGI's version and binary, hashes and inodes.
-        **dict.fromkeys("VbjiJI", "?"),
+        **dict.fromkeys(_UNKNOWN, "?"),
         **dict.fromkeys("0123456789", ""),
     }
     with suppress(KeyError):
@@ -64,6 +65,11 @@ def magic_table(name: str, section: str, first: Mapping[str, str] | None) -> dic
     for letter in _OF_THE_FIRST_FILE:
         table[letter.upper()] = (first or table)[letter]
     return table
+
+
+def is_exact(text: str) -> bool:
+    """Return whether the lines of a text will be those that uWSGI sees."""
+    return not set(_UNKNOWN) & set(_MAGIC.findall(text))
 
 
 def logical_lines(text: str, table: Mapping[str, str]) -> Iterator[tuple[int, str]]:

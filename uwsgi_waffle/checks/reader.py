@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
 from uwsgi_waffle.checks import hazards, logic
-from uwsgi_waffle.checks.magic import logical_lines, magic_table
+from uwsgi_waffle.checks.magic import is_exact, logical_lines, magic_table
 from uwsgi_waffle.checks.model import CheckError, Hazard, Option, Resolved
 
 _MAX_DEPTH = 32
@@ -33,7 +33,10 @@ def read(path: str, section: str = "uwsgi", env: Mapping[str, str] | None = None
     :raises CheckError: if a file is missing, is not an ini, or includes itself.
     """
     reader = _Reader(os.environ if env is None else env)
-    reader.load(path, section, at=None, named=section != "uwsgi" or ":" in path)
+    try:
+        reader.load(path, section, at=None, named=section != "uwsgi" or ":" in path)
+    except RecursionError:
+        raise CheckError(f"{path} nests its options too deeply") from None
     if not reader.found_section:
         raise CheckError(
             f"{path} has no section [{section}] with options: is it an ini of uWSGI, "
@@ -78,6 +81,7 @@ class _Reader:
         self._inherited = False
         self._logic: tuple[str, str] | None = None
         self._in_round = False
+        self._last_file = ""
 
     # Reading
 
@@ -90,7 +94,15 @@ class _Reader:
         if self._depth >= _MAX_DEPTH:
             raise CheckError(f"{where}{name} includes itself, or {_MAX_DEPTH} files deep")
         text = _read_text(name, where)
-        magic = magic_table(name, section if named else "", self._root_magic)
+        if not is_exact(text) or "\ufffd" in text:
+            self.hazards.append(Hazard("exec", "text that only uWSGI can spell out", name, 1))
+        magic = magic_table(
+            name,
+            section if named else "",
+            self._root_magic,
+            spelled="" if at is not None and at.value.startswith(":") else name,
+        )
+        self._last_file = name
         if self._root_magic is None:
             self._root_magic = magic
         self._depth += 1
@@ -168,7 +180,7 @@ class _Reader:
         if entry.key == "ini":
             head, colon, tail = name.rpartition(":")
             if colon:
-                name, section = head or entry.file, tail or "uwsgi"
+                name, section = head or self._last_file, tail or "uwsgi"
         elif not name.endswith(".ini"):
             # uWSGI picks the reader by the ending; yaml and the like are not read here.
             self._opaque(f"{entry.key} = {name}", entry.file, entry.line)
@@ -187,18 +199,14 @@ class _Reader:
         """Replace $(ENV), @(file) and %(option), in uWSGI's order."""
         pending = [o for o in self.options if not o.done]
         for entry in pending:
-            entry.value = _ENV.sub(lambda m: self.env.get(m[1], m[0]), entry.value)
+            entry.value = _repeated(_ENV, lambda m: self.env.get(m[1], m[0]), entry.value)
             if "@(" in entry.value:
                 found = hazards.of_value(entry.key, entry.value, entry.file, entry.line)
                 self.hazards.extend(h for h in found if h not in self.hazards)
         for entry in pending:
             entry.value = _FILE.sub(partial(_at_file, entry), entry.value)
         for entry in pending:
-            for _ in range(_MAX_DEPTH):
-                expanded = _PLACEHOLDER.sub(self._reference, entry.value)
-                if expanded == entry.value:
-                    break
-                entry.value = expanded
+            entry.value = _repeated(_PLACEHOLDER, self._reference, entry.value)
 
     def _reference(self, match: re.Match[str]) -> str:
         value = self._exported(match[1])
@@ -222,6 +230,16 @@ class _Reader:
             self._include(entry)
 
 
+def _repeated(pattern: re.Pattern[str], value_of: Callable[[re.Match[str]], str], text: str) -> str:
+    # uWSGI starts over after each replacement; the bound is against a value that names itself.
+    for _ in range(_MAX_DEPTH):
+        replaced = pattern.sub(value_of, text)
+        if replaced == text or len(replaced) > _MAX_BYTES:
+            break
+        text = replaced
+    return text
+
+
 def _read_text(name: str, where: str) -> str:
     path = Path(name)
     try:
@@ -239,7 +257,7 @@ def _read_text(name: str, where: str) -> str:
     if b"\0" in content:
         # uWSGI would end each string there, and see other lines than these.
         raise CheckError(f"{where}{name} is not a text file")
-    return content.decode("utf-8", "backslashreplace")
+    return content.decode("utf-8", "replace")
 
 
 def _at_file(entry: _Entry, match: re.Match[str]) -> str:
