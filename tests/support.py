@@ -223,6 +223,7 @@ class Worker:
         store: Store | None = None,
         **config: object,
     ) -> None:
+        self.folder = folder
         self.app = app = Flask("shop", instance_path=str(folder))
         app.config.update(WAFFLE_CONFS=confs, **config)
         self.waffle = WaffleConf(app, store)

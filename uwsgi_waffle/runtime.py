@@ -67,9 +67,13 @@ def on_postfork(function: Callable[[], None]) -> None:
     try:
         import uwsgidecorators
     except Exception:  # a plain Exception is what it raises without a master
+        uwsgidecorators = None
+    chain = getattr(uwsgidecorators, "postfork_chain_hook", None)
+    # Imported earlier and hidden by another hook since, its chain may run never, or within that.
+    if chain is None or uwsgi.post_fork_hook != chain:
         uwsgi.post_fork_hook = _chained(earlier, function)
         return
-    if earlier is not None and earlier is not uwsgidecorators.postfork_chain_hook:
+    if earlier is not None and earlier != chain:
         uwsgidecorators.postfork(earlier)
     uwsgidecorators.postfork(function)
 

@@ -52,8 +52,9 @@ class Watcher:
     def start(self) -> None:
         """Start the thread; once only."""
         self._pid = os.getpid()
-        self._manager.watched = True
         self._thread.start()
+        # Only now: a thread that can't start must not keep the requests from reading.
+        self._manager.watched = True
 
     def stop(self, timeout_s: float = 2.0) -> None:
         """Ask the thread to end, and wait for it; blocks for at most ``timeout_s``."""

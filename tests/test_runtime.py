@@ -1,0 +1,395 @@
+"""uWSGI as seen from a process, played by a fake module."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from uwsgi_waffle import ConfigurationError, WaffleConf, WaffleWarning
+from uwsgi_waffle.runtime import Runtime, detect, on_postfork
+
+from .support import Worker, wait_until
+
+
+class FakeUwsgi(ModuleType):
+    """What the real module offers of what we ask."""
+
+    def __init__(self, **facts: Any) -> None:
+        super().__init__("uwsgi")
+        self.facts = {"worker": 0, "mule": 0, "master": 4711, **facts}
+        self.has_threads = self.facts.get("has_threads", 1)
+        self.loop = self.facts.get("loop")
+        self.post_fork_hook: Callable[[], object] | None = None
+        if "spooler" in self.facts:
+            self.i_am_the_spooler = lambda: self.facts["spooler"]
+
+    def worker_id(self) -> int:
+        return int(self.facts["worker"])
+
+    def mule_id(self) -> int:
+        return int(self.facts["mule"])
+
+    def masterpid(self) -> int:
+        return int(self.facts["master"])
+
+
+class FakeDecorators(ModuleType):
+    """``uwsgidecorators``, as uWSGI 2.0.31 ships it: importing it takes the hook over."""
+
+    def __init__(self, uwsgi: FakeUwsgi) -> None:
+        super().__init__("uwsgidecorators")
+        self.chain: list[Callable[[], object]] = []
+        uwsgi.post_fork_hook = self.postfork_chain_hook = self._run
+
+    def postfork(self, function: Callable[[], object]) -> None:
+        self.chain.append(function)
+
+    def _run(self) -> None:
+        for function in self.chain:
+            function()
+
+
+class Importer:
+    """Makes ``uwsgidecorators`` when it is imported first, as an import does."""
+
+    def __init__(self, make: Callable[[], ModuleType]) -> None:
+        self._make = make
+
+    def find_spec(self, name: str, path: object, target: object = None) -> Any:
+        if name != "uwsgidecorators":
+            return None
+        from importlib.machinery import ModuleSpec
+
+        return ModuleSpec(name, self)  # type: ignore[arg-type]
+
+    def create_module(self, spec: object) -> ModuleType:
+        return self._make()
+
+    def exec_module(self, module: ModuleType) -> None:
+        pass
+
+
+@pytest.fixture
+def play(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FakeUwsgi]:
+    """Plays a uWSGI; without decorators unless :func:`decorate` brings them."""
+
+    def play(**facts: Any) -> FakeUwsgi:
+        uwsgi = FakeUwsgi(**facts)
+        monkeypatch.setitem(sys.modules, "uwsgi", uwsgi)
+        monkeypatch.setitem(sys.modules, "uwsgidecorators", None)
+        return uwsgi
+
+    return play
+
+
+@pytest.fixture
+def decorate(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], ModuleType]], None]:
+    """Lets the next import of ``uwsgidecorators`` call a function."""
+
+    def decorate(make: Callable[[], ModuleType]) -> None:
+        monkeypatch.delitem(sys.modules, "uwsgidecorators", raising=False)
+        monkeypatch.setattr(sys, "meta_path", [Importer(make), *sys.meta_path])
+
+    return decorate
+
+
+# --- detection --------------------------------------------------------------------------------
+
+
+def test_no_uwsgi_is_an_ordinary_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "uwsgi", None)
+    assert detect() == Runtime()
+    assert not detect().under_uwsgi
+
+
+def test_package_that_only_has_the_name_is_not_taken_for_uwsgi(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "uwsgi", ModuleType("uwsgi"))
+    assert detect() == Runtime()
+    with pytest.raises(RuntimeError, match="no uWSGI"):
+        on_postfork(lambda: None)
+
+
+@pytest.mark.parametrize(
+    ("facts", "runtime"),
+    [
+        ({"worker": 2}, Runtime(True, 2, True, True, False, False)),
+        ({"worker": 1, "master": 0}, Runtime(True, 1, True, False, False, False)),
+        ({}, Runtime(True, 0, True, True, False, False)),
+        ({"mule": 1}, Runtime(True, 0, True, True, True, False)),
+        ({"spooler": True}, Runtime(True, 0, True, True, True, False)),
+        ({"worker": 1, "spooler": False}, Runtime(True, 1, True, True, False, False)),
+        ({"worker": 1, "has_threads": 0}, Runtime(True, 1, False, True, False, False)),
+        ({"worker": 1, "loop": b"gevent"}, Runtime(True, 1, True, True, False, True)),
+    ],
+)
+def test_mode_is_told_by_the_server(
+    play: Callable[..., FakeUwsgi], facts: dict[str, Any], runtime: Runtime
+) -> None:
+    play(**facts)
+    assert detect() == runtime
+
+
+# --- the hook after the fork ------------------------------------------------------------------
+
+
+def call_hook(uwsgi: FakeUwsgi) -> None:
+    assert uwsgi.post_fork_hook is not None
+    uwsgi.post_fork_hook()
+
+
+def test_hook_works_without_decorators(play: Callable[..., FakeUwsgi]) -> None:
+    uwsgi = play()
+    calls: list[str] = []
+    on_postfork(lambda: calls.append("ours"))
+    call_hook(uwsgi)
+    assert calls == ["ours"]
+
+
+def test_hook_set_before_is_still_called_without_decorators(
+    play: Callable[..., FakeUwsgi],
+) -> None:
+    uwsgi = play()
+    calls: list[str] = []
+    uwsgi.post_fork_hook = lambda: calls.append("theirs")
+    on_postfork(lambda: calls.append("ours"))
+    on_postfork(lambda: calls.append("second"))
+    call_hook(uwsgi)
+    assert calls == ["theirs", "ours", "second"]
+
+
+def test_hook_set_before_is_still_called_when_the_decorators_overwrite_it(
+    play: Callable[..., FakeUwsgi], decorate: Callable[..., None]
+) -> None:
+    uwsgi = play()
+    calls: list[str] = []
+    uwsgi.post_fork_hook = lambda: calls.append("theirs")
+    decorate(lambda: FakeDecorators(uwsgi))
+    on_postfork(lambda: calls.append("ours"))
+    on_postfork(lambda: calls.append("second"))
+    call_hook(uwsgi)
+    assert calls == ["theirs", "ours", "second"]
+
+
+def test_hook_joins_decorators_that_were_imported_before(
+    play: Callable[..., FakeUwsgi], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uwsgi = play()
+    calls: list[str] = []
+    decorators = FakeDecorators(uwsgi)
+    monkeypatch.setitem(sys.modules, "uwsgidecorators", decorators)
+    decorators.postfork(lambda: calls.append("theirs"))
+    on_postfork(lambda: calls.append("ours"))
+    call_hook(uwsgi)
+    assert calls == ["theirs", "ours"]
+
+
+def test_hook_set_after_the_decorators_were_imported_does_not_hide_ours(
+    play: Callable[..., FakeUwsgi], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uwsgi = play()
+    calls: list[str] = []
+    decorators = FakeDecorators(uwsgi)
+    monkeypatch.setitem(sys.modules, "uwsgidecorators", decorators)
+    decorators.postfork(lambda: calls.append("decorated"))
+
+    def theirs() -> None:
+        calls.append("theirs")
+        decorators.postfork_chain_hook()
+
+    uwsgi.post_fork_hook = theirs
+    on_postfork(lambda: calls.append("ours"))
+    call_hook(uwsgi)
+    assert calls == ["theirs", "decorated", "ours"]
+
+
+def test_decorators_that_raise_without_a_master_are_done_without(
+    play: Callable[..., FakeUwsgi], decorate: Callable[..., None]
+) -> None:
+    uwsgi = play(master=0)
+    calls: list[str] = []
+    uwsgi.post_fork_hook = lambda: calls.append("theirs")
+
+    def no_master() -> ModuleType:
+        raise Exception("you have to enable the uWSGI master process to use this module")
+
+    decorate(no_master)
+    on_postfork(lambda: calls.append("ours"))
+    call_hook(uwsgi)
+    assert calls == ["theirs", "ours"]
+
+
+# --- what the extension makes of it -----------------------------------------------------------
+
+
+def test_threads_off_are_an_error_that_names_the_option(
+    play: Callable[..., FakeUwsgi], folder: Path
+) -> None:
+    play(worker=1, has_threads=0)
+    with pytest.raises(ConfigurationError, match=r"enable-threads = true.*WAFFLE_MULTIPROC"):
+        Worker(folder)
+
+
+def test_threads_off_are_allowed_without_a_watcher(
+    play: Callable[..., FakeUwsgi], make_worker: Callable[..., Worker]
+) -> None:
+    play(worker=1, has_threads=0)
+    worker = make_worker(WAFFLE_MULTIPROC=False)
+    worker.waffle.update({"LIMIT": 7})
+    assert worker.get("LIMIT") == 7
+    assert not worker.waffle.status().watcher_alive
+
+
+def test_lazy_worker_starts_its_watcher_at_once(
+    play: Callable[..., FakeUwsgi], make_worker: Callable[..., Worker]
+) -> None:
+    uwsgi = play(worker=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        worker = make_worker()
+    status = worker.waffle.status()
+    assert (status.watcher_alive, status.watcher_pid, status.worker_id) == (True, os.getpid(), 2)
+    assert uwsgi.post_fork_hook is None
+
+
+def test_lazy_worker_without_multiproc_starts_none(
+    play: Callable[..., FakeUwsgi], make_worker: Callable[..., Worker]
+) -> None:
+    play(worker=1)
+    worker = make_worker(WAFFLE_MULTIPROC=False)
+    worker.get("LIMIT")
+    assert not worker.waffle.status().watcher_alive
+
+
+def test_prefork_is_warned_of_and_starts_nothing_before_the_fork(
+    play: Callable[..., FakeUwsgi], make_worker: Callable[..., Worker]
+) -> None:
+    uwsgi = play()
+    with pytest.warns(WaffleWarning, match="lazy-apps = true"):
+        worker = make_worker()
+    assert not worker.waffle.status().watcher_alive
+    uwsgi.facts["worker"] = 1
+    call_hook(uwsgi)
+    assert worker.waffle.status().watcher_alive
+
+
+def test_prefork_worker_reads_what_changed_since_the_master_loaded(
+    play: Callable[..., FakeUwsgi], make_worker: Callable[..., Worker]
+) -> None:
+    uwsgi = play()
+    with pytest.warns(WaffleWarning):
+        worker = make_worker()
+    with pytest.warns(WaffleWarning):
+        other = make_worker()
+    other.waffle.update({"SITENAME": "New"})
+    uwsgi.facts["worker"] = 1
+    call_hook(uwsgi)
+    assert worker.app.config["SITENAME"] == "New"
+
+
+def test_prefork_is_an_error_where_lazy_apps_is_required(
+    play: Callable[..., FakeUwsgi], folder: Path
+) -> None:
+    play()
+    with pytest.raises(ConfigurationError, match=r"lazy-apps = true.*WAFFLE_REQUIRE_LAZY_APPS"):
+        Worker(folder, WAFFLE_REQUIRE_LAZY_APPS=True)
+
+
+@pytest.mark.parametrize("facts", [{"mule": 1}, {"spooler": True}])
+def test_mule_and_spooler_start_a_watcher_only_when_told(
+    play: Callable[..., FakeUwsgi], make_worker: Callable[..., Worker], facts: dict[str, Any]
+) -> None:
+    uwsgi = play(**facts)
+    worker = make_worker()
+    assert uwsgi.post_fork_hook is None
+    assert not worker.waffle.status().watcher_alive
+    worker.waffle.start()
+    assert worker.waffle.status().watcher_alive
+
+
+def test_hook_that_runs_in_a_mule_starts_nothing(
+    play: Callable[..., FakeUwsgi], make_worker: Callable[..., Worker]
+) -> None:
+    uwsgi = play()
+    with pytest.warns(WaffleWarning):
+        worker = make_worker()
+    uwsgi.facts["mule"] = 1
+    call_hook(uwsgi)
+    assert not worker.waffle.status().watcher_alive
+
+
+def test_worker_whose_hook_never_ran_starts_its_watcher_at_the_first_request(
+    play: Callable[..., FakeUwsgi], make_worker: Callable[..., Worker]
+) -> None:
+    uwsgi = play()
+    with pytest.warns(WaffleWarning):
+        worker = make_worker()
+    uwsgi.facts["worker"] = 1
+    worker.get("LIMIT")
+    assert worker.waffle.status().watcher_alive
+    threads = [thread for thread in threading.enumerate() if thread.name == "uwsgi_waffle"]
+    worker.get("LIMIT")
+    call_hook(uwsgi)
+    assert threads == [t for t in threading.enumerate() if t.name == "uwsgi_waffle"]
+    assert len(threads) == 1
+
+
+def test_thread_that_can_not_start_costs_no_request(
+    play: Callable[..., FakeUwsgi],
+    make_worker: Callable[..., Worker],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    uwsgi = play()
+    with pytest.warns(WaffleWarning):
+        worker = make_worker()
+    with pytest.warns(WaffleWarning):
+        other = make_worker(WAFFLE_MULTIPROC=False)
+    uwsgi.facts["worker"] = 1
+
+    def no_more(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_more)
+        other.waffle.update({"LIMIT": 7})
+        assert worker.get("LIMIT") == 7
+        status = worker.waffle.status()
+        assert "can't start new thread" in status.failing["watcher"]
+        assert not status.watcher_alive
+        assert not worker.manager.watched
+    worker.get("LIMIT")
+    assert worker.waffle.status().watcher_alive
+    wait_until(lambda: "watcher" not in worker.waffle.status().failing)
+
+
+def test_forked_child_does_not_take_its_parents_watcher_for_its_own(
+    make_worker: Callable[..., Worker],
+) -> None:
+    worker = make_worker()
+    worker.waffle.start()
+    child = os.fork()
+    if child == 0:
+        own = worker.waffle.status()
+        worker.waffle.update({"LIMIT": 7})
+        os._exit(0 if not own.watcher_alive and worker.get("LIMIT") == 7 else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert worker.waffle.status().watcher_alive
+    assert worker.get("LIMIT") == 7
+
+
+def test_no_app_starts_threads_outside_of_uwsgi_unless_told(folder: Path) -> None:
+    app = Flask("shop", instance_path=str(folder))
+    waffle = WaffleConf(app)
+    app.test_client().get("/")
+    assert not waffle.status().watcher_alive
+    assert waffle.status().worker_id == 0
