@@ -24,6 +24,10 @@ def gated(app: Flask, begin: Begin = lambda: SNAPSHOT) -> Gate:
     return gate
 
 
+def started(*args: Any) -> Any:
+    """What a server gives for the status and the headers."""
+
+
 @pytest.fixture
 def app() -> Flask:
     return Flask("shop")
@@ -91,7 +95,7 @@ def test_request_ends_when_the_client_goes_away_in_mid_stream(
         body = numbers(gate, [])
         return Response(stream_with_context(body) if with_context else body)
 
-    body: Any = app(EnvironBuilder("/").get_environ(), lambda *args: None)
+    body: Any = app(EnvironBuilder("/").get_environ(), started)
     next(iter(body))
     assert not gate.idle
     body.close()
@@ -145,7 +149,7 @@ def test_request_ends_when_a_stream_fails_at_its_close(app: Flask) -> None:
     def view() -> Response:
         return Response(Broken())
 
-    body: Any = app(EnvironBuilder("/").get_environ(), lambda *args: None)
+    body: Any = app(EnvironBuilder("/").get_environ(), started)
     list(body)
     with pytest.raises(ZeroDivisionError):
         body.close()
@@ -184,7 +188,7 @@ def test_body_that_the_server_must_get_as_it_is_stays_so(app: Flask) -> None:
 
     environ = EnvironBuilder("/").get_environ()
     environ["wsgi.file_wrapper"] = FileWrapper
-    body: Any = app(environ, lambda *args: None)
+    body: Any = app(environ, started)
     b"".join(body)
     body.close()
     assert gate.idle
@@ -198,7 +202,7 @@ def test_requests_at_once_are_told_apart(app: Flask) -> None:
         return Response(numbers(gate, []))
 
     def start() -> Any:
-        return app(EnvironBuilder("/").get_environ(), lambda *args: None)
+        return app(EnvironBuilder("/").get_environ(), started)
 
     first, second = start(), start()
     first.close()
