@@ -8,14 +8,12 @@ import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 
-from .conftest import StartRedis, StartUwsgi
+from .conftest import StartUwsgi
 from .support.client import call
-from .support.outsider import make_outsider
 from .support.uwsgi_server import UwsgiServer
 
 pytestmark = [pytest.mark.uwsgi, pytest.mark.timeout(240)]

@@ -37,6 +37,10 @@ def _replaced(server: UwsgiServer, old: set[int]) -> Callable[[], bool]:
     return probe
 
 
+def _until_workers(server: UwsgiServer, count: int) -> None:
+    server.eventually(f"{count} workers", lambda: len(server.worker_pids()) == count)
+
+
 @each_loading
 def test_each_worker_follows_under_a_master(start_uwsgi: StartUwsgi, loading: list[str]) -> None:
     server = start_uwsgi("--master", *loading, workers=3)
@@ -115,13 +119,13 @@ def test_worker_added_by_cheaper_serves_current_values_and_follows(
     server = start_uwsgi(
         "--master", "--cheaper=1", "--cheaper-initial=1", "--master-fifo=fifo", *loading, workers=3
     )
-    server.eventually("down to one worker", lambda: len(server.worker_pids()) == 1)
+    _until_workers(server, 1)
     revision = server.post(1, {"SITENAME": "While cheap"})["revision"]
     fifo = server.folder / "fifo"
     for more in (2, 3):
         with fifo.open("wb", buffering=0) as master:
             master.write(b"+")
-        server.eventually(f"up to {more} workers", lambda n=more: len(server.worker_pids()) == n)
+        _until_workers(server, more)
     for report in server.reports():
         assert report["revision"] == revision
         assert report["config"]["SITENAME"] == "While cheap"
