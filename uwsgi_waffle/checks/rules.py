@@ -1,4 +1,4 @@
-"""The rules: what a finding says, and when it is made."""
+"""When each rule of the catalogue makes a finding."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
-from uwsgi_waffle.checks.model import Finding, Level, Option
+from uwsgi_waffle.checks.catalogue import RULES
+from uwsgi_waffle.checks.model import Finding, Option
 from uwsgi_waffle.checks.options import (
     DEFAULT_APP,
     IMPLY_MASTER,
@@ -21,116 +22,6 @@ from uwsgi_waffle.checks.options import (
 from uwsgi_waffle.checks.server import Server
 
 _THREADS_BY_DEFAULT = (2, 0, 27)
-_INCLUDE = "`ini = …` with the path that `python -m uwsgi_waffle ini waffle --path` prints"
-
-
-class Rule(msgspec.Struct, frozen=True):
-    """One kind of finding.
-
-    :ivar summary: one line, for lists of all rules.
-    :ivar mend: what to write instead.
-    """
-
-    id: str
-    level: Level
-    summary: str
-    mend: str
-
-
-_TABLE: tuple[tuple[str, str, str], ...] = (
-    (
-        "E001",
-        "Threads are off: the watcher stands still between requests.",
-        f"Set `enable-threads = true`, or include the snippet: {_INCLUDE}.",
-    ),
-    (
-        "E002",
-        "An option the promises rest on is written with an underscore: uWSGI ignores it silently.",
-        "Write the name with dashes.",
-    ),
-    (
-        "E003",
-        "No master: nobody restarts a worker that died, and a stop can leave workers behind.",
-        "Set `master = true`.",
-    ),
-    (
-        "E004",
-        "`py-call-osafterfork` aborts every worker on Python 3.13 and later.",
-        "Remove it; if fork hooks are needed, `py-call-uwsgi-fork-hooks = true` is the other way.",
-    ),
-    (
-        "W001",
-        "`lazy-apps` is missing: the app is loaded before the fork, and its state is copied.",
-        f"Set `lazy-apps = true`, or include the snippet: {_INCLUDE}.",
-    ),
-    (
-        "W002",
-        "`lazy-apps` is switched off: the app is loaded before the fork, and its state is copied.",
-        "Set `lazy-apps = true`, or remove the line that switches it off.",
-    ),
-    (
-        "W003",
-        "`lazy` is the deprecated way to load the app in each worker.",
-        "Write `lazy-apps = true` instead.",
-    ),
-    (
-        "W004",
-        "`need-app` is not on: a worker whose app can't be loaded answers 500 for ever.",
-        "Set `need-app = true`.",
-    ),
-    (
-        "W005",
-        "Several apps without `single-interpreter`: each has its own watcher and its own copy.",
-        "Set `single-interpreter = true`.",
-    ),
-    (
-        "W006",
-        "pyuwsgi in a virtual environment: a reload ends the server.",
-        "Start it with the environment variable UWSGI_BINARY_PATH=<venv>/bin/python, or set "
-        "`binary-path` to that path.",
-    ),
-    (
-        "W007",
-        "An explicit value has no effect: a file named by `inherit` is applied last and wins.",
-        "Include that file by `ini = …` above your own line, or remove the line.",
-    ),
-    (
-        "W008",
-        "`gevent-monkey-patch` patches after the app was loaded, when its thread is a native one.",
-        "Use `gevent-early-monkey-patch = true` instead.",
-    ),
-    (
-        "W009",
-        "gevent without a patch: what waits for the store or for Redis stops the whole worker.",
-        "Set `gevent-early-monkey-patch = true`; leave it if the app's first lines patch.",
-    ),
-    (
-        "W010",
-        "An option is written with an underscore: uWSGI ignores it silently.",
-        "Write the name with dashes.",
-    ),
-    (
-        "W011",
-        "An unknown name resembles an option the promises rest on: uWSGI ignores it silently.",
-        "Correct the name; a name that is used as a placeholder is never reported.",
-    ),
-    (
-        "W012",
-        "An option is set to two different values: the last one wins.",
-        "Remove one of them.",
-    ),
-    (
-        "W013",
-        "`enable-threads = false` is ignored since uWSGI 2.0.27, and stops the watcher before.",
-        "Remove the line.",
-    ),
-)
-
-#: Every rule, in the order of its id.
-RULES: tuple[Rule, ...] = tuple(
-    Rule(id_, "error" if id_.startswith("E") else "warning", summary, mend)
-    for id_, summary, mend in _TABLE
-)
 _BY_ID = {rule.id: rule for rule in RULES}
 
 
