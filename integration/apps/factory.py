@@ -104,6 +104,7 @@ class _Recorder:
             "revision": revision,
             "name": name,
             "new": new,
+            "at": time.time(),
         }
         # One write of one short line to a file opened for appending is not torn.
         with open(self._path, "a") as applied:
