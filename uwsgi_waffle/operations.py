@@ -142,18 +142,20 @@ def history(
 
     :raises StoreUnavailable: the store can't be read within its bound.
     """
-    return [
-        HistoryItem(
-            entry.revision,
-            entry.name,
-            show_raw(state, entry.name, entry.old_raw, show_secrets=show_secrets),
-            show_raw(state, entry.name, entry.new_raw, show_secrets=show_secrets),
-            entry.author,
-            entry.reason,
-            entry.at,
-        )
-        for entry in state.store.history(name=name, limit=limit)
-    ]
+    entries = state.store.history(name=name, limit=limit)
+    return [_item(state, entry, show_secrets) for entry in entries]
+
+
+def history_since(
+    state: Settings, revision: int, *, show_secrets: bool = False
+) -> list[HistoryItem]:
+    """Return the changes that were committed after a revision, oldest first.
+
+    :raises StoreUnavailable: the store can't be read within its bound.
+    """
+    entries = _entries_since(state.store, revision)
+    newer = [entry for entry in reversed(entries) if entry.revision > revision]
+    return [_item(state, entry, show_secrets) for entry in newer]
 
 
 def show_raw(state: Settings, name: str, raw: str | None, *, show_secrets: bool = False) -> str:
@@ -202,12 +204,18 @@ def plan_rollback(state: Settings, revision: int, *, names: Iterable[str] | None
         raise UnknownRevisionError(
             f"there is no revision {revision}: the store is at {snapshot.revision}"
         )
+    if revision == snapshot.revision:
+        return Plan({}, revision)
+    entries = _entries_since(state.store, revision)
+    if not entries or entries[-1].revision > max(revision, 1):
+        raise UnknownRevisionError(f"the history does not reach back to revision {revision}")
     wanted = None if names is None else set(names)
-    # The oldest entry of a name is the last that this loop meets.
+    # The oldest entry of a name comes last, and stays.
     old_raws = {
         entry.name: entry.old_raw
-        for entry in _entries_since(state.store, revision, snapshot.revision)
-        if wanted is None or entry.name in wanted
+        for entry in entries
+        if revision < entry.revision <= snapshot.revision
+        and (wanted is None or entry.name in wanted)
     }
     problems: dict[str, str] = {}
     raws: dict[str, str | None] = {}
@@ -432,6 +440,18 @@ def _describe(declaration: Declaration, snapshot: Snapshot, *, shown: bool) -> S
     )
 
 
+def _item(state: Settings, entry: HistoryEntry, show_secrets: bool) -> HistoryItem:
+    return HistoryItem(
+        entry.revision,
+        entry.name,
+        show_raw(state, entry.name, entry.old_raw, show_secrets=show_secrets),
+        show_raw(state, entry.name, entry.new_raw, show_secrets=show_secrets),
+        entry.author,
+        entry.reason,
+        entry.at,
+    )
+
+
 def _type_text(type_: Any) -> str:
     # Constraints belong to the declaration, and would fill the line.
     return type_name(_bare(type_))
@@ -464,23 +484,17 @@ def _is_same(declaration: Declaration | None, one: str | None, other: str | None
         return False
 
 
-def _entries_since(store: Store, revision: int, until: int) -> list[HistoryEntry]:
-    """Return every entry after one revision up to another, newest first."""
-    if revision == until:
-        return []
+def _entries_since(store: Store, revision: int) -> list[HistoryEntry]:
+    """Return the newest entries, newest first, at least as far back as a revision.
+
+    Fewer, if the store's history does not reach that far.
+    """
     limit = _HISTORY_STEP
     while True:
         entries = store.history(limit=limit)
-        oldest = entries[-1].revision if entries else None
-        if oldest is not None and oldest <= max(revision, 1):
-            # A limit may have cut the oldest change in two.
-            if oldest <= revision or len(entries) < limit:
-                return [entry for entry in entries if revision < entry.revision <= until]
-        elif len(entries) < limit:
-            raise UnknownRevisionError(
-                f"the history does not reach back to revision {revision}"
-                + (f", only to {oldest}" if oldest is not None else "")
-            )
+        # An entry of the revision itself, or an older one, tells that none is missing.
+        if len(entries) < limit or entries[-1].revision <= revision:
+            return entries
         limit *= 4
 
 

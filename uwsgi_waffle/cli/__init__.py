@@ -1,0 +1,12 @@
+"""The command line of an app: ``flask waffle …``.
+
+Flask finds :data:`group` by its entry point, so that a worker never imports this package. A
+module adds commands by ``@group.command()``, and is imported here.
+"""
+
+from __future__ import annotations
+
+from . import changing, moving, reading
+from .base import group
+
+__all__ = ["changing", "group", "moving", "reading"]

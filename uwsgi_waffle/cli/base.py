@@ -1,0 +1,192 @@
+"""What the commands share: the group, the app's state, options, how a change is made."""
+
+from __future__ import annotations
+
+import functools
+import getpass
+import io
+import os
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import click
+import msgspec
+from click.shell_completion import CompletionItem
+from flask.cli import ScriptInfo
+
+from .. import operations
+from ..errors import ChangeRefused, ConfigurationError, RevisionConflict, WaffleError
+from ..extension import EXTENSION_NAME
+from ..state import WaffleState
+from ..tables import visible
+
+R = TypeVar("R")
+
+CONFLICT = 3
+
+_EPILOG = """\b
+Exit status:
+  0  done, or nothing to do
+  1  refused or failed; nothing was written
+  2  the command line is wrong, or no app was found
+  3  somebody else changed settings meanwhile; nothing was written
+"""
+
+
+class _Conflict(click.ClickException):
+    exit_code = CONFLICT
+
+
+class WaffleGroup(click.Group):
+    """A group whose commands may raise any :class:`~uwsgi_waffle.errors.WaffleError`."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; its errors become messages with an exit status."""
+        # A value may hold what the terminal can't show.
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")
+        try:
+            return super().invoke(ctx)
+        except RevisionConflict as exc:
+            raise _Conflict(str(exc)) from exc
+        except ChangeRefused as exc:
+            lines = [f"  {visible(name)}: {text}" for name, text in exc.problems.items()]
+            raise click.ClickException(
+                "\n".join(["refused, nothing was written:", *lines])
+            ) from exc
+        except WaffleError as exc:
+            raise click.ClickException(str(exc)) from exc
+
+
+@click.group(cls=WaffleGroup, epilog=_EPILOG)
+def group() -> None:
+    """Show and change the app's live settings.
+
+    A change made here reaches every running worker like any other.
+    """
+
+
+def load_state(ctx: click.Context) -> WaffleState:
+    """Return the state of the app that ``flask`` is run for, within its app context.
+
+    :raises ConfigurationError: the app is set up wrongly, or has no WaffleConf.
+    """
+    app = ctx.ensure_object(ScriptInfo).load_app()
+    ctx.with_resource(app.app_context())
+    state = app.extensions.get(EXTENSION_NAME)
+    if not isinstance(state, WaffleState):
+        raise ConfigurationError(f"{app.name!r} has no WaffleConf: call init_app(app) first")
+    ctx.call_on_close(state.store.close)
+    return state
+
+
+def with_state(function: Callable[..., R]) -> Callable[..., R]:
+    """Return a command that is given the app's state, just read from the store."""
+
+    @functools.wraps(function)
+    def command(*args: Any, **kwargs: Any) -> R:
+        state = load_state(click.get_current_context())
+        state.refresh()
+        return function(state, *args, **kwargs)
+
+    return command
+
+
+def complete_names(suffix: str = "") -> Callable[..., list[CompletionItem]]:
+    """Return what the shell's completion asks for the names of settings."""
+
+    def complete(
+        ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        try:
+            declarations = load_state(ctx).declarations
+        except Exception:  # whatever the app raises must not spoil the line being typed
+            return []
+        return [
+            CompletionItem(name + suffix, help=declaration.desc)
+            for name, declaration in declarations.items()
+            if name.startswith(incomplete)
+        ]
+
+    return complete
+
+
+secrets_option = click.option("--show-secrets", is_flag=True, help="Don't mask secret values.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def _login_name() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, ImportError, OSError):
+        return f"uid {os.getuid()}"
+
+
+def change_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that every changing command has; :func:`change` takes them."""
+    options = (
+        click.option(
+            "--author",
+            default=_login_name,
+            show_default="your login name",
+            help="Who makes the change, for the history.",
+        ),
+        click.option("--reason", help="Why, for the history."),
+        click.option(
+            "--expect-revision",
+            type=int,
+            metavar="N",
+            help="Refuse, with exit status 3, if the settings are no longer at revision N.",
+        ),
+        click.option("--dry-run", is_flag=True, help="Show what would change; write nothing."),
+        secrets_option,
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def change(
+    state: WaffleState,
+    raws: Mapping[str, str | None],
+    *,
+    author: str,
+    reason: str | None,
+    expect_revision: int | None,
+    dry_run: bool,
+    show_secrets: bool,
+) -> None:
+    """Make a change unless it alters nothing, and show what it altered.
+
+    :raises RevisionConflict: the store is at another revision; nothing was written.
+    :raises StoreError: the store failed; nothing was written.
+    """
+    differences = operations.preview(state, raws, show_secrets=show_secrets)
+    revision = state.snapshot.revision
+    if differences and not dry_run:
+        revision = state.commit(
+            raws, author=author, reason=reason, expected_revision=expect_revision
+        )
+        outcome = f"revision {revision}"
+    elif expect_revision is not None and expect_revision != revision:
+        raise RevisionConflict(expect_revision, revision)
+    else:
+        outcome = "not written (--dry-run)" if differences else "nothing to change"
+        outcome += f", the settings are at revision {revision}"
+    # Shown when it is done, so that a refused change is not taken for one.
+    for name, old, new in differences:
+        click.echo(f"{visible(name)}: {visible(old)} → {visible(new)}")
+    click.echo(outcome)
+    for part, error in state.engine.manager.health.failing().items():
+        if part.startswith("announcing"):
+            click.echo(
+                f"revision {revision} is committed, but {part} failed, so that some workers "
+                f"follow at their next resync only: {error}",
+                err=True,
+            )
+
+
+def print_json(value: object) -> None:
+    """Print one JSON document."""
+    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
