@@ -17,6 +17,7 @@ class RedisServer:
     """A redis-server that can be stopped, frozen, and started again on the same port.
 
     :param socket: path of a Unix socket to listen on as well.
+    :param durable: keep the data over a restart.
     """
 
     def __init__(
@@ -28,6 +29,7 @@ class RedisServer:
         *,
         password: str | None = None,
         socket: Path | None = None,
+        durable: bool = False,
     ) -> None:
         self._xprocess = xprocess
         self._name = name
@@ -37,7 +39,8 @@ class RedisServer:
         self.port = free_port()
         self.processes: list[Process] = []
         self._arguments = [binary, "--port", str(self.port), "--bind", "127.0.0.1"]
-        self._arguments += ["--save", "", "--appendonly", "no", "--dir", str(folder)]
+        self._arguments += ["--save", "", "--appendonly", "yes" if durable else "no"]
+        self._arguments += ["--dir", str(folder)]
         if password is not None:
             self._arguments += ["--requirepass", password]
         if socket is not None:

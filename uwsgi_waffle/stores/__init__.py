@@ -6,12 +6,12 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from ..errors import ConfigurationError
-from .base import HistoryEntry, Store
+from .base import HistoryEntry, Store, WorkerReport
 
-__all__ = ["HistoryEntry", "Store", "store_from_url"]
+__all__ = ["HistoryEntry", "Store", "WorkerReport", "store_from_url"]
 
 _REDIS = ("redis", "rediss", "unix")
-_SQL = ("postgresql", "mysql", "mariadb", "sqlite")
+_SQL = ("postgresql", "mysql", "mariadb")
 
 
 def store_from_url(url: str, *, folder: Path, timeout_s: float, write_timeout_s: float) -> Store:
@@ -45,7 +45,7 @@ def store_from_url(url: str, *, folder: Path, timeout_s: float, write_timeout_s:
         except ImportError as exc:
             raise _missing("redis", exc) from exc
         return RedisStore(url, timeout_s=timeout_s, write_timeout_s=write_timeout_s)
-    if driver or dialect in _SQL:
+    if dialect in _SQL or (driver and url.partition("://")[2]):
         try:
             from .sqlalchemy import AlchemyWaffleStore
         except ImportError as exc:

@@ -1,0 +1,54 @@
+-- Makes one change; returns {1, its revision}, or {0, the store's revision} if that is not the
+-- expected one, or {} if the store is gone. Redis runs it as a whole and alone.
+-- KEYS: meta, raws, revisions, history.
+-- ARGV: expected ('' for any), most entries kept, channel ('' for none), at, author, reason, then
+-- name and raw of each setting in turns, in descending order of names. An author, a reason or a
+-- raw begins with '=' if there is one, and is '' if there is none.
+local current = redis.call('HGET', KEYS[1], 'revision')
+if not current then
+  return {}
+end
+if ARGV[1] ~= '' and ARGV[1] ~= current then
+  return {0, current}
+end
+-- Redis takes nothing back: keys of a wrong type must fail before the first one is written.
+redis.call('HLEN', KEYS[2])
+redis.call('ZCARD', KEYS[3])
+redis.call('XLEN', KEYS[4])
+local revision = string.format('%.0f', tonumber(current) + 1)
+for i = 7, #ARGV, 2 do
+  local name, raw = ARGV[i], ARGV[i + 1]
+  local entry = {'name', name, 'at', ARGV[4]}
+  local function add(field, value)
+    entry[#entry + 1] = field
+    entry[#entry + 1] = value
+  end
+  local old = redis.call('HGET', KEYS[2], name)
+  if old then
+    add('old_raw', old)
+  end
+  if ARGV[5] ~= '' then
+    add('author', string.sub(ARGV[5], 2))
+  end
+  if ARGV[6] ~= '' then
+    add('reason', string.sub(ARGV[6], 2))
+  end
+  if raw ~= '' then
+    raw = string.sub(raw, 2)
+    add('new_raw', raw)
+  end
+  -- Newest first means by revision, then by name: within a revision the numbers run backwards.
+  redis.call('XADD', KEYS[4], revision .. '-' .. (i - 7) / 2, unpack(entry))
+  if ARGV[i + 1] == '' then
+    redis.call('HDEL', KEYS[2], name)
+  else
+    redis.call('HSET', KEYS[2], name, raw)
+  end
+  redis.call('ZADD', KEYS[3], revision, name)
+end
+redis.call('HSET', KEYS[1], 'revision', revision)
+redis.call('XTRIM', KEYS[4], 'MAXLEN', '~', ARGV[2])
+if ARGV[3] ~= '' then
+  redis.call('PUBLISH', ARGV[3], '{"revision":' .. revision .. '}')
+end
+return {1, revision}
