@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import os
 import threading
 import time
@@ -243,6 +244,10 @@ class Worker:
     @property
     def manager(self) -> Manager:
         return self.state.engine.manager
+
+    def update(self, **values: object) -> int:
+        """Change settings as another process would: outside of every context of the caller."""
+        return contextvars.Context().run(self.waffle.update, values)
 
     def get(self, name: str) -> Any:
         """Return what a request that starts now reads in ``app.config``."""

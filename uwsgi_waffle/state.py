@@ -12,6 +12,7 @@ from typing import Any
 
 from flask import (
     Flask,
+    current_app,
     has_app_context,
     has_request_context,
     request,
@@ -273,19 +274,27 @@ class WaffleState:
         # What the first load finds is where this process starts from, not a change.
         if not changes or not self._loaded:
             return
-        with contextlib.nullcontext() if has_app_context() else self.app.app_context():
-            for change in changes:
-                for receiver in setting_changed.receivers_for(self.app):
-                    try:
-                        receiver(
-                            self.app,
-                            name=change.name,
-                            old=change.old,
-                            new=change.new,
-                            revision=change.revision,
-                        )
-                    except Exception:
-                        logger.exception("a receiver of setting_changed failed on %s", change.name)
+        # The context that is there may be that of another app, which changes this one.
+        within = has_app_context() and current_app == self.app
+        try:
+            with contextlib.nullcontext() if within else self.app.app_context():
+                for change in changes:
+                    self._send(change)
+        except Exception:
+            logger.exception("the app's own context failed around setting_changed")
+
+    def _send(self, change: Change) -> None:
+        for receiver in setting_changed.receivers_for(self.app):
+            try:
+                receiver(
+                    self.app,
+                    name=change.name,
+                    old=change.old,
+                    new=change.new,
+                    revision=change.revision,
+                )
+            except Exception:
+                logger.exception("a receiver of setting_changed failed on %s", change.name)
 
     def _check_runtime(self, where: runtime.Runtime) -> None:
         if not where.under_uwsgi:
