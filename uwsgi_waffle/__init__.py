@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .classes import Setting
 from .engine import Status
 from .errors import (
     ChangeRefused,
@@ -28,6 +29,7 @@ __all__ = [
     "InvalidValueError",
     "NotifierError",
     "RevisionConflict",
+    "Setting",
     "Snapshot",
     "State",
     "Status",

@@ -5,30 +5,65 @@ from __future__ import annotations
 import contextlib
 import weakref
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, cast, overload
 
 from flask import Flask, current_app, has_app_context
 
 from .engine import Status
 from .errors import ConfigurationError
+from .options import ConfigKeys
 from .snapshot import Snapshot
 from .state import WaffleState
 from .stores import Store
 
 if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
     from .operations import HistoryItem
+
+    # So that an annotation may say WaffleConf alone; before Python 3.13 only checkers know it.
+    ConfT = TypeVar("ConfT", default=Snapshot)
+else:
+    from typing import TypeVar
+
+    ConfT = TypeVar("ConfT")
 
 EXTENSION_NAME = "waffleconf"
 
 
-class WaffleConf:
+class WaffleConf(Generic[ConfT]):
     """Keeps declared settings of Flask apps consistent over all their processes.
 
     :param app: given to :meth:`init_app` at once; leave it out in an application factory.
     :param configstore: keeps the settings; made from ``WAFFLE_STORE_URL`` if left out.
+    :param settings: a frozen ``msgspec.Struct`` that declares the settings, in place of
+        ``WAFFLE_CONFS``; :attr:`conf` then is an instance of it.
     """
 
-    def __init__(self, app: Flask | None = None, configstore: Store | None = None) -> None:
+    @overload
+    def __init__(
+        self: WaffleConf[Snapshot],
+        app: Flask | None = None,
+        configstore: Store | None = None,
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self,
+        app: Flask | None = None,
+        configstore: Store | None = None,
+        *,
+        settings: type[ConfT],
+    ) -> None: ...
+
+    def __init__(
+        self,
+        app: Flask | None = None,
+        configstore: Store | None = None,
+        *,
+        settings: type[ConfT] | None = None,
+    ) -> None:
+        self._settings = settings
         self._apps: weakref.WeakSet[Flask] = weakref.WeakSet()
         if app is not None:
             self.init_app(app, configstore)
@@ -47,6 +82,12 @@ class WaffleConf:
             raise ConfigurationError(
                 f"{app!r} has a WaffleConf already: call init_app once for each app, and use "
                 "that instance"
+            )
+        settings = self._settings
+        if settings and app.config.setdefault(ConfigKeys.CONFS, settings) is not settings:
+            raise ConfigurationError(
+                f"settings are declared twice, by {settings.__name__} and by {ConfigKeys.CONFS}: "
+                "remove one"
             )
         state = WaffleState(app, configstore)
         state.load()
@@ -77,12 +118,21 @@ class WaffleConf:
         return state
 
     @property
-    def conf(self) -> Snapshot:
-        """All settings as a read-only mapping of name to typed value, from one revision.
+    def conf(self) -> ConfT:
+        """All settings, read-only, from one revision.
 
-        Within a request it is the same snapshot from its start to its end, in every thread,
-        unless the request itself makes a change.
+        A mapping of name to typed value, :attr:`snapshot`; or, where a class declares the
+        settings, an instance of that class. Within a request it is the same from its start to
+        its end, in every thread, unless the request itself makes a change.
         """
+        snapshot = self.snapshot
+        if self._settings is None:
+            return cast(ConfT, snapshot)
+        return snapshot.as_class(self._settings)
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """All settings as a read-only mapping of name to typed value, from one revision."""
         return self.state.snapshot
 
     @property

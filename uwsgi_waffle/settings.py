@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from .classes import declarations_of
 from .errors import ChangeRefused, ConfigurationError, InvalidValueError, UnknownSettingError
 
 RESERVED_PREFIX = "WAFFLE_"
@@ -226,9 +227,12 @@ def declare(confs: object) -> Declarations:
     """Return the declarations of a ``WAFFLE_CONFS`` mapping.
 
     :param confs: mapping of setting name to a mapping with ``desc``, ``default`` and, if wanted,
-        ``type``, ``min``, ``max``, ``choices``, ``validate``, ``secret`` and ``group``.
+        ``type``, ``min``, ``max``, ``choices``, ``validate``, ``secret`` and ``group``; or a
+        class of settings, see :func:`~uwsgi_waffle.classes.declarations_of`.
     :raises ConfigurationError: names every faulty declaration and its mend.
     """
+    if isinstance(confs, type):
+        confs = declarations_of(confs)
     if not isinstance(confs, Mapping):
         raise ConfigurationError(
             f"WAFFLE_CONFS must map setting names to declarations, got {type(confs).__name__}"

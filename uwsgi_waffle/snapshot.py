@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from .errors import UnknownSettingError
 from .settings import Declarations, differ, unknown_name
 
 MASK = "********"
+
+T = TypeVar("T")
 
 
 class Row(NamedTuple):
@@ -69,6 +71,15 @@ class Snapshot(Mapping[str, Any]):
     by_name: dict[str, Any]
     stored: dict[str, str] = field(default_factory=dict)
     faults: dict[str, str] = field(default_factory=dict)
+    _typed: dict[type, Any] = field(default_factory=dict, init=False)
+
+    def as_class(self, cls: type[T]) -> T:
+        """Return these settings as an instance of the class that declares them."""
+        try:
+            typed: T = self._typed[cls]
+        except KeyError:
+            typed = self._typed[cls] = cls(**self.by_name)
+        return typed
 
     def __getitem__(self, name: str) -> Any:
         try:
@@ -122,6 +133,23 @@ def advance(snapshot: Snapshot, delta: Delta, declarations: Declarations) -> Sna
 def overlay(snapshot: Snapshot, values: Mapping[str, Any]) -> Snapshot:
     """Return a snapshot of the same revision in which some settings have other values."""
     return replace(snapshot, by_name={**snapshot.by_name, **values})
+
+
+def mask_secrets(text: str, snapshot: Snapshot, declarations: Declarations) -> str:
+    """Return a text in which the value of no secret setting is shown.
+
+    Values of less than four characters are left: they would mask half of any text.
+    """
+    shown: set[str] = set()
+    for name, declaration in declarations.items():
+        if declaration.secret:
+            raw = snapshot.stored.get(name, declaration.default_raw)
+            shown |= {str(snapshot.by_name[name]), raw, raw.strip('"')}
+    # The longest first: one may be a part of another.
+    for secret in sorted(shown, key=len, reverse=True):
+        if len(secret) > 3:
+            text = text.replace(secret, MASK)
+    return text
 
 
 def diff(

@@ -1,4 +1,4 @@
-"""The contract that every store keeps, as tests that you can run on your own store.
+"""For your tests: the fixture ``waffle_override``, and the contract that every store keeps.
 
 pytest is needed to run them, not to import this module::
 
@@ -24,6 +24,9 @@ from typing import Any, cast
 from .errors import RevisionConflict, StoreError, StoreUnavailable
 from .processes import LIMIT_S, children, in_processes, results
 from .stores.base import Store
+
+with contextlib.suppress(ImportError):  # this module can be imported without pytest
+    from .overriding import waffle_override as waffle_override
 
 
 class StoreContract:
