@@ -18,56 +18,60 @@ def options(**config: Any) -> Options:
     return Options.from_config(config, FOLDER)
 
 
-def test_defaults() -> None:
-    assert options() == Options(
-        multiproc=None,
-        watchtype="file",
-        watcher_file=FOLDER / "waffle.watch",
-        redis_url="redis://localhost:6379/0",
-        redis_channel="waffleconf",
-        redis_timeout_s=1.0,
-        store_url="sqlite:///waffle.db",
-        store_timeout_s=1.0,
-        write_timeout_s=5.0,
-        poll_interval_s=0.2,
-        resync_interval_s=10.0,
-        require_lazy_apps=False,
-    )
+DEFAULTS: dict[str, Any] = {
+    "multiproc": None,
+    "watchtype": "file",
+    "watcher_file": FOLDER / "waffle.watch",
+    "redis_url": "redis://localhost:6379/0",
+    "redis_channel": "waffleconf",
+    "redis_timeout_s": 1.0,
+    "store_url": "sqlite:///waffle.db",
+    "store_timeout_s": 1.0,
+    "write_timeout_s": 5.0,
+    "poll_interval_s": 0.2,
+    "resync_interval_s": 10.0,
+    "require_lazy_apps": False,
+}
 
 
-def test_every_key_is_read() -> None:
-    given: dict[str, Any] = {
-        "WAFFLE_CONFS": {},
-        "WAFFLE_MULTIPROC": False,
-        "WAFFLE_WATCHTYPE": "redis",
-        "WAFFLE_WATCHER_FILE": "/run/shop.watch",
-        "WAFFLE_REDIS_HOST": "ignored",
-        "WAFFLE_REDIS_PORT": 1,
-        "WAFFLE_REDIS_CHANNEL": "shop",
-        "WAFFLE_REDIS_URL": "unix:///run/redis.sock",
-        "WAFFLE_REDIS_TIMEOUT": 2,
-        "WAFFLE_STORE_URL": "sqlite:////srv/x.db",
-        "WAFFLE_STORE_TIMEOUT": 0.5,
-        "WAFFLE_WRITE_TIMEOUT": 7,
-        "WAFFLE_POLL_INTERVAL": 0.05,
-        "WAFFLE_RESYNC_INTERVAL": 60,
-        "WAFFLE_REQUIRE_LAZY_APPS": True,
-    }
-    assert set(given) == set(ConfigKeys.all())
-    assert options(**given) == Options(
-        multiproc=False,
-        watchtype="redis",
-        watcher_file=Path("/run/shop.watch"),
-        redis_url="unix:///run/redis.sock",
-        redis_channel="shop",
-        redis_timeout_s=2.0,
-        store_url="sqlite:////srv/x.db",
-        store_timeout_s=0.5,
-        write_timeout_s=7.0,
-        poll_interval_s=0.05,
-        resync_interval_s=60.0,
-        require_lazy_apps=True,
-    )
+@pytest.mark.parametrize(("name", "value"), DEFAULTS.items())
+def test_defaults(name: str, value: object) -> None:
+    assert getattr(options(), name) == value
+
+
+@pytest.mark.parametrize(
+    ("key", "given", "name", "value"),
+    [
+        ("WAFFLE_MULTIPROC", False, "multiproc", False),
+        ("WAFFLE_WATCHTYPE", "redis", "watchtype", "redis"),
+        ("WAFFLE_WATCHER_FILE", "/run/x.watch", "watcher_file", Path("/run/x.watch")),
+        ("WAFFLE_WATCHER_FILE", Path("x.watch"), "watcher_file", FOLDER / "x.watch"),
+        ("WAFFLE_REDIS_HOST", "db1", "redis_url", "redis://db1:6379/0"),
+        ("WAFFLE_REDIS_PORT", 7000, "redis_url", "redis://localhost:7000/0"),
+        ("WAFFLE_REDIS_CHANNEL", "shop", "redis_channel", "shop"),
+        ("WAFFLE_REDIS_URL", "unix:///run/redis", "redis_url", "unix:///run/redis"),
+        ("WAFFLE_REDIS_TIMEOUT", 2, "redis_timeout_s", 2.0),
+        ("WAFFLE_STORE_URL", "sqlite:////srv/x.db", "store_url", "sqlite:////srv/x.db"),
+        ("WAFFLE_STORE_TIMEOUT", 0.5, "store_timeout_s", 0.5),
+        ("WAFFLE_WRITE_TIMEOUT", 7, "write_timeout_s", 7.0),
+        ("WAFFLE_POLL_INTERVAL", 0.05, "poll_interval_s", 0.05),
+        ("WAFFLE_RESYNC_INTERVAL", 60, "resync_interval_s", 60.0),
+        ("WAFFLE_REQUIRE_LAZY_APPS", True, "require_lazy_apps", True),
+    ],
+)
+def test_each_key_is_read(key: str, given: object, name: str, value: object) -> None:
+    assert getattr(options(**{key: given}), name) == value
+
+
+def test_redis_url_wins_over_host_and_port() -> None:
+    given = options(WAFFLE_REDIS_URL="redis://a", WAFFLE_REDIS_HOST="b", WAFFLE_REDIS_PORT=1)
+    assert given.redis_url == "redis://a"
+
+
+@pytest.mark.parametrize("key", [key for key in ConfigKeys.all() if key != ConfigKeys.CONFS])
+def test_value_of_no_fitting_type_is_an_error_for_every_key(key: str) -> None:
+    with pytest.raises(ConfigurationError, match=key):
+        options(**{key: object()})
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -74,11 +75,13 @@ class RedisNotifier(Notifier):
                 # Our backoff is the only one: redis-py's would multiply the bound.
                 retry=Retry(NoBackoff(), 0),
             )
-        except (ValueError, redis.RedisError) as exc:
+        except (ValueError, redis.RedisError):
+            # Without its cause: of a password that holds a "/", that quotes the beginning.
             raise ConfigurationError(
-                f"WAFFLE_REDIS_URL is not a URL that redis-py understands ({exc}): "
-                "write redis://host:6379/0, rediss://… or unix:///path/to/socket"
-            ) from exc
+                "WAFFLE_REDIS_URL is not a URL that redis-py understands: write "
+                "redis://host:6379/0, rediss://… or unix:///path/to/socket, and a password "
+                "percent-encoded"
+            ) from None
         self._closed = threading.Event()
         self._backoff = Backoff()
         self._retry_at = 0.0
@@ -113,7 +116,8 @@ class RedisNotifier(Notifier):
             if self._pubsub is None:
                 self._subscribe()
             return self._receive(timeout_s)
-        except (redis.RedisError, OSError, ValueError) as exc:
+        except Exception as exc:
+            # redis-py may trip over its own socket, too, when that is closed under it.
             self._disconnect()
             self._retry_at = self._clock() + self._backoff.next_s()
             raise self._failure(exc) from exc
@@ -134,7 +138,8 @@ class RedisNotifier(Notifier):
     def _disconnect(self) -> None:
         pubsub, self._pubsub = self._pubsub, None
         if pubsub is not None:
-            pubsub.close()
+            with contextlib.suppress(Exception):
+                pubsub.close()
 
     def _receive(self, timeout_s: float) -> Notice | None:
         self._check_alive()
