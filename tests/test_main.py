@@ -49,7 +49,7 @@ def test_ini_without_a_name_prints_waffle(capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_unknown_snippet_is_refused_with_the_names() -> None:
-    with pytest.raises(ConfigurationError, match="gevent, redis, waffle"):
+    with pytest.raises(ConfigurationError, match="gevent, metrics, redis, waffle"):
         snippet_path("../errors")
     with pytest.raises(SystemExit) as exit_:
         main(["ini", "nope"])

@@ -20,6 +20,7 @@ from .extension import WaffleConf
 from .health import State
 from .signals import setting_changed
 from .snapshot import Snapshot
+from .stores import WorkerReport
 
 __version__ = "0.1.0"
 
@@ -39,5 +40,6 @@ __all__ = [
     "WaffleConf",
     "WaffleError",
     "WaffleWarning",
+    "WorkerReport",
     "setting_changed",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -12,7 +12,7 @@ from .health import State
 from .manager import Manager
 from .notifiers.base import Notifier
 from .runtime import detect
-from .watcher import Watcher
+from .watcher import Chore, Watcher
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,8 @@ class Status:
     :ivar state: see :class:`~uwsgi_waffle.health.State`.
     :ivar since: when the state began, in UTC.
     :ivar revision: the newest revision that was read.
+    :ivar source: where the settings come from: ``store``, ``defaults``, ``master`` (read before
+        the fork), or the path of the file of last known values.
     :ivar staleness_s: seconds since the store was last read with success, or ``None``.
     :ivar last_error: the last thing that failed, also if it works again.
     :ivar failing: mapping of each part that fails now to its error.
@@ -32,6 +34,7 @@ class Status:
     state: State
     since: datetime
     revision: int
+    source: str
     staleness_s: float | None
     last_error: str | None
     failing: dict[str, str]
@@ -47,6 +50,7 @@ class Engine:
     """Manager and watcher of one app in one process; made after the fork.
 
     :param make_notifier: makes the notifier that the watcher waits for.
+    :param make_chores: makes what the watcher does besides.
     """
 
     def __init__(
@@ -55,10 +59,12 @@ class Engine:
         make_notifier: Callable[[], Notifier],
         *,
         poll_interval_s: float,
+        make_chores: Callable[[Manager], Iterable[Chore]] = lambda manager: (),
     ) -> None:
         self.manager = manager
         self._make_notifier = make_notifier
         self._poll_interval_s = poll_interval_s
+        self._make_chores = make_chores
         self._lock = threading.Lock()
         self._watcher: Watcher | None = None
         self._notices = "none"
@@ -77,7 +83,12 @@ class Engine:
             self.stopped = False
             notifier = self._make_notifier()
             self._notices = notifier.name
-            self._watcher = Watcher(self.manager, notifier, poll_interval_s=self._poll_interval_s)
+            self._watcher = Watcher(
+                self.manager,
+                notifier,
+                poll_interval_s=self._poll_interval_s,
+                chores=self._make_chores(self.manager),
+            )
             self._watcher.start()
             self.manager.health.switch(off=False)
 
@@ -98,6 +109,7 @@ class Engine:
             state=health.state,
             since=health.since,
             revision=self.manager.snapshot.revision,
+            source=self.manager.source,
             staleness_s=self.manager.staleness_s,
             last_error=health.last_error,
             failing=health.failing(),

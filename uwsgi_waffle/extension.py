@@ -14,7 +14,7 @@ from .errors import ConfigurationError
 from .options import ConfigKeys
 from .snapshot import Snapshot
 from .state import WaffleState
-from .stores import Store
+from .stores import Store, WorkerReport
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
@@ -262,6 +262,17 @@ class WaffleConf(Generic[ConfT]):
     def status(self) -> Status:
         """Return how the settings of this process are doing."""
         return self.state.engine.status()
+
+    def workers(self) -> list[WorkerReport]:
+        """Return what every process that has a watcher last told of itself, on every host.
+
+        Whoever lags behind a change by more than a second or two is stale. The list is told by
+        the store, not asked of the processes: one that died is in it for up to three times
+        ``WAFFLE_REPORT_INTERVAL``. Blocks for at most the store's timeout.
+
+        :raises StoreUnavailable: the store can't be read.
+        """
+        return self.state.store.workers(86_400.0)
 
     def start(self) -> None:
         """Start the watcher in this process, unless it runs.

@@ -31,21 +31,29 @@ class Health:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._failing: dict[str, str] = {}
+        self._harmless: set[str] = set()
         self._initialized = False
         self._off = False
         self.state = State.INITIALIZING
         self.since = datetime.now(timezone.utc)
         self.last_error: str | None = None
 
-    def failed(self, part: str, error: object) -> None:
-        """Record that a part fails; log it if it did not fail in the same way already."""
+    def failed(self, part: str, error: object, *, harmless: bool = False) -> None:
+        """Record that a part fails; log it if it did not fail in the same way already.
+
+        :param harmless: it is shown, but leaves the state as it is.
+        """
         text = str(error) or type(error).__name__
         with self._lock:
+            if harmless:
+                self._harmless.add(part)
             news = self._failing.get(part) != text
             self._failing[part] = text
             self.last_error = f"{part}: {text}"
             self._settle()
-        if news:
+        if news and harmless:
+            logger.warning("%s fails, the settings are current all the same: %s", part, text)
+        elif news:
             logger.warning("%s fails, the last good settings are served: %s", part, text)
 
     def works(self, part: str) -> None:
@@ -80,7 +88,7 @@ class Health:
     def _settle(self) -> None:
         if self._off:
             state = State.OFF
-        elif self._failing:
+        elif self._failing.keys() - self._harmless:
             state = State.INTERRUPTED
         else:
             state = State.VALID if self._initialized else State.INITIALIZING

@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from .backoff import Backoff
 from .errors import NotifierError, StoreError, StoreUnavailable
@@ -15,13 +15,28 @@ from .health import Health
 from .notifiers.base import Notice, Notifier
 from .notifiers.file import FileNotifier, Mark, Signature
 from .settings import Declarations
-from .snapshot import Change, Delta, Snapshot, advance, diff, overlay
+from .snapshot import Change, Delta, Snapshot, advance, diff, mask_secrets, overlay
 from .stores.base import Store
 
 logger = logging.getLogger("uwsgi_waffle")
 
 STORE = "store"
 _NEVER: Signature = (-1, -1, -1)
+
+
+class LastKnown(NamedTuple):
+    """Values that an earlier process read and kept on the disk.
+
+    :ivar delta: complete, but for what was not to be kept.
+    :ivar place: where they were kept.
+    """
+
+    delta: Delta
+    place: str
+
+
+def _nothing_known() -> LastKnown | None:
+    return None
 
 
 def _always() -> bool:
@@ -36,11 +51,17 @@ class Manager:
     Two snapshots matter: the *newest* that was read, and the one *applied* to ``app.config``. They
     differ only while a request runs that must not see its settings change.
 
+    :ivar refreshes: how often the store was read with success.
+    :ivar failures: how often it could not be read.
+    :ivar source: where the settings come from: ``store``, ``defaults``, ``master`` (read before
+        the fork), or the path of the file of last known values.
+
     :param snapshot: served until the store was read.
     :param apply: called with the values that changed, to put them into ``app.config``.
     :param changed: called with the changes, after they were applied and without any lock held.
     :param idle: tells whether no request runs, so that the watcher may apply a change.
     :param remote: announces to other hosts, or ``None``.
+    :param last_known: asked once, if the first read of the store fails.
     :param wait_s: longest time that a request waits for another thread's refresh.
     :param resync_interval_s: the store is read at least this often, notice or not.
     """
@@ -56,6 +77,7 @@ class Manager:
         changed: Callable[[list[Change]], None],
         idle: Callable[[], bool],
         remote: Notifier | None = None,
+        last_known: Callable[[], LastKnown | None] = _nothing_known,
         wait_s: float = 1.0,
         resync_interval_s: float = 10.0,
         clock: Callable[[], float] = time.monotonic,
@@ -63,6 +85,11 @@ class Manager:
         self.health = Health()
         self.remote = remote
         self.watched = False
+        self.refreshes = 0
+        self.failures = 0
+        self.source = "defaults" if not snapshot.epoch else "master"
+        self._last_known: Callable[[], LastKnown | None] | None = last_known
+        self._stopgap = ""
         self._declarations = declarations
         self._store = store
         self._watch_file = watch_file
@@ -95,9 +122,18 @@ class Manager:
         return self._newest
 
     @property
+    def applied_revision(self) -> int:
+        """The revision that ``app.config`` is at."""
+        return self._applied.revision
+
+    @property
     def staleness_s(self) -> float | None:
         """Seconds since the store was last read with success, or ``None`` if it never was."""
         return None if self._checked_at is None else self._clock() - self._checked_at
+
+    def mask(self, text: str) -> str:
+        """Return a text in which no current value of a secret setting is shown."""
+        return mask_secrets(text, self._newest, self._declarations)
 
     def begin_request(self) -> Snapshot:
         """Return the snapshot for a request that starts now, refreshed first if need be.
@@ -233,7 +269,10 @@ class Manager:
             )
         except Exception as exc:
             # A store may be the user's own: whatever it raises must not reach a request.
-            self.health.failed(STORE, exc)
+            self.failures += 1
+            self._fall_back()
+            text = str(exc) or type(exc).__name__
+            self.health.failed(STORE, f"{text}; {self._stopgap}" if self._stopgap else text)
             self._failing = True
             self._retry_at = self._clock() + self._backoff.next_s()
             if isinstance(exc, StoreError):
@@ -249,10 +288,30 @@ class Manager:
         self._failing = False
         self._retry_at = 0.0
         self._complete = True
+        self.refreshes += 1
+        self.source = "store"
+        self._stopgap = ""
+        self._last_known = None
         self._backoff.reset()
         self.health.works(STORE)
         self.health.initialized()
         return None
+
+    def _fall_back(self) -> None:
+        """Serve the last known values, if the store was never read by this process."""
+        ask, self._last_known = self._last_known, None
+        known = ask() if ask is not None else None
+        if known is None:
+            return
+        # What the master read before it forked this process may be the newer one.
+        base = self._base
+        if base.epoch != known.delta.epoch or base.revision <= known.delta.revision:
+            self._take(known.delta)
+            self.source = known.place
+            self._stopgap = (
+                f"serving the last known values of revision {known.delta.revision} "
+                f"from {known.place}"
+            )
 
     def _take(self, delta: Delta) -> None:
         base = self._base

@@ -34,6 +34,8 @@ class ConfigKeys:
     WRITE_TIMEOUT = "WAFFLE_WRITE_TIMEOUT"
     POLL_INTERVAL = "WAFFLE_POLL_INTERVAL"
     RESYNC_INTERVAL = "WAFFLE_RESYNC_INTERVAL"
+    REPORT_INTERVAL = "WAFFLE_REPORT_INTERVAL"
+    SNAPSHOT_SECRETS = "WAFFLE_SNAPSHOT_SECRETS"
     REQUIRE_LAZY_APPS = "WAFFLE_REQUIRE_LAZY_APPS"
 
     @classmethod
@@ -58,6 +60,8 @@ class Options:
     write_timeout_s: float
     poll_interval_s: float
     resync_interval_s: float
+    report_interval_s: float
+    snapshot_secrets: bool
     require_lazy_apps: bool
 
     @classmethod
@@ -83,6 +87,8 @@ class Options:
             write_timeout_s=read.seconds(ConfigKeys.WRITE_TIMEOUT, 5.0),
             poll_interval_s=read.seconds(ConfigKeys.POLL_INTERVAL, 0.2),
             resync_interval_s=read.seconds(ConfigKeys.RESYNC_INTERVAL, 10.0),
+            report_interval_s=read.seconds(ConfigKeys.REPORT_INTERVAL, 10.0, may_be_zero=True),
+            snapshot_secrets=read.typed(ConfigKeys.SNAPSHOT_SECRETS, bool, False, "True or False"),
             require_lazy_apps=read.typed(
                 ConfigKeys.REQUIRE_LAZY_APPS, bool, False, "True or False"
             ),
@@ -111,11 +117,12 @@ class _Reader:
             raise ConfigurationError(f"{key} must be a text, got {type(value).__name__}")
         return value
 
-    def seconds(self, key: str, default: float) -> float:
+    def seconds(self, key: str, default: float, *, may_be_zero: bool = False) -> float:
         value: float = self.typed(key, float, default, "a number of seconds")
-        if not 0 < value < 86_400:
+        if not 0 < value < 86_400 and not (may_be_zero and value == 0):
+            least = "0 for never, or" if may_be_zero else "more than 0 and"
             raise ConfigurationError(
-                f"{key} must be a number of seconds, more than 0 and less than a day, got {value!r}"
+                f"{key} must be a number of seconds, {least} less than a day, got {value!r}"
             )
         return value
 

@@ -19,6 +19,7 @@ from flask import (
 )
 
 from . import runtime
+from .chores import Chores
 from .engine import Engine
 from .errors import ConfigurationError, NotifierError, StoreError, WaffleWarning
 from .forking import PerProcess
@@ -27,6 +28,7 @@ from .manager import Manager
 from .notifiers.base import Notifier
 from .notifiers.file import FileNotifier
 from .options import DEFAULT_STORE_URL, ConfigKeys, Options
+from .redaction import redact
 from .settings import declare
 from .signals import setting_changed
 from .snapshot import Change, Snapshot, initial_snapshot
@@ -65,6 +67,15 @@ class WaffleState:
             self.store = store_from_url(options.store_url, folder=folder, **timeouts)
         else:
             self.store = configstore.for_app(app, **timeouts)
+        # A store that the user made may have an address in its repr.
+        made = type(configstore).__qualname__
+        self.chores = Chores(
+            app.name,
+            options,
+            self.declarations,
+            self.store,
+            store_name=redact(options.store_url) if configstore is None else made,
+        )
         self._make_redis_notifier = _redis_notifier_maker(options)
         self._key = f"uwsgi_waffle.{id(self)}"
         self._gate = Gate(app.wsgi_app, self._begin_request, self._key)
@@ -90,8 +101,8 @@ class WaffleState:
     def load(self) -> None:
         """Read the store for the first time and put the values into ``app.config``.
 
-        A store that can't be read is logged; the defaults are served and the next request, or
-        the watcher, tries again.
+        A store that can't be read is logged; what this host kept from the last good read is
+        served, or else the defaults, and the next request, or the watcher, tries again.
         """
         manager = self.engine.manager
         self._apply(self._seed)
@@ -158,12 +169,15 @@ class WaffleState:
         :raises RevisionConflict: the store is at another revision; nothing was written.
         :raises StoreError: the store failed; nothing was written.
         """
-        manager = self.engine.manager
+        engine = self.engine
+        manager = engine.manager
         if not raws:
             return manager.snapshot.revision
         revision = manager.update(
             raws, author=author, reason=reason, expected_revision=expected_revision
         )
+        if not engine.watching:
+            self.chores.changed(manager)
         self._renew_ticket()
         return revision
 
@@ -255,6 +269,7 @@ class WaffleState:
             changed=self._send_changed,
             idle=lambda: self._gate.idle,
             remote=self._make_redis_notifier and self._make_redis_notifier(),
+            last_known=self.chores.last_known,
             wait_s=options.store_timeout_s,
             resync_interval_s=options.resync_interval_s,
         )
@@ -262,6 +277,7 @@ class WaffleState:
             manager,
             self._make_redis_notifier or self._make_file_notifier,
             poll_interval_s=options.poll_interval_s,
+            make_chores=self.chores.make,
         )
 
     def _make_file_notifier(self) -> FileNotifier:

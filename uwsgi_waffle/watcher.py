@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from collections.abc import Iterable
+from typing import Literal, Protocol
 
 from .backoff import Backoff
 from .errors import NotifierError
@@ -16,6 +18,16 @@ logger = logging.getLogger("uwsgi_waffle")
 WATCHER = "watcher"
 
 
+class Chore(Protocol):
+    """Something small that the watcher does besides; whatever it raises harms nothing else."""
+
+    def turn(self) -> None:
+        """Do what is due; called after each wait, in the watcher thread."""
+
+    def end(self) -> None:
+        """Called once in the watcher thread, when the watcher was stopped."""
+
+
 class Watcher:
     """Waits for notices and lets the manager follow them, until it is stopped.
 
@@ -25,12 +37,21 @@ class Watcher:
     hung; a non-daemon thread hangs until SIGKILL.
 
     :param poll_interval_s: longest time between two looks at the watch file.
+    :param chores: done in each turn, after what was noticed is followed.
     """
 
-    def __init__(self, manager: Manager, notifier: Notifier, *, poll_interval_s: float) -> None:
+    def __init__(
+        self,
+        manager: Manager,
+        notifier: Notifier,
+        *,
+        poll_interval_s: float,
+        chores: Iterable[Chore] = (),
+    ) -> None:
         self._manager = manager
         self._notifier = notifier
         self._poll_interval_s = poll_interval_s
+        self._chores = chores
         self._stopping = threading.Event()
         # threading.Thread also under gevent: a native thread, or a greenlet if patched early.
         self._thread = threading.Thread(target=self._run, name="uwsgi_waffle", daemon=True)
@@ -75,6 +96,18 @@ class Watcher:
                 logger.exception("the watcher goes on after an unexpected error")
                 self._manager.health.failed(WATCHER, exc)
                 self._stopping.wait(backoff.next_s())
+            self._each_chore("turn")
+        self._each_chore("end")
+
+    def _each_chore(self, method: Literal["turn", "end"]) -> None:
+        for chore in self._chores:
+            part = type(chore).__name__
+            try:
+                getattr(chore, method)()
+            except Exception as exc:
+                self._manager.health.failed(part, exc, harmless=True)
+            else:
+                self._manager.health.works(part)
 
     def _next_notice(self) -> Notice | None:
         try:

@@ -11,6 +11,7 @@ SNIPPETS = {
     "waffle": "what every app with uwsgi_waffle needs",
     "redis": "several hosts that tell each other of changes through Redis",
     "gevent": "gevent workers, patched before the app is loaded",
+    "metrics": "revision and staleness of every worker in uWSGI's stats server",
 }
 
 

@@ -27,6 +27,33 @@ class HistoryEntry(NamedTuple):
     at: datetime
 
 
+class WorkerReport(NamedTuple):
+    """How the settings of one process are doing, told by itself.
+
+    :ivar app: the Flask app's name.
+    :ivar host: the host's name; with ``app`` and ``pid`` it tells processes apart.
+    :ivar worker_id: 1 and up in a worker of uWSGI, 0 elsewhere.
+    :ivar revision: the revision that is applied.
+    :ivar staleness_s: seconds since the store was last read with success when it was reported,
+        or ``None`` if it never was.
+    :ivar state: the name of its :class:`~uwsgi_waffle.health.State`.
+    :ivar last_error: what failed last, without passwords and secret values, or ``None``.
+    :ivar lifetime_s: seconds after which a report that was not repeated is of a dead process.
+    :ivar age_s: seconds since it was reported; ignored when it is reported.
+    """
+
+    app: str
+    host: str
+    pid: int
+    worker_id: int
+    revision: int
+    staleness_s: float | None
+    state: str
+    last_error: str | None
+    lifetime_s: float
+    age_s: float = 0.0
+
+
 class Store(ABC):
     """Keeps raw values, one revision for all of them, and the history.
 
@@ -87,6 +114,35 @@ class Store(ABC):
 
         :raises StoreUnavailable: the store can't be read within its bound.
         """
+
+    def report(self, report: WorkerReport) -> None:
+        """Keep what a process tells of itself, instead of what it told before.
+
+        Also drops some reports that are older than their lifetime. Costs no flush to the disk,
+        and waits for no writer: a report that is lost comes again. A store that can't keep
+        reports does nothing.
+
+        :raises StoreError: it could not be kept.
+        """
+        return
+
+    def retract(self, report: WorkerReport) -> None:
+        """Forget what the process of a report told; called by a process that ends.
+
+        :raises StoreError: it could not be forgotten.
+        """
+        return
+
+    def workers(self, max_age_s: float) -> list[WorkerReport]:
+        """Return the reports of every host that are younger than their lifetime.
+
+        Ordered by app, host, worker and pid. Ages are told by one clock, so that it does not
+        matter whether the hosts' clocks agree. A store that can't keep reports returns none.
+
+        :param max_age_s: leave out what is older, whatever its lifetime.
+        :raises StoreUnavailable: the store can't be read within its bound.
+        """
+        return []
 
     @abstractmethod
     def close(self) -> None:

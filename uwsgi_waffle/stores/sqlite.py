@@ -16,7 +16,7 @@ from typing import Any
 from ..errors import RevisionConflict, StoreError, StoreUnavailable
 from ..forking import PerProcess
 from ..snapshot import Delta, Row
-from .base import HistoryEntry, Store
+from .base import HistoryEntry, Store, WorkerReport
 
 _SCHEMA = (
     """CREATE TABLE IF NOT EXISTS waffle_meta (
@@ -65,6 +65,41 @@ _WRITE_SETTING = """
     INSERT INTO waffle_settings (name, raw, revision) VALUES (:name, :raw, :revision)
     ON CONFLICT (name) DO UPDATE SET raw = excluded.raw, revision = excluded.revision
 """
+
+_WORKERS = """CREATE TABLE IF NOT EXISTS waffle_workers (
+    app TEXT NOT NULL,
+    host TEXT NOT NULL,
+    pid INTEGER NOT NULL,
+    worker_id INTEGER NOT NULL,
+    revision INTEGER NOT NULL,
+    staleness_s REAL,
+    state TEXT NOT NULL,
+    last_error TEXT,
+    lifetime_s REAL NOT NULL,
+    at REAL NOT NULL,
+    PRIMARY KEY (app, host, pid)
+) WITHOUT ROWID"""
+
+# A clock that was set back makes a report of the future, which must not live for ever.
+_DROP_DEAD = "DELETE FROM waffle_workers WHERE abs(:now - at) > lifetime_s"
+
+_REPORT = """
+    INSERT OR REPLACE INTO waffle_workers VALUES
+        (:app, :host, :pid, :worker_id, :revision, :staleness_s, :state, :last_error,
+        :lifetime_s, :now)
+"""
+
+_RETRACT = "DELETE FROM waffle_workers WHERE app = :app AND host = :host AND pid = :pid"
+
+_LIST_WORKERS = """
+    SELECT app, host, pid, worker_id, revision, staleness_s, state, last_error, lifetime_s,
+        max(0.0, :now - at)
+    FROM waffle_workers WHERE abs(:now - at) <= min(lifetime_s, :max_age_s)
+    ORDER BY app, host, worker_id, pid
+"""
+
+# A report is not worth waiting for: the next one comes in seconds.
+_REPORT_TIMEOUT_S = 0.1
 
 
 class SqliteStore(Store):
@@ -163,10 +198,47 @@ class SqliteStore(Store):
         rows = self._reader.get().query(_HISTORY, {"name": name, "limit": limit})
         return [HistoryEntry._make((*row[:6], datetime.fromisoformat(row[6]))) for row in rows]
 
+    def report(self, report: WorkerReport) -> None:
+        self._write_report(_DROP_DEAD, _REPORT, report=report)
+
+    def retract(self, report: WorkerReport) -> None:
+        self._write_report(_RETRACT, report=report)
+
+    def workers(self, max_age_s: float) -> list[WorkerReport]:
+        query = {"now": time.time(), "max_age_s": max_age_s}
+        try:
+            rows = self._reader.get().query(_LIST_WORKERS, query)
+        except StoreUnavailable as exc:
+            if _lacks_workers(exc.__cause__):
+                return []
+            raise
+        return [WorkerReport._make(row) for row in rows]
+
     def close(self) -> None:
         reader = self._reader.peek()
         if reader is not None:
             reader.close()
+
+    def _write_report(self, *statements: str, report: WorkerReport) -> None:
+        values = {**report._asdict(), "now": time.time()}
+        with (
+            _translated(self.path),
+            contextlib.closing(_connect(self.path, _REPORT_TIMEOUT_S)) as connection,
+        ):
+            # Lost with the power it may be, so it need not be flushed.
+            connection.execute("PRAGMA synchronous = NORMAL")
+            for attempt in range(2):
+                try:
+                    with _transaction(connection):
+                        if attempt:
+                            # Made only now, so that a database of an earlier release has it too.
+                            connection.execute(_WORKERS)
+                        for statement in statements:
+                            connection.execute(statement, values)
+                    return
+                except sqlite3.OperationalError as exc:
+                    if attempt or not _lacks_workers(exc):
+                        raise
 
     def _create_file(self) -> None:
         # Never opened if it exists: closing any descriptor of a file drops all of this
@@ -265,6 +337,10 @@ def _has_schema(connection: sqlite3.Connection) -> bool:
     return (
         found is not None and connection.execute("SELECT 1 FROM waffle_meta").fetchone() is not None
     )
+
+
+def _lacks_workers(exc: BaseException | None) -> bool:
+    return isinstance(exc, sqlite3.OperationalError) and "no such table: waffle_workers" in str(exc)
 
 
 @contextlib.contextmanager
