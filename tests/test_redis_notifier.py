@@ -340,6 +340,16 @@ def test_failed_announcement_is_a_notifier_error(rig: Rig, error: Exception) -> 
     assert caught.value.__cause__ is error
 
 
+def test_close_under_a_wait_is_no_fault(rig: Rig) -> None:
+    def closed(timeout: float) -> None:
+        rig.notifier.close()
+        raise ValueError("I/O operation on closed file")
+
+    rig.hear(SUBSCRIBED)
+    rig.pubsub.get_message = closed  # type: ignore[method-assign]
+    assert rig.notifier.wait(0.2) is None
+
+
 def test_closed_notifier_neither_waits_nor_connects(rig: Rig) -> None:
     rig.notifier.close()
     assert rig.notifier.wait(60.0) is None

@@ -119,6 +119,8 @@ class RedisNotifier(Notifier):
         except Exception as exc:
             # redis-py may trip over its own socket, too, when that is closed under it.
             self._disconnect()
+            if self._closed.is_set():
+                return None
             self._retry_at = self._clock() + self._backoff.next_s()
             raise self._failure(exc) from exc
 
