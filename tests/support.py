@@ -20,7 +20,7 @@ from uwsgi_waffle.manager import Manager
 from uwsgi_waffle.notifiers import Notice, Notifier
 from uwsgi_waffle.notifiers.file import FileNotifier
 from uwsgi_waffle.settings import declare
-from uwsgi_waffle.snapshot import Change, Delta, Row, initial_snapshot
+from uwsgi_waffle.snapshot import Change, Delta, Row, Snapshot, initial_snapshot
 from uwsgi_waffle.state import WaffleState
 from uwsgi_waffle.stores import HistoryEntry, Store
 
@@ -164,6 +164,8 @@ class Rig:
         store: Store | None = None,
         remote: Notifier | None = None,
         wait_s: float = 0.2,
+        snapshot: Snapshot | None = None,
+        **more: Any,
     ) -> None:
         self.memory = MemoryStore()
         self.store = store or self.memory
@@ -179,7 +181,7 @@ class Rig:
             self.declarations,
             self.store,
             self.watch_file,
-            snapshot=initial_snapshot(self.declarations),
+            snapshot=snapshot or initial_snapshot(self.declarations),
             apply=self._apply,
             changed=self.changes.extend,
             idle=lambda: self.idle,
@@ -187,6 +189,7 @@ class Rig:
             wait_s=wait_s,
             resync_interval_s=10.0,
             clock=self.clock,
+            **more,
         )
 
     def _apply(self, values: Mapping[str, Any]) -> None:
