@@ -277,16 +277,14 @@ def test_lazy_apps_is_started_without_a_warning(start_uwsgi: StartUwsgi) -> None
 
 
 def test_prefork_ends_the_server_if_lazy_apps_is_required(start_uwsgi: StartUwsgi) -> None:
-    server = start_uwsgi("--master", "--need-app", config={"WAFFLE_REQUIRE_LAZY_APPS": True})
+    server = start_uwsgi("--master", config={"WAFFLE_REQUIRE_LAZY_APPS": True})
     assert server.wait_for_end() != 0
     assert "ConfigurationError" in server.log, server.evidence()
     assert "lazy-apps = true" in server.log, server.evidence()
 
 
 def test_lazy_apps_serves_if_it_is_required(start_uwsgi: StartUwsgi) -> None:
-    server = start_uwsgi(
-        "--master", "--lazy-apps", "--need-app", config={"WAFFLE_REQUIRE_LAZY_APPS": True}
-    )
+    server = start_uwsgi("--master", "--lazy-apps", config={"WAFFLE_REQUIRE_LAZY_APPS": True})
     assert_every_worker_follows(server)
 
 
@@ -295,7 +293,7 @@ def test_server_without_threads_ends_with_an_error_that_names_enable_threads(
     start_uwsgi: StartUwsgi, loading: list[str]
 ) -> None:
     old = need_uwsgi_without_threads()
-    server = start_uwsgi("--master", "--need-app", *loading, server=old, threads=False)
+    server = start_uwsgi("--master", *loading, server=old, threads=False)
     assert server.wait_for_end() != 0
     assert "ConfigurationError" in server.log, server.evidence()
     assert "enable-threads = true" in server.log, server.evidence()

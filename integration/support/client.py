@@ -14,8 +14,12 @@ from typing import Any
 TIMEOUT_S = 20.0
 
 
-class HttpError(OSError):
+class StatusError(OSError):
     """The app answered with another status than 200."""
+
+
+class Interrupted(OSError):
+    """The answer ended too early, as that of a worker that was killed does."""
 
 
 def call(
@@ -36,10 +40,9 @@ def call(
         response = connection.getresponse()
         text = response.read().decode()
     except http.client.HTTPException as exc:
-        # A worker that ends while it answers closes the connection.
-        raise HttpError(f"port {port}{path}: {exc!r}") from exc
+        raise Interrupted(f"port {port}{path}: {exc!r}") from exc
     finally:
         connection.close()
     if response.status != 200:
-        raise HttpError(f"port {port}{path}: status {response.status}: {text[:500]}")
+        raise StatusError(f"port {port}{path}: status {response.status}: {text[:500]}")
     return json.loads(text)

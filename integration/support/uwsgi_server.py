@@ -55,7 +55,8 @@ class UwsgiServer(Process):
             arguments += ["--plugin", "python3"]
             packages += [sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
         arguments += [f"--pythonpath={path}" for path in dict.fromkeys(packages)]
-        arguments += [f"--processes={workers}", "--disable-logging", *options]
+        # need-app: a server without its app would answer, and never what is awaited.
+        arguments += [f"--processes={workers}", "--need-app", "--disable-logging", *options]
         if threads:
             arguments.append("--enable-threads")
         if not any(option.startswith("--mount") for option in options):
