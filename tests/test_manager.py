@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -310,6 +312,37 @@ def test_mishap_of_the_watch_file_is_survived(
         rig.manager.begin_request()
     assert reads(rig) == before
     assert len(caplog.records) <= 1
+
+
+def put_directory(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def put_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def put_link(path: Path) -> None:
+    path.rename(path.with_name("target"))
+    path.symlink_to("target")
+
+
+@pytest.mark.parametrize("put", [put_directory, put_pipe, put_link])
+def test_thing_in_the_place_of_the_watch_file_hangs_nobody_and_is_reported(
+    rig: Rig, put: Callable[[Path], None]
+) -> None:
+    rig.manager.begin_request()
+    put(rig.watch_file.path)
+    rig.changed_silently(LIMIT=7)
+    assert rig.manager.begin_request()["LIMIT"] == 7
+    assert rig.update(LIMIT=8) == 2
+    assert rig.config["LIMIT"] == 8
+    assert "WAFFLE_WATCHER_FILE" in rig.manager.health.failing()["announcing by watch file"]
+    rig.changed_silently(LIMIT=9)
+    rig.clock.advance(10.0)
+    assert rig.manager.begin_request()["LIMIT"] == 9
 
 
 def test_watch_file_that_can_not_come_back_is_logged_once_and_healed_by_resync(
@@ -656,6 +689,15 @@ def test_stored_value_that_no_longer_fits_serves_its_default_and_is_logged_once(
 # --- threads ----------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def _hurried_threads() -> Iterator[None]:
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("_hurried_threads")
 def test_no_thread_sees_an_older_revision_than_before_nor_a_torn_pair(folder: Path) -> None:
     confs: dict[str, Any] = {name: {"desc": "d", "default": 0} for name in ("A", "B")}
     rig = Rig(folder, confs=confs, wait_s=10.0)
@@ -682,7 +724,7 @@ def test_no_thread_sees_an_older_revision_than_before_nor_a_torn_pair(folder: Pa
     for thread in threads:
         thread.start()
     try:
-        for number in range(1, 151):
+        for number in range(1, 501):
             rig.changed_elsewhere(A=number, B=number)
             announced = number
     finally:
@@ -690,4 +732,4 @@ def test_no_thread_sees_an_older_revision_than_before_nor_a_torn_pair(folder: Pa
         for thread in threads:
             thread.join()
     assert wrong == []
-    assert rig.manager.begin_request().revision == 150
+    assert rig.manager.begin_request().revision == 500
