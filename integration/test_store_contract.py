@@ -10,14 +10,18 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import peewee
 import pytest
 import redis
 import sqlalchemy as sa
+from playhouse.pool import PooledPostgresqlDatabase
 
 from uwsgi_waffle.errors import RevisionConflict, StoreError, StoreUnavailable
 from uwsgi_waffle.notifiers.base import Notice
 from uwsgi_waffle.notifiers.redis import RedisNotifier
 from uwsgi_waffle.stores.base import Store
+from uwsgi_waffle.stores.mixin import WaffleMixin
+from uwsgi_waffle.stores.peewee import PeeweeWaffleStore
 from uwsgi_waffle.stores.redis import RedisStore
 from uwsgi_waffle.stores.sqlalchemy import AlchemyWaffleStore
 from uwsgi_waffle.testing import StoreContract, raises, stored
@@ -128,6 +132,40 @@ class TestAlchemyModelOnPostgres(TestAlchemyOnPostgres):
 
     def model(self, engine: sa.Engine) -> Any:
         return make_model(engine)
+
+
+class TestPeeweeOnPostgres(_Postgres):
+    @pytest.fixture
+    def store(self, _database: None) -> Iterator[PeeweeWaffleStore]:
+        make: Any = self.kind
+        db = make(self.server.url("postgresql", self.database))
+        store = PeeweeWaffleStore(db, self.model(), timeout_s=self.timeout_s, write_timeout_s=3.0)
+        yield store
+        store.close()
+
+    kind: type[peewee.PostgresqlDatabase] = peewee.PostgresqlDatabase
+
+    def model(self) -> Any:
+        return None
+
+
+class TestPeeweeModelOnPostgres(TestPeeweeOnPostgres):
+    kind = PooledPostgresqlDatabase
+
+    def model(self) -> Any:
+        url = self.server.url("postgresql+psycopg", self.database)
+        engine = sa.create_engine(url)
+        make_model(engine)
+        engine.dispose()
+
+        class UserConfs(WaffleMixin, peewee.Model):
+            key = peewee.CharField(unique=True)
+            value = peewee.TextField()
+
+            class Meta:
+                table_name = "User Confs"
+
+        return UserConfs
 
 
 def make_model(engine: sa.Engine, **key_options: Any) -> sa.Table:
