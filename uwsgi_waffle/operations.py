@@ -311,7 +311,6 @@ def plan_import(state: Settings, values: Mapping[str, object]) -> dict[str, str 
     :raises UnknownSettingError: a name is not declared; names every bad key.
     :raises InvalidValueError: a value does not fit; names every bad key.
     """
-    snapshot = state.snapshot
 
     def convert(declaration: Declaration, value: object) -> str | None:
         try:
@@ -325,15 +324,26 @@ def plan_import(state: Settings, values: Mapping[str, object]) -> dict[str, str 
         for name, value in values.items()
         if value != MASK or name not in state.declarations or not state.declarations[name].secret
     }
-    raws = _each(state.declarations, given, convert)
-    for name, raw in list(raws.items()):
+    return trim(state, _each(state.declarations, given, convert))
+
+
+def trim(state: Settings, raws: Mapping[str, str | None]) -> dict[str, str | None]:
+    """Return a change without what it would not alter; the default's value means the default.
+
+    :param raws: mapping of declared setting name to JSON text, or ``None`` for the default.
+    """
+    snapshot = state.snapshot
+    trimmed: dict[str, str | None] = {}
+    for name, raw in raws.items():
         declaration = state.declarations[name]
         current = snapshot.stored.get(name, declaration.default_raw)
-        if name not in snapshot.faults and _is_same(declaration, current, raw):
-            del raws[name]
-        elif _is_same(declaration, declaration.default_raw, raw):
-            raws[name] = None
-    return raws
+        if raw is None:
+            if name in snapshot.stored:
+                trimmed[name] = None
+        elif name in snapshot.faults or not _is_same(declaration, current, raw):
+            is_default = _is_same(declaration, declaration.default_raw, raw)
+            trimmed[name] = None if is_default else raw
+    return trimmed
 
 
 def import_(
@@ -454,7 +464,10 @@ def _item(state: Settings, entry: HistoryEntry, show_secrets: bool) -> HistoryIt
 
 def _type_text(type_: Any) -> str:
     # Constraints belong to the declaration, and would fill the line.
-    return type_name(_bare(type_))
+    type_ = _bare(type_)
+    if isinstance(type_, type) and typing.get_origin(type_) is None:
+        return type_.__name__
+    return type_name(type_)
 
 
 def _bare(type_: Any) -> Any:
