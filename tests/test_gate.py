@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterable, Iterator
 from io import BytesIO
 from typing import Any
@@ -191,6 +192,19 @@ def test_body_that_the_server_must_get_as_it_is_stays_so(app: Flask) -> None:
     body: Any = app(environ, started)
     b"".join(body)
     body.close()
+    assert gate.idle
+
+
+def test_request_whose_body_nobody_closes_ends_when_it_is_dropped(app: Flask) -> None:
+    gate = gated(app)
+
+    @app.get("/")
+    def view() -> str:
+        return "ok"
+
+    for _ in range(3):
+        app.test_client().get("/")
+    gc.collect()
     assert gate.idle
 
 
