@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import time
 import traceback
 from collections import Counter
@@ -15,6 +16,7 @@ import pytest
 import redis
 import sqlalchemy as sa
 from playhouse.pool import PooledPostgresqlDatabase
+from sqlalchemy.dialects import mysql
 
 from uwsgi_waffle.errors import RevisionConflict, StoreError, StoreUnavailable
 from uwsgi_waffle.notifiers.base import Notice
@@ -157,26 +159,105 @@ class TestPeeweeModelOnPostgres(TestPeeweeOnPostgres):
         engine = sa.create_engine(url)
         make_model(engine)
         engine.dispose()
-
-        class UserConfs(WaffleMixin, peewee.Model):
-            key = peewee.CharField(unique=True)
-            value = peewee.TextField()
-
-            class Meta:
-                table_name = "User Confs"
-
         return UserConfs
 
 
-def make_model(engine: sa.Engine, **key_options: Any) -> sa.Table:
+class _Mysql(StoreContract):
+    """On the server of ``WAFFLE_MYSQL_URL``, a URL of SQLAlchemy's; there is none in a wheel."""
+
+    bound_s = 8.0
+    # Each waits for the disk, and 16 at once for each other.
+    changes_per_writer = 3
+
+    @pytest.fixture(autouse=True)
+    def _database(self) -> Iterator[None]:
+        url = os.environ.get("WAFFLE_MYSQL_URL")
+        if url is None:
+            pytest.skip("WAFFLE_MYSQL_URL names no MySQL")
+        name = f"waffle_{os.getpid()}_{next(_numbers)}"
+        base = sa.create_engine(url)
+        with base.begin() as connection:
+            # Not in utf8mb4, and deaf to cases: what the server's default may be.
+            connection.exec_driver_sql(f"CREATE DATABASE {name} CHARACTER SET latin1")
+        self.url = base.url.set(database=name)
+        yield
+        with base.begin() as connection:
+            connection.exec_driver_sql(f"DROP DATABASE {name}")
+        base.dispose()
+
+    def make_model(self) -> sa.Table:
+        engine = sa.create_engine(self.url)
+        table = make_model(engine, collation="utf8mb4_bin", value=mysql.LONGTEXT(charset="utf8mb4"))
+        engine.dispose()
+        return table
+
+
+class TestAlchemyOnMysql(_Mysql):
+    @pytest.fixture
+    def store(self, _database: None) -> Iterator[AlchemyWaffleStore]:
+        store = AlchemyWaffleStore(self.url, self.model(), write_timeout_s=20.0)
+        yield store
+        store.close()
+
+    def model(self) -> Any:
+        return None
+
+    def test_password_is_in_no_error(self, store: AlchemyWaffleStore) -> None:
+        wrong = AlchemyWaffleStore(self.url.set(password="s3crab"))
+        with pytest.raises(StoreUnavailable) as caught:
+            wrong.read_since(0, "")
+        assert "s3crab" not in str(caught.value) + repr(wrong)
+
+
+class TestAlchemyModelOnMysql(TestAlchemyOnMysql):
+    def model(self) -> Any:
+        return self.make_model()
+
+
+class TestPeeweeOnMysql(_Mysql):
+    @pytest.fixture
+    def store(self, _database: None) -> Iterator[PeeweeWaffleStore]:
+        url = self.url
+        db = peewee.MySQLDatabase(
+            str(url.database),
+            host=url.host,
+            port=url.port,
+            user=url.username,
+            password=url.password,
+        )
+        store = PeeweeWaffleStore(db, self.model(), write_timeout_s=20.0)
+        yield store
+        store.close()
+
+    def model(self) -> Any:
+        return None
+
+
+class TestPeeweeModelOnMysql(TestPeeweeOnMysql):
+    def model(self) -> Any:
+        self.make_model()
+        return UserConfs
+
+
+class UserConfs(WaffleMixin, peewee.Model):
+    key = peewee.CharField(unique=True)
+    value = peewee.TextField()
+
+    class Meta:
+        table_name = "User Confs"
+
+
+def make_model(
+    engine: sa.Engine, *, collation: str | None = None, value: Any = sa.Text
+) -> sa.Table:
     """Make the table of a user's own model, with quoting to do."""
     metadata = sa.MetaData()
     table = sa.Table(
         "User Confs",
         metadata,
         sa.Column("id", sa.Integer, primary_key=True),
-        sa.Column("key", sa.String(255, **key_options), unique=True, nullable=False),
-        sa.Column("value", sa.Text, nullable=False),
+        sa.Column("key", sa.String(255, collation), unique=True, nullable=False),
+        sa.Column("value", value, nullable=False),
     )
     metadata.create_all(engine)
     return table
