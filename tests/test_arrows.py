@@ -32,7 +32,7 @@ ARROWS = {
     "stores": {*LEAVES, "snapshot", "stores"},
     "manager": {
         *("errors", "backoff", "health", "settings", "snapshot"),
-        *("stores.base", "notifiers.base", "notifiers.file"),
+        *("announcing", "stores.base", "notifiers.base", "notifiers.file"),
     },
     "watcher": {"errors", "backoff", "health", "manager", "notifiers.base"},
 }
@@ -43,13 +43,14 @@ IMPORTERS = {
     "uwsgidecorators": {"runtime"},
     "blinker": {"signals"},
     "redis": {"notifiers.redis", "stores.redis"},
-    "sqlite3": {"stores.sqlite", "doctor"},
-    "sqlalchemy": {"stores"},
+    # legacy reads what the ancestor of this package left, in whatever it kept it.
+    "sqlite3": {"stores.sqlite", "doctor", "legacy"},
+    "sqlalchemy": {"stores", "legacy"},
     "flask_sqlalchemy": {"stores"},
-    "peewee": {"stores"},
+    "peewee": {"stores", "legacy"},
     "click": {"cli"},
     "gevent": set(),
-    "pickle": set(),
+    "pickle": {"legacy"},
     "marshal": set(),
     "shelve": set(),
 }

@@ -601,11 +601,11 @@ def test_threads_of_one_worker_never_see_an_older_revision_nor_a_torn_pair(
             last = revision
 
     server.waffle.start()
-    threads = [threading.Thread(target=serve) for _ in range(8)]
+    threads = [threading.Thread(target=serve) for _ in range(4)]
     for thread in threads:
         thread.start()
     try:
-        for _ in range(40):
+        for _ in range(20):
             announced = writer.waffle.update(dict.fromkeys("AB", announced + 1))
     finally:
         done.set()
