@@ -6,11 +6,13 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import redis
 from flask import Flask
 
 from uwsgi_waffle import WaffleConf
+from uwsgi_waffle.notifiers.redis import RedisNotifier
 
 from .reports import Reports
 from .servers import raw_subscribers, redis_server, uwsgi
@@ -69,14 +71,12 @@ def run() -> None:
 def _measure(waffle: WaffleConf, url: str, reports: Reports, raw_reports: Reports) -> None:
     publisher = redis.Redis.from_url(url)
     published_at: list[int] = []
-    remote: Any = waffle.state.engine.manager.remote
-    announce = remote.announce
+    announce = RedisNotifier.announce
 
-    def timed_announce(revision: int) -> None:
+    def timed_announce(notifier: RedisNotifier, revision: int) -> None:
         published_at.append(time.monotonic_ns())
-        announce(revision)
+        announce(notifier, revision)
 
-    remote.announce = timed_announce
     raw_each: list[float] = []
     raw_last: list[float] = []
     each: list[float] = []
@@ -87,7 +87,8 @@ def _measure(waffle: WaffleConf, url: str, reports: Reports, raw_reports: Report
         publisher.publish(RAW_CHANNEL, str(number))
         raw_seen = raw_reports.of(number, receivers=WORKERS)
         called_at = time.monotonic_ns()
-        waffle.update({"NUMBER": number})
+        with mock.patch.object(RedisNotifier, "announce", timed_announce):
+            waffle.update({"NUMBER": number})
         seen = reports.of(number, receivers=WORKERS)
         if number <= WARM_UP:
             continue

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from .announcing import Announcer
 from .backoff import Backoff
 from .errors import NotifierError, StoreError, StoreUnavailable
 from .health import Health
@@ -83,7 +84,6 @@ class Manager:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.health = Health()
-        self.remote = remote
         self.watched = False
         self.refreshes = 0
         self.failures = 0
@@ -99,6 +99,8 @@ class Manager:
         self._wait_s = wait_s
         self._resync_interval_s = resync_interval_s
         self._clock = clock
+        notifiers = [watch_file] if remote is None else [watch_file, remote]
+        self._announcer = Announcer(notifiers, self.health, clock=clock)
         self._lock = threading.Lock()
         self._base = snapshot
         self._newest = snapshot
@@ -164,6 +166,7 @@ class Manager:
             error = self._catch_up(force=told, may_apply=self._idle)
             if told and error is not None:
                 self._resync_at = 0.0
+        self._announcer.retry(self._base.revision)
 
     def refresh(self, *, complete: bool = False) -> None:
         """Read the store now, whatever the notices say, and apply what is new.
@@ -194,9 +197,7 @@ class Manager:
         )
         # From here on the change stands: whatever fails is reported and healed by a resync.
         self._catch_up(force=True, may_apply=_always)
-        for notifier in (self._watch_file, self.remote):
-            if notifier is not None:
-                self._announce(notifier, revision)
+        self._announcer.announce(revision)
         return revision
 
     @contextlib.contextmanager
@@ -360,12 +361,3 @@ class Manager:
             mark = self._watch_file.mark()
         self.health.works(self._watch_file.name)
         return mark
-
-    def _announce(self, notifier: Notifier, revision: int) -> None:
-        part = f"announcing by {notifier.name}"
-        try:
-            notifier.announce(revision)
-        except Exception as exc:
-            self.health.failed(part, exc)
-        else:
-            self.health.works(part)
