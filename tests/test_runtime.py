@@ -143,6 +143,10 @@ def test_mode_is_told_by_the_server(
 # --- the hook after the fork ------------------------------------------------------------------
 
 
+def no_more_threads(self: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
+
+
 def call_hook(uwsgi: FakeUwsgi) -> None:
     assert uwsgi.post_fork_hook is not None
     uwsgi.post_fork_hook()
@@ -356,11 +360,8 @@ def test_thread_that_can_not_start_costs_no_request(
         other = make_worker(WAFFLE_MULTIPROC=False)
     uwsgi.facts["worker"] = 1
 
-    def no_more(self: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
     with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", no_more)
+        patch.setattr(threading.Thread, "start", no_more_threads)
         other.waffle.update({"LIMIT": 7})
         assert worker.get("LIMIT") == 7
         status = worker.waffle.status()
@@ -370,6 +371,25 @@ def test_thread_that_can_not_start_costs_no_request(
     worker.get("LIMIT")
     assert worker.waffle.status().watcher_alive
     wait_until(lambda: "watcher" not in worker.waffle.status().failing)
+
+
+def test_thread_that_can_not_start_breaks_neither_hook_nor_app(
+    play: Callable[..., FakeUwsgi],
+    make_worker: Callable[..., Worker],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    uwsgi = play()
+    with pytest.warns(WaffleWarning):
+        forked = make_worker()
+    uwsgi.facts["worker"] = 1
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_more_threads)
+        call_hook(uwsgi)
+        loaded = make_worker()
+    for worker in (forked, loaded):
+        assert "watcher" in worker.waffle.status().failing
+        assert worker.get("LIMIT") == 10
+        assert worker.waffle.status().watcher_alive
 
 
 def test_forked_child_does_not_take_its_parents_watcher_for_its_own(

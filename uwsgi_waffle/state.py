@@ -119,7 +119,7 @@ class WaffleState:
         where = runtime.detect()
         if where.worker_id > 0:
             if self._wanted:
-                self.engine.start()
+                self._launch(self.engine)
             return
         # Whatever was opened to load the settings must not be carried across a fork.
         self.store.close()
@@ -243,19 +243,22 @@ class WaffleState:
     def _begin_request(self) -> Snapshot:
         engine = self.engine
         if self._wanted and not engine.watching and not engine.stopped:
-            try:
-                engine.start()
-            except Exception as exc:
-                # No thread to be had: the look at the watch file serves this request.
-                engine.manager.health.failed(WATCHER, exc)
+            self._launch(engine)
         return engine.manager.begin_request()
+
+    def _launch(self, engine: Engine) -> None:
+        try:
+            engine.start()
+        except Exception as exc:
+            # No thread to be had: the look at the watch file serves the requests.
+            engine.manager.health.failed(WATCHER, exc)
 
     def _start_in_worker(self) -> None:
         # uWSGI calls this in mules and spoolers too, where only an explicit start() counts.
         if runtime.detect().worker_id > 0:
             with contextlib.suppress(StoreError):
                 self.engine.manager.refresh()
-            self.engine.start()
+            self._launch(self.engine)
 
     def _make_engine(self) -> Engine:
         options = self.options
