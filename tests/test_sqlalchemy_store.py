@@ -230,7 +230,8 @@ def test_timeouts_of_the_app_hold_unless_the_store_was_given_others(app: Flask) 
 def test_tables_can_be_made_by_migrations(tmp_path: Path) -> None:
     metadata = sa.MetaData()
     tables = define_tables(metadata)
-    assert set(metadata.tables) == {"waffle_meta", "waffle_settings", "waffle_history"}
+    names = ("meta", "settings", "history", "workers")
+    assert set(metadata.tables) == {f"waffle_{name}" for name in names}
     assert define_tables(metadata).meta is tables.meta
     engine = sa.create_engine(f"sqlite:///{tmp_path}/waffle.db")
     metadata.create_all(engine)

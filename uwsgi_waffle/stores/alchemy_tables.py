@@ -16,6 +16,7 @@ class Tables(NamedTuple):
     :ivar values: where the raw texts are: ours, or the user's model's.
     :ivar name: the column of ``values`` that holds the setting's name.
     :ivar raw: the column of ``values`` that holds the raw text.
+    :ivar workers: the reports of workers; made at the first one, if your migrations do not.
     :ivar marks: tells the revision of each setting's last change; equals ``values`` unless that
         is the user's.
     """
@@ -26,6 +27,7 @@ class Tables(NamedTuple):
     values: sa.Table
     name: sa.Column[Any]
     raw: sa.Column[Any]
+    workers: sa.Table
 
     @property
     def own(self) -> list[sa.Table]:
@@ -67,6 +69,20 @@ def define_tables(
         sa.Column("reason", text),
         sa.Column("at", sa.String(32), nullable=False),
     )
+    workers = _table(
+        f"{prefix}workers",
+        metadata,
+        sa.Column("app", name, primary_key=True),
+        sa.Column("host", name, primary_key=True),
+        sa.Column("pid", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("worker_id", sa.Integer, nullable=False),
+        sa.Column("revision", sa.BigInteger, nullable=False),
+        sa.Column("staleness_s", sa.Double),
+        sa.Column("state", sa.String(32), nullable=False),
+        sa.Column("last_error", text),
+        sa.Column("lifetime_s", sa.Double, nullable=False),
+        sa.Column("at", sa.Double, nullable=False),
+    )
     mark_columns: list[sa.Column[Any]] = [
         sa.Column("name", name, primary_key=True),
         sa.Column("revision", sa.BigInteger, nullable=False, index=True),
@@ -74,9 +90,9 @@ def define_tables(
     if model is None:
         mark_columns.insert(1, sa.Column("raw", text))
         values = _table(f"{prefix}settings", metadata, *mark_columns)
-        return Tables(meta, values, history, values, values.c.name, values.c.raw)
+        return Tables(meta, values, history, values, values.c.name, values.c.raw, workers)
     marks = _table(f"{prefix}revisions", metadata, *mark_columns)
-    return Tables(meta, marks, history, *_model_columns(model))
+    return Tables(meta, marks, history, *_model_columns(model), workers)
 
 
 def read_since(tables: Tables) -> sa.Executable:

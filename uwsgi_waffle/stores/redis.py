@@ -10,6 +10,7 @@ from importlib.resources import files
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlencode
 
+import msgspec
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -18,7 +19,7 @@ from ..errors import ConfigurationError, RevisionConflict, StoreError, StoreUnav
 from ..forking import PerProcess
 from ..redaction import redact
 from ..snapshot import Delta, Row
-from .base import HistoryEntry, Store
+from .base import HistoryEntry, Store, WorkerReport
 
 DEFAULT_PREFIX = "waffle:"
 MAX_HISTORY = 10_000
@@ -58,6 +59,7 @@ class RedisStore(Store):
         prefix = prefix or ours.get("prefix", DEFAULT_PREFIX)
         self._channel = channel or ours.get("channel", "")
         self._max_history = max_history or _count(ours.get("max_history", str(MAX_HISTORY)))
+        self._workers = f"{prefix}workers"
         self._keys = [prefix + name for name in ("meta", "raws", "revisions", "history")]
         self._clients = PerProcess(lambda: _Clients.make(url, timeout_s, write_timeout_s))
         # Made once here, so that a bad URL is an error at the start.
@@ -130,6 +132,40 @@ class RedisStore(Store):
                 newest = _before(page[-1][0])
         return found[:limit]
 
+    def report(self, report: WorkerReport) -> None:
+        lifetime_ms = max(1, round(report.lifetime_s * 1000))
+        text = msgspec.json.encode(report).decode()
+        with self._translated() as clients:
+            clients.report(keys=[self._workers, self._worker(report)], args=[text, lifetime_ms])
+
+    def retract(self, report: WorkerReport) -> None:
+        key = self._worker(report)
+        with self._translated() as clients, clients.reader.pipeline() as pipeline:
+            pipeline.delete(key)
+            pipeline.zrem(self._workers, key)
+            pipeline.execute()
+
+    def workers(self, max_age_s: float) -> list[WorkerReport]:
+        with self._translated() as clients, clients.reader.pipeline(transaction=False) as pipeline:
+            keys: Any = clients.reader.zrange(self._workers, 0, -1)
+            for key in keys:
+                pipeline.get(key)
+                pipeline.pttl(key)
+            replies = pipeline.execute()
+        found = [
+            _aged(text, left_ms)
+            for text, left_ms in zip(replies[::2], replies[1::2], strict=True)
+            # The key of a dead process is gone, though its name may be here still.
+            if text is not None and left_ms >= 0
+        ]
+        return sorted(
+            (each for each in found if each.age_s <= max_age_s),
+            key=lambda each: (each.app, each.host, each.worker_id, each.pid),
+        )
+
+    def _worker(self, report: WorkerReport) -> str:
+        return f"{self._workers}:{report.app}:{report.host}:{report.pid}"
+
     def close(self) -> None:
         clients = self._clients.peek()
         if clients is not None:
@@ -163,6 +199,7 @@ class _Clients(NamedTuple):
     prepare: Any
     read_since: Any
     write: Any
+    report: Any
 
     @classmethod
     def make(cls, url: str, timeout_s: float, write_timeout_s: float) -> _Clients:
@@ -174,7 +211,13 @@ class _Clients(NamedTuple):
             prepare=writer.register_script(_script("prepare")),
             read_since=reader.register_script(_script("read_since")),
             write=writer.register_script(_script("write")),
+            report=reader.register_script(_script("report")),
         )
+
+
+def _aged(text: str, left_ms: int) -> WorkerReport:
+    told = msgspec.json.decode(text, type=WorkerReport)
+    return told._replace(age_s=max(0.0, told.lifetime_s - left_ms / 1000))
 
 
 def _script(name: str) -> str:

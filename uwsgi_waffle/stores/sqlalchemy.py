@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 import uuid
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
@@ -13,12 +14,13 @@ import sqlalchemy as sa
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemyError
 
 from ..backoff import Backoff
-from ..errors import ConfigurationError, RevisionConflict, StoreUnavailable
+from ..errors import ConfigurationError, RevisionConflict, StoreError, StoreUnavailable
 from ..forking import PerProcess
 from ..snapshot import Delta, Row
+from . import alchemy_workers
 from .alchemy_engine import Connections, is_transient, shown_url, translated
 from .alchemy_tables import Tables, define_tables, read_since
-from .base import HistoryEntry, Store
+from .base import HistoryEntry, Store, WorkerReport
 
 T = TypeVar("T")
 
@@ -77,6 +79,8 @@ class AlchemyWaffleStore(Store):
         self._connections: PerProcess[dict[sa.Engine, Connections]] = PerProcess(dict)
         self._tables = tables = define_tables(None, model, prefix=prefix)
         self._read_since = read_since(tables)
+        # The pids that found the table of reports, or made it.
+        self._reporting: set[int] = set()
 
     def __repr__(self) -> str:
         shown = repr(self._db) if self._engine is None else shown_url(self._engine)
@@ -166,6 +170,40 @@ class AlchemyWaffleStore(Store):
         wanted = wanted.order_by(table.c.revision.desc(), table.c.name).limit(limit)
         rows = self._read(wanted)
         return [HistoryEntry._make((*row[:6], datetime.fromisoformat(row[6]))) for row in rows]
+
+    def report(self, report: WorkerReport) -> None:
+        def tell(connection: sa.Connection, table: sa.Table) -> None:
+            if os.getpid() not in self._reporting:
+                alchemy_workers.ensure(connection, table)
+                self._reporting.add(os.getpid())
+            alchemy_workers.report(connection, table, report)
+
+        self._tell(tell)
+
+    def retract(self, report: WorkerReport) -> None:
+        self._tell(lambda connection, table: alchemy_workers.retract(connection, table, report))
+
+    def workers(self, max_age_s: float) -> list[WorkerReport]:
+        table = self._tables.workers
+        with self._translated() as connections, connections.reading(self._timeout_s) as connection:
+            if not alchemy_workers.has_table(connection, table):
+                return []
+            wanted = alchemy_workers.workers(table, connection.dialect.name, max_age_s)
+            return [WorkerReport._make(row) for row in connection.execute(wanted)]
+
+    def _tell(self, tell: Callable[[sa.Connection, sa.Table], None]) -> None:
+        # On the connection that reads keep, so that a report need not open one.
+        try:
+            with (
+                self._translated() as connections,
+                connections.reading(self._timeout_s) as connection,
+            ):
+                tell(connection, self._tables.workers)
+                # Of a database in memory, whose connection is the user's.
+                connection.commit()
+        except StoreError:
+            self._reporting.discard(os.getpid())
+            raise
 
     def close(self) -> None:
         for connections in (self._connections.peek() or {}).values():
