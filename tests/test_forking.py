@@ -26,6 +26,7 @@ def test_another_pid_gets_another_object(monkeypatch: pytest.MonkeyPatch) -> Non
     assert things.get() is mine
 
 
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # fork() with threads
 def test_forked_child_makes_its_own_also_when_a_lock_was_held() -> None:
     locks = PerProcess(threading.Lock)
     locks.get().acquire()

@@ -392,6 +392,7 @@ def test_thread_that_can_not_start_breaks_neither_hook_nor_app(
         assert worker.waffle.status().watcher_alive
 
 
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # fork() with threads
 def test_forked_child_does_not_take_its_parents_watcher_for_its_own(
     make_worker: Callable[..., Worker],
 ) -> None:

@@ -181,6 +181,7 @@ def test_stop_before_the_start_of_the_loop_is_not_lost(rig: Rig, notifier: StubN
     assert notifier.waits == []
 
 
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # fork() with threads
 def test_forked_child_takes_no_thread_of_its_parent_for_alive(watcher: Watcher) -> None:
     child = os.fork()
     if child == 0:
