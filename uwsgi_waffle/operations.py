@@ -154,7 +154,9 @@ def history_since(
     :raises StoreUnavailable: the store can't be read within its bound.
     """
     entries = _entries_since(state.store, revision)
-    newer = [entry for entry in reversed(entries) if entry.revision > revision]
+    newer = [entry for entry in entries if entry.revision > revision]
+    # Stable, so that the names of one change stay in their order.
+    newer.sort(key=lambda entry: entry.revision)
     return [_item(state, entry, show_secrets) for entry in newer]
 
 

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import click
 import msgspec
 from click.shell_completion import CompletionItem
+from flask import Flask
 from flask.cli import ScriptInfo
 
 from .. import operations
@@ -73,11 +74,16 @@ def load_state(ctx: click.Context) -> WaffleState:
     :raises ConfigurationError: the app is set up wrongly, or has no WaffleConf.
     """
     app = ctx.ensure_object(ScriptInfo).load_app()
+    state = _state_of(app)
     ctx.with_resource(app.app_context())
+    ctx.call_on_close(state.store.close)
+    return state
+
+
+def _state_of(app: Flask) -> WaffleState:
     state = app.extensions.get(EXTENSION_NAME)
     if not isinstance(state, WaffleState):
         raise ConfigurationError(f"{app.name!r} has no WaffleConf: call init_app(app) first")
-    ctx.call_on_close(state.store.close)
     return state
 
 
@@ -100,7 +106,8 @@ def complete_names(suffix: str = "") -> Callable[..., list[CompletionItem]]:
         ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
         try:
-            declarations = load_state(ctx).declarations
+            # Without an app context: click never ends what a completion begins.
+            declarations = _state_of(ctx.ensure_object(ScriptInfo).load_app()).declarations
         except Exception:  # whatever the app raises must not spoil the line being typed
             return []
         return [

@@ -44,7 +44,7 @@ def import_(
     dash reads the standard input.
     """
     if format_ is None:
-        format_ = "toml" if str(file.name).endswith(".toml") else "json"
+        format_ = "toml" if str(getattr(file, "name", "")).endswith(".toml") else "json"
     values = documents.load(file.read(), format_)
     raws = operations.plan_import(state, values)
     change(state, raws, **details)

@@ -12,7 +12,7 @@ import msgspec
 from .. import operations
 from ..errors import StoreError
 from ..operations import HistoryItem, SettingInfo
-from ..snapshot import MASK
+from ..snapshot import MASK, Snapshot
 from ..state import WaffleState
 from ..tables import table, visible
 from .base import (
@@ -118,9 +118,11 @@ def watch(state: WaffleState, as_json: bool, show_secrets: bool) -> None:
 
     Sees them as a worker's watcher does: through the watch file, Redis, and the resync.
     """
-    click.echo(f"watching from revision {state.snapshot.revision}; Ctrl-C ends", err=True)
+    start = state.snapshot
+    state.engine.start()
     try:
-        for item in _changes(state, show_secrets):
+        click.echo(f"watching from revision {start.revision}; Ctrl-C ends", err=True)
+        for item in _changes(state, start, show_secrets):
             if as_json:
                 click.echo(msgspec.json.encode(item))
             else:
@@ -131,16 +133,13 @@ def watch(state: WaffleState, as_json: bool, show_secrets: bool) -> None:
         state.engine.stop()
 
 
-def _changes(state: WaffleState, show_secrets: bool) -> Iterator[HistoryItem]:
-    """Return every change from now on; runs until it is interrupted."""
+def _changes(state: WaffleState, last: Snapshot, show_secrets: bool) -> Iterator[HistoryItem]:
+    """Return every change that follows a snapshot; runs until it is interrupted."""
     pause = threading.Event()
-    engine = state.engine
-    last = engine.manager.snapshot
-    engine.start()
     failing = False
     while True:
         pause.wait(state.options.poll_interval_s)
-        snapshot = engine.manager.snapshot
+        snapshot = state.engine.manager.snapshot
         if (snapshot.epoch, snapshot.revision) == (last.epoch, last.revision):
             continue
         if snapshot.epoch != last.epoch or snapshot.revision < last.revision:
