@@ -21,6 +21,7 @@ from sqlalchemy.dialects import mysql
 from uwsgi_waffle.errors import RevisionConflict, StoreError, StoreUnavailable
 from uwsgi_waffle.notifiers.base import Notice
 from uwsgi_waffle.notifiers.redis import RedisNotifier
+from uwsgi_waffle.processes import in_processes
 from uwsgi_waffle.stores.base import Store
 from uwsgi_waffle.stores.mixin import WaffleMixin
 from uwsgi_waffle.stores.peewee import PeeweeWaffleStore
@@ -30,6 +31,7 @@ from uwsgi_waffle.testing import StoreContract, raises, stored
 
 from .support.postgres_server import PostgresServer
 from .support.redis_server import RedisServer
+from .support.waiting import eventually
 
 _numbers = itertools.count()
 
@@ -105,6 +107,97 @@ class _Postgres(ServerContract):
             connection.exec_driver_sql(f"CREATE DATABASE {self.database} TEMPLATE template0")
         engine.dispose()
 
+    def test_one_refresh_is_one_statement(self, store: Store) -> None:
+        store.prepare()
+        revision = store.write({"A": "1", "B": "2"})
+        epoch = store.read_since(0, "").epoch
+        known = ((0, ""), (revision, epoch), (revision, "another"))
+        with self._statements() as seen:
+            for each in known * 2:
+                store.read_since(*each)
+        # As the server saw them: neither a ping nor a BEGIN stands beside them.
+        assert len(seen) == 6, seen
+        assert all(statement.lstrip().startswith("SELECT") for statement in seen)
+
+    def test_child_has_a_connection_of_its_own(self, store: Store) -> None:
+        store.prepare()
+        store.read_since(0, "")
+        before = self._backends()
+        assert len(before) == 1
+
+        def run(number: int) -> list[int]:
+            store.read_since(0, "")
+            found = self._backends()
+            store.close()
+            return sorted(found)
+
+        (seen,) = in_processes(1, run)
+        assert len(seen) == 2
+        assert before < set(seen)
+        # What the child did, and its end, left the parent's connection alone.
+        with self._statements() as statements:
+            store.read_since(0, "")
+        assert len(statements) == 1
+        assert self._backends() == before
+        store.close()
+        eventually("closed", lambda: self._backends() == set())
+
+    def test_writer_that_is_stopped_does_not_hold_others_up_for_ever(self, store: Store) -> None:
+        store.prepare()
+        store.write({"A": "1"})
+        with self._admin(self.database) as other, other.begin():
+            # Somebody else's transaction has the row of the revision.
+            other.exec_driver_sql("UPDATE waffle_meta SET revision = revision")
+            began = time.monotonic()
+            with raises(StoreUnavailable):
+                store.write({"A": "2"})
+            assert 2.5 < time.monotonic() - began < 4.5
+            # Reading goes on meanwhile.
+            assert stored(store) == {"A": "1"}
+        assert store.write({"A": "3"}) == 2
+
+    def test_database_without_the_right_to_make_tables(self, store: Store) -> None:
+        with self._admin(self.database) as connection, connection.begin():
+            connection.exec_driver_sql("ALTER SCHEMA public RENAME TO aside")
+        with pytest.raises(StoreError, match="tables"):
+            store.prepare()
+
+    @contextlib.contextmanager
+    def _admin(self, database: str = "postgres") -> Iterator[sa.Connection]:
+        engine = sa.create_engine(self.server.url("postgresql+psycopg", database))
+        with engine.connect() as connection:
+            yield connection
+        engine.dispose()
+
+    def _backends(self) -> set[int]:
+        with self._admin() as connection:
+            rows = connection.exec_driver_sql(
+                f"SELECT pid FROM pg_stat_activity WHERE datname = '{self.database}'"
+            )
+            return {row[0] for row in rows}
+
+    @contextlib.contextmanager
+    def _statements(self) -> Iterator[list[str]]:
+        """Give the list of what the server is asked by connections that are made meanwhile."""
+        self._log_statements("all")
+        log = self.server.log_path
+        start = log.stat().st_size
+        seen: list[str] = []
+        yield seen
+        self._log_statements("none")
+        for line in log.read_text("utf-8")[start:].splitlines():
+            _, found, statement = line.partition(f"@{self.database} LOG:  ")
+            kind, _, statement = statement.partition(": ")
+            if found and kind.startswith(("statement", "execute")):
+                seen.append(statement)
+
+    def _log_statements(self, level: str) -> None:
+        with self._admin() as connection:
+            connection = connection.execution_options(isolation_level="AUTOCOMMIT")
+            connection.exec_driver_sql(f"ALTER SYSTEM SET log_statement = '{level}'")
+            connection.exec_driver_sql("SELECT pg_reload_conf()")
+        time.sleep(0.5)
+
 
 class TestAlchemyOnPostgres(_Postgres):
     isolation: str | None = None
@@ -117,6 +210,8 @@ class TestAlchemyOnPostgres(_Postgres):
         store = AlchemyWaffleStore(
             engine, self.model(engine), timeout_s=self.timeout_s, write_timeout_s=3.0
         )
+        # What made the model is not counted among the store's connections.
+        engine.dispose()
         yield store
         store.close()
         engine.dispose()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import traceback
 from pathlib import Path
 
 import pytest
 
+import uwsgi_waffle
 from uwsgi_waffle.errors import ConfigurationError
 from uwsgi_waffle.redaction import redact
 from uwsgi_waffle.stores import Store, store_from_url
@@ -79,3 +81,20 @@ def test_passwords_are_masked() -> None:
         assert text == "no redis://ann:***@host:6379/0 there"
     assert redact("x://h/y?user=a&password=s3cret&z=1") == "x://h/y?user=a&password=***&z=1"
     assert redact("redis://localhost:6379/0 asks a@b") == "redis://localhost:6379/0 asks a@b"
+
+
+def test_stores_are_imported_from_the_package_only_when_they_are_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert uwsgi_waffle.AlchemyWaffleStore is AlchemyWaffleStore
+    assert uwsgi_waffle.RedisStore is RedisStore
+    assert uwsgi_waffle.PeeweeWaffleStore.__name__ == "PeeweeWaffleStore"
+    code = "import sys, uwsgi_waffle; print({'sqlalchemy', 'peewee', 'redis'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    assert done.stdout == "set()\n"
+    monkeypatch.setitem(sys.modules, "sqlalchemy", None)
+    monkeypatch.delitem(sys.modules, "uwsgi_waffle.stores.sqlalchemy")
+    with pytest.raises(ImportError, match=r"pip install 'uwsgi-waffle\[sqlalchemy\]'"):
+        uwsgi_waffle.AlchemyWaffleStore  # noqa: B018
+    with pytest.raises(AttributeError, match="NoSuchStore"):
+        uwsgi_waffle.NoSuchStore  # noqa: B018

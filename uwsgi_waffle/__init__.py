@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from .classes import Setting
 from .engine import Status
 from .errors import (
@@ -20,13 +22,20 @@ from .extension import WaffleConf
 from .health import State
 from .signals import setting_changed
 from .snapshot import Snapshot
-from .stores import WorkerReport
+from .stores import HistoryEntry, Store, WorkerReport
+from .stores.mixin import WaffleMixin
+
+if TYPE_CHECKING:
+    from .stores.peewee import PeeweeWaffleStore as PeeweeWaffleStore
+    from .stores.redis import RedisStore as RedisStore
+    from .stores.sqlalchemy import AlchemyWaffleStore as AlchemyWaffleStore
 
 __version__ = "0.1.0"
 
 __all__ = [
     "ChangeRefused",
     "ConfigurationError",
+    "HistoryEntry",
     "InvalidValueError",
     "NotifierError",
     "RevisionConflict",
@@ -34,12 +43,33 @@ __all__ = [
     "Snapshot",
     "State",
     "Status",
+    "Store",
     "StoreError",
     "StoreUnavailable",
     "UnknownSettingError",
     "WaffleConf",
     "WaffleError",
+    "WaffleMixin",
     "WaffleWarning",
     "WorkerReport",
     "setting_changed",
 ]
+
+# Mapping of each store that needs an extra to its module, which has the extra's name.
+_EXTRAS = {"AlchemyWaffleStore": "sqlalchemy", "PeeweeWaffleStore": "peewee", "RedisStore": "redis"}
+
+
+def __getattr__(name: str) -> Any:
+    # Imported only when they are used: a worker pays memory for every module.
+    if name not in _EXTRAS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    extra = _EXTRAS[name]
+    from importlib import import_module
+
+    try:
+        module = import_module(f".stores.{extra}", __name__)
+    except ImportError as exc:
+        raise ImportError(
+            f"{name} needs more ({exc}): pip install 'uwsgi-waffle[{extra}]'"
+        ) from exc
+    return getattr(module, name)

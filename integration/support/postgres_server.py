@@ -42,12 +42,18 @@ class PostgresServer:
         """Return its URL; the password is not asked for, but must never be shown."""
         return f"{scheme}://waffle:s3cret@127.0.0.1:{self.port}/{database}"
 
+    @property
+    def log_path(self) -> Path:
+        """Where it says what it does."""
+        return self._folder / "server.log"
+
     def start(self) -> None:
         """Start it, and wait until it takes connections."""
         arguments = ["-D", str(self._folder), "-p", str(self.port), "-h", "127.0.0.1", "-k", ""]
         # Nothing is kept beyond the test.
         arguments += ["-c", "fsync=off", "-c", "max_connections=100"]
-        with (self._folder / "server.log").open("ab") as log:
+        arguments += ["-c", "log_line_prefix=%p@%d "]
+        with self.log_path.open("ab") as log:
             self._server = subprocess.Popen(
                 [self._programs / "postgres", *arguments],
                 user=self._user,

@@ -73,6 +73,7 @@ class Statements:
         marks = f"{prefix}{'settings' if model is None else 'revisions'}"
         self._names = {
             "meta": self.quoted(f"{prefix}meta"),
+            "workers": self.quoted(f"{prefix}workers"),
             "history": self.quoted(f"{prefix}history"),
             "marks": self.quoted(marks),
             "index": self.quoted(f"ix_{marks}_revision"),
@@ -92,6 +93,11 @@ class Statements:
             "VALUES (?, ?, ?, ?, ?, ?, ?)"
         )
         self.delete_value = self._sql("DELETE FROM {values} WHERE {key} = ?")
+
+    @property
+    def workers(self) -> str:
+        """The quoted name of the table of reports."""
+        return self._names["workers"]
 
     def quoted(self, *path: str) -> str:
         """Return a name as it stands in a statement."""
@@ -159,7 +165,7 @@ class Statements:
         names: Mapping[str, str] = self._names
         if self.dialect.param == "%s":
             names = {key: name.replace("%", "%%") for key, name in names.items()}
-        return text.replace("?", self.dialect.param).format(**names)
+        return text.strip("\n").replace("?", self.dialect.param).format(**names)
 
 
 _READ_OWN = """
