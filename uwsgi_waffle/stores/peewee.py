@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 from ..backoff import Backoff
 from ..errors import RevisionConflict, StoreUnavailable
 from ..snapshot import Delta, Row
-from .base import HistoryEntry, Store
+from .base import HistoryEntry, Store, WorkerReport
 from .peewee_link import Connection, Link, is_transient, model_of
+from .sqlworkers import WorkerStatements
 
 T = TypeVar("T")
 
@@ -132,6 +133,49 @@ class PeeweeWaffleStore(Store):
         rows = self._read(lambda sql: sql.history(named=named), parameters)
         return [HistoryEntry._make((*row[:6], datetime.fromisoformat(row[6]))) for row in rows]
 
+    def report(self, report: WorkerReport) -> None:
+        def tell(connection: Connection, sql: WorkerStatements) -> None:
+            # Looked for first, because a deletion that finds nothing would lock rows all the same.
+            connection.run_many(sql.retract, connection.run(sql.dead))
+            connection.run(sql.report, report[:-1])
+
+        self._tell(tell)
+
+    def retract(self, report: WorkerReport) -> None:
+        key = (report.app, report.host, report.pid)
+        self._tell(lambda connection, sql: connection.run(sql.retract, key))
+
+    def workers(self, max_age_s: float) -> list[WorkerReport]:
+        with self._link.reading(self._timeout_s) as connection:
+            sql = WorkerStatements(connection.sql.dialect, connection.sql.workers)
+            try:
+                rows = connection.run(sql.living, [max_age_s])
+            except Exception as exc:
+                connection.drop()
+                # As long as nobody reports, there is no table.
+                if _lacks_table(exc):
+                    return []
+                raise
+        return [WorkerReport._make((*row[:-1], float(row[-1]))) for row in rows]
+
+    def _tell(self, tell: Callable[[Connection, WorkerStatements], object]) -> None:
+        # On the connection that reads keep, so that a report need not open one.
+        for attempt in range(3):
+            with self._link.reading(self._timeout_s) as connection:
+                sql = WorkerStatements(connection.sql.dialect, connection.sql.workers)
+                try:
+                    if attempt:
+                        # Made only now, so that a database of an earlier release has it too.
+                        connection.run(sql.create)
+                    tell(connection, sql)
+                    return
+                except Exception as exc:
+                    connection.drop()
+                    # Of many that make a table at once, all but one may fail.
+                    known = _lacks_table(exc) or _named(exc, "IntegrityError")
+                    if attempt == 2 or not known:
+                        raise
+
     def close(self) -> None:
         self._link.close()
 
@@ -177,8 +221,7 @@ class PeeweeWaffleStore(Store):
             return bool(connection.run(connection.sql.revision))
         except Exception as exc:
             connection.drop()
-            # SQLite tells of a missing table by the error it has for everything.
-            if _named(exc, "ProgrammingError") or "no such table" in str(exc):
+            if _lacks_table(exc):
                 return False
             raise
 
@@ -234,6 +277,11 @@ def _select(
         chunk = wanted[start : start + _CHUNK]
         for row in connection.run(statement(len(chunk)), chunk):
             yield row[0], row[1]
+
+
+def _lacks_table(exc: BaseException) -> bool:
+    # SQLite tells of a missing table by the error it has for everything.
+    return _named(exc, "ProgrammingError") or "no such table" in str(exc)
 
 
 def _named(exc: BaseException, *names: str) -> bool:
