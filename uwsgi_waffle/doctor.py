@@ -31,6 +31,8 @@ __all__ = ["RULES", "Diagnosis", "Finding", "check_ini", "examine", "not_set_up"
 
 #: two clocks that differ by less agree
 CLOCK_TOLERANCE_S = 2.0
+#: longest time that a sound process takes from its commit to its announcement
+ANNOUNCED_WITHIN_S = 1.0
 #: in which the owner lets the group write, as the package makes its files
 _SHARED = stat.S_IWUSR | stat.S_IWGRP
 _NO_REVISION = -1
@@ -81,7 +83,7 @@ def examine(state: WaffleState, *, ini: str | None = None, section: str = "uwsgi
         findings += _check_writing(state.store)
         findings += _check_sqlite(state.store)
         findings += _check_values(state)
-        findings += _check_announced(state.store, before, revision, notifier.mark().revision)
+        findings += _check_announced(state.store, notifier, before, revision)
     findings += _check_watch_file(notifier, revision or before or 0)
     findings += _check_files(_files(state.store, notifier.path))
     findings += _check_redis(state, revision or 0)
@@ -138,12 +140,22 @@ def _check_sqlite(store: Store) -> Iterator[Finding]:
         return
     import sqlite3
 
-    with contextlib.suppress(sqlite3.Error):
-        uri = f"{path.absolute().as_uri()}?mode=ro"
-        with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=1.0)) as connection:
+    uri = f"{path.absolute().as_uri()}?mode=rw"
+    try:
+        with contextlib.closing(
+            sqlite3.connect(uri, uri=True, timeout=1.0, isolation_level=None)
+        ) as connection:
             (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
-        if mode != "wal":
-            yield _finding("D004", f"{path}: it is {mode}")
+            if mode != "wal":
+                yield _finding("D004", f"{path}: it is {mode}")
+            # Of a file that it may only read, SQLite lets a transaction begin.
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("UPDATE waffle_meta SET revision = revision")
+            connection.execute("ROLLBACK")
+    except sqlite3.Error as exc:
+        # A lock is the business of the store, which waits for as long as it is told to.
+        if "locked" not in str(exc):
+            yield _finding("D003", f"{path}: {exc}")
 
 
 def _check_values(state: WaffleState) -> Iterator[Finding]:
@@ -155,16 +167,30 @@ def _check_values(state: WaffleState) -> Iterator[Finding]:
 
 
 def _check_announced(
-    store: Store, before: int | None, revision: int, after: int | None
+    store: Store, notifier: FileNotifier, before: int | None, revision: int
 ) -> Iterator[Finding]:
-    # Read before and after the store: a change may be on its way right now. A file that tells
-    # nothing was made anew, or touched by hand.
-    ahead = before is not None and before > revision
-    # Changes of other hosts come by Redis, and leave this host's file as it is.
-    behind = after is not None and after < revision and _serves_one_host(store)
-    if ahead or behind:
-        told = before if ahead else after
-        yield _finding("D009", f"{told} in the watch file, {revision} in the store")
+    """Compare the watch file with the store; blocks for a second if the file lags behind.
+
+    :param before: what the file told before the store was read.
+    """
+    told = before
+    if before is None or before <= revision:
+        # Changes of other hosts come by Redis, and leave this host's file as it is.
+        told = _told_in_time(notifier, revision) if _serves_one_host(store) else None
+        # A file that tells nothing was made anew, or touched by hand.
+        if told is None or told >= revision:
+            return
+    yield _finding("D009", f"{told} in the watch file, {revision} in the store")
+
+
+def _told_in_time(notifier: FileNotifier, revision: int) -> int | None:
+    """Return what the watch file tells, once a change that is on its way has been announced."""
+    deadline = time.monotonic() + ANNOUNCED_WITHIN_S
+    while True:
+        told = notifier.mark().revision
+        if told is None or told >= revision or time.monotonic() > deadline:
+            return told
+        time.sleep(0.01)
 
 
 def _check_watch_file(notifier: FileNotifier, revision: int) -> Iterator[Finding]:
@@ -201,15 +227,13 @@ def _check_files(paths: list[Path]) -> Iterator[Finding]:
     owners = {status.st_uid for status in found.values()}
     groups = {status.st_gid for status in found.values()}
     shared = all(status.st_mode & _SHARED == _SHARED for status in found.values())
-    if len(groups) > 1 or not shared or (len(owners) > 1 and not shared):
+    if not shared or (len(owners) > 1 and len(groups) > 1):
         yield _finding("D010", "; ".join(_ownership(*item) for item in found.items()))
-    for path, status in found.items():
-        if status.st_mode & stat.S_IWOTH:
-            yield _finding("D011", _ownership(path, status))
-    for folder in sorted({path.parent for path in found}):
-        status = os.stat(folder)
-        if status.st_mode & stat.S_IWOTH:
-            yield _finding("D011", _ownership(folder, status))
+    for folder in {path.parent for path in found}:
+        found[folder] = os.stat(folder)
+    open_ = [item for item in found.items() if item[1].st_mode & stat.S_IWOTH]
+    if open_:
+        yield _finding("D011", "; ".join(_ownership(*item) for item in open_))
 
 
 def _ownership(path: Path, status: os.stat_result) -> str:
