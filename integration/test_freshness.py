@@ -197,13 +197,14 @@ def test_no_read_is_stale_or_torn_while_workers_are_killed(start_uwsgi: StartUws
     killed: list[int] = []
 
     def kill() -> None:
-        # uWSGI respawns a worker that lived for less than a second with a delay only.
-        killed.append(server.get(next(victims))["pid"])
-        os.kill(killed[-1], signal.SIGKILL)
+        # Not by the clock: a busy machine would do nothing but load apps.
+        if len(race.reads) >= (len(killed) + 1) * 500:
+            killed.append(server.get(next(victims))["pid"])
+            os.kill(killed[-1], signal.SIGKILL)
 
-    with _meanwhile(kill, every_s=0.5):
+    with _meanwhile(kill, every_s=0.01):
         race.run(server.ports[:2], 5_000)
-    assert len(killed) >= 2
+    assert len(killed) >= 8
     _assert_fresh(race, server, f"{len(killed)} workers killed", wanted=5_000)
 
 
