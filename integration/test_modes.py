@@ -263,6 +263,20 @@ def test_mule_has_a_watcher_only_if_it_starts_one(
     assert server.appliers(revision) == pids, "a mule without a watcher applied a change"
 
 
+@each_loading
+def test_spooler_follows_by_the_watcher_that_it_starts(
+    start_uwsgi: StartUwsgi, loading: list[str]
+) -> None:
+    options = ("--spooler=jobs", "--spooler-python-import=integration.apps.spooler")
+    server = start_uwsgi("--master", *options, *loading)
+    told = server.folder / "spooler.json"
+    report = server.eventually("told by the spooler", lambda: json.loads(told.read_text()))
+    assert report["status"]["worker_id"] == 0
+    assert report["status"]["watcher_alive"], server.evidence()
+    revision = server.post(1, {"SITENAME": "For the spooler"})["revision"]
+    server.eventually("applied", lambda: report["pid"] in server.appliers(revision, "spooler"))
+
+
 def test_prefork_is_a_warning_that_names_lazy_apps(start_uwsgi: StartUwsgi) -> None:
     server = start_uwsgi("--master")
     server.get(1)

@@ -90,9 +90,11 @@ class WaffleState:
 
     @property
     def snapshot(self) -> Snapshot:
-        """The request's own snapshot; outside of a request, the newest of this process."""
+        """The request's own snapshot; outside of a request, the newest there is."""
         if not has_request_context():
-            return self.engine.manager.snapshot
+            engine = self.engine
+            # In a shell, a script or a mule nobody else may look whether there is news.
+            return engine.manager.snapshot if engine.watching else engine.manager.begin_request()
         ticket = self._gate.ticket(request.environ)
         if ticket.snapshot is None:
             ticket.snapshot = self.engine.manager.snapshot
