@@ -17,6 +17,9 @@ from .state import WaffleState
 from .stores import Store, WorkerReport
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from flask import Blueprint
     from typing_extensions import TypeVar
 
     from .operations import HistoryItem
@@ -273,6 +276,29 @@ class WaffleConf(Generic[ConfT]):
         :raises StoreUnavailable: the store can't be read.
         """
         return self.state.store.workers(86_400.0)
+
+    def admin_blueprint(
+        self,
+        authorize: Callable[[], object] | None = None,
+        *,
+        author: Callable[[], str | None] | None = None,
+        name: str = "waffle_admin",
+    ) -> Blueprint:
+        """Return pages on which people change settings, to be registered by the app.
+
+        ``app.register_blueprint(waffle.admin_blueprint(authorize=…), url_prefix="/settings")``.
+        One blueprint may serve several apps; each shows its own settings.
+
+        :param authorize: called without arguments at each request of a page. It returns ``True``
+            or the author's name to let the request in, ``False`` or ``None`` to refuse it (403),
+            or a response to be sent instead; it may also abort. Without it everybody is refused.
+        :param author: returns who makes a change, for the history, if ``authorize`` does not.
+        :param name: the blueprint's name, before the dot of its endpoints.
+        :raises ConfigurationError: Flask-WTF is missing, or a function is none.
+        """
+        from .admin import make_blueprint
+
+        return make_blueprint(authorize, author=author, name=name)
 
     def start(self) -> None:
         """Start the watcher in this process, unless it runs.

@@ -1,0 +1,58 @@
+"""The admin page as a blueprint of its own."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response, render_template
+from werkzeug.wrappers import Response as BaseResponse
+
+from .access import Access, Author, Authorize
+from .headers import protect
+from .pages import TEMPLATES, Pages
+from .tokens import require_extra
+
+#: nothing from elsewhere, nothing inline
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+
+
+def make_blueprint(
+    authorize: Authorize | None = None, *, author: Author | None = None, name: str = "waffle_admin"
+) -> Blueprint:
+    """Return the pages, to be registered by any app that has a ``WaffleConf``.
+
+    :param authorize: see :meth:`~uwsgi_waffle.WaffleConf.admin_blueprint`.
+    :param author: likewise.
+    :param name: the blueprint's name, before the dot of its endpoints.
+    :raises ConfigurationError: Flask-WTF is missing, or a function is none.
+    """
+    require_extra()
+    access = Access(authorize, author)
+    pages = Pages(render_template, "layout.html")
+    blueprint = Blueprint(name, __name__, template_folder=str(TEMPLATES))
+
+    @blueprint.before_request
+    def guard() -> BaseResponse | None:
+        answer = access.admit()
+        if answer is None:
+            pages.begin()
+        return answer
+
+    @blueprint.after_request
+    def harden(response: Response) -> Response:
+        protect(response, policy=POLICY)
+        return response
+
+    for rule, view, methods in (
+        ("/", pages.index, ["GET"]),
+        ("/edit", pages.edit, ["POST"]),
+        ("/preview", pages.preview, ["POST"]),
+        ("/save", pages.save, ["POST"]),
+        ("/history", pages.history, ["GET"]),
+        ("/rollback", pages.rollback, ["GET", "POST"]),
+        ("/workers", pages.workers, ["GET"]),
+        ("/assets/<path:filename>", pages.asset, ["GET"]),
+    ):
+        blueprint.add_url_rule(rule, view.__name__, view, methods=methods)
+    return blueprint

@@ -1,0 +1,73 @@
+"""What keeps forms of other sites out, and tells whether a value is the one that was shown."""
+
+from __future__ import annotations
+
+import hmac
+from typing import NamedTuple
+
+from flask import Flask, current_app
+
+from ..errors import ConfigurationError
+
+_EXTRA = (
+    "the admin page needs Flask-WTF, which keeps forms of other sites out: "
+    "pip install 'uwsgi-waffle[admin]'"
+)
+
+
+class Token(NamedTuple):
+    """The hidden field that every form carries."""
+
+    name: str
+    value: str
+
+
+def require_extra() -> None:
+    """Check that Flask-WTF is there.
+
+    :raises ConfigurationError: it is not; names what to install.
+    """
+    try:
+        import flask_wtf  # noqa: F401
+    except ImportError as exc:
+        raise ConfigurationError(_EXTRA) from exc
+
+
+def require_secret_key(app: Flask) -> None:
+    """Check that the app can sign what it hands out.
+
+    :raises ConfigurationError: it has no ``SECRET_KEY``.
+    """
+    if not app.secret_key:
+        raise ConfigurationError(
+            "the admin page needs app.config['SECRET_KEY'], the same in every worker: "
+            "make one with `python -c 'import secrets; print(secrets.token_hex())'`"
+        )
+
+
+def make_token() -> Token:
+    """Return the token for the forms of this response."""
+    from flask_wtf.csrf import generate_csrf
+
+    name = current_app.config.get("WTF_CSRF_FIELD_NAME", "csrf_token")
+    return Token(name, generate_csrf())
+
+
+def is_token_valid() -> bool:
+    """Return whether the form of this request is one of ours, as Flask-WTF is set up to tell."""
+    from flask_wtf import FlaskForm
+
+    return bool(FlaskForm().validate())
+
+
+def sign(purpose: str, *parts: str) -> str:
+    """Return a text that only this app can make, and that tells nothing about the parts."""
+    key = current_app.secret_key
+    key = key.encode() if isinstance(key, str) else key or b""
+    message = "\0".join([f"uwsgi_waffle.admin.{purpose}", *(str(len(p)) for p in parts), *parts])
+    return hmac.new(key, message.encode(errors="surrogatepass"), "sha256").hexdigest()[:32]
+
+
+def is_signed(signature: str, purpose: str, *parts: str) -> bool:
+    """Return whether :func:`sign` made a signature of the same parts."""
+    return hmac.compare_digest(signature.encode(), sign(purpose, *parts).encode())
