@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,7 @@ def start_uwsgi(processes: XProcess, folder: Path) -> Iterator[StartUwsgi]:
             folder: Path = folder,
             server: Server | None = None,
             threads: bool = True,
+            wrapper: Sequence[str] = (),
         ) -> UwsgiServer:
             nonlocal count
             count += 1
@@ -66,6 +67,7 @@ def start_uwsgi(processes: XProcess, folder: Path) -> Iterator[StartUwsgi]:
                 config=config or {},
                 env=env or {},
                 threads=threads,
+                wrapper=wrapper,
             )
             stack.callback(running.release)
             return running

@@ -23,11 +23,12 @@ pytestmark = [pytest.mark.uwsgi, pytest.mark.timeout(120)]
 LAZY = ("--master", "--lazy-apps")
 # What a request may take at most, on a busy machine; far less than a timeout for each of them.
 QUICK_S = 0.5
+SHORT = {"WAFFLE_STORE_TIMEOUT": 0.5, "WAFFLE_WRITE_TIMEOUT": 0.5}
 
 
 @pytest.fixture
 def server(start_uwsgi: StartUwsgi) -> UwsgiServer:
-    server = start_uwsgi(*LAZY, config={"WAFFLE_STORE_TIMEOUT": 0.5, "WAFFLE_WRITE_TIMEOUT": 0.5})
+    server = start_uwsgi(*LAZY, config=SHORT)
     server.post(1, {"SITENAME": "Last good"})
     for report in server.reports():
         assert report["config"]["SITENAME"] == "Last good"
@@ -48,15 +49,11 @@ def _truncate(path: Path) -> None:
     path.write_bytes(b"")
 
 
-def _forbid(path: Path) -> None:
-    path.chmod(0)
-
-
 def _fill(path: Path) -> None:
     path.write_bytes(os.urandom(100_000))
 
 
-WATCH_FILE_FAULTS = [_delete, _replace, _truncate, _forbid, _fill]
+WATCH_FILE_FAULTS = [_delete, _replace, _truncate, _fill]
 
 
 @pytest.mark.parametrize("harm", WATCH_FILE_FAULTS, ids=lambda harm: harm.__name__.strip("_"))
@@ -86,6 +83,31 @@ def test_workers_follow_by_resync_while_the_watch_file_is_a_symbolic_link(
     assert "symbolic link" in failing["announcing by watch file"]
     watch_file.unlink()
     server.post(1, {"SITENAME": "Announced again"})
+    _until_healed(server)
+    assert_every_worker_follows(server)
+
+
+@pytest.mark.parametrize(
+    "victim", ["waffle.watch", "waffle.db", "."], ids=["watch", "db", "folder"]
+)
+def test_workers_serve_and_heal_after_a_file_was_forbidden(
+    start_uwsgi: StartUwsgi, victim: str
+) -> None:
+    server = start_uwsgi(*LAZY, config=SHORT, wrapper=_without_the_power_of_root())
+    server.post(1, {"SITENAME": "Last good"})
+    for report in server.reports():
+        assert report["config"]["SITENAME"] == "Last good"
+    path = server.folder / victim
+    mode = path.stat().st_mode
+    path.chmod(0)
+    try:
+        _assert_served_quickly(server, "Last good", rounds=20)
+        if victim == "waffle.watch":
+            _until_served(server, server.post(1, {"SITENAME": "By resync"})["revision"])
+            assert "make it" in server.get(1)["status"]["failing"]["announcing by watch file"]
+    finally:
+        path.chmod(mode)
+    server.eventually("changed again", lambda: server.post(1, {"SITENAME": "Again"}))
     _until_healed(server)
     assert_every_worker_follows(server)
 
@@ -255,6 +277,16 @@ def _until_healed(server: UwsgiServer) -> None:
         return True
 
     server.eventually("healed", healed, interval_s=0.1)
+
+
+def _without_the_power_of_root() -> list[str]:
+    """Return a command that lets file modes count, for root too."""
+    if os.geteuid() != 0:
+        return []
+    setpriv = shutil.which("setpriv")
+    if setpriv is None:
+        pytest.skip("no setpriv, and to root no file is forbidden")
+    return [setpriv, "--bounding-set=-dac_override,-dac_read_search"]
 
 
 @contextlib.contextmanager

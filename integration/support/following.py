@@ -64,6 +64,6 @@ def assert_every_worker_follows(
     assert {report["pid"] for report in reports} == pids, "a worker was replaced meanwhile"
     for report in reports:
         assert report["watchers"] == watchers, server.evidence()
-        assert report["status"]["failing"] == {}, server.evidence()
-        assert report["status"]["state"] == "VALID", server.evidence()
+        status = report["status"]
+        assert status["state"] == "VALID", f"{status['failing']}\n{server.evidence()}"
     return reports

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sysconfig
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,8 @@ class UwsgiServer(Process):
     :param options: of the command line, beside what every server here gets.
     :param workers: how many there are at most; each gets a socket of its own.
     :param config: more of the site's configuration.
+    :param threads: ask for threads; on by default since uWSGI 2.0.27.
+    :param wrapper: a command that starts the command it is given.
     """
 
     def __init__(
@@ -44,11 +46,12 @@ class UwsgiServer(Process):
         config: Mapping[str, Any],
         env: Mapping[str, str],
         threads: bool = True,
+        wrapper: Sequence[str] = (),
     ) -> None:
         self.folder = folder
         self.workers = workers
         self._applied = folder / "applied.jsonl"
-        arguments = [server.path]
+        arguments = [*wrapper, server.path]
         packages = [str(ROOT)]
         if server.python is None:
             # Debian's uWSGI, which runs the system's Python without any virtual environment.
