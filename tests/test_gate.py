@@ -195,6 +195,57 @@ def test_body_that_the_server_must_get_as_it_is_stays_so(app: Flask) -> None:
     assert gate.idle
 
 
+def test_stream_behind_a_middleware_of_the_app_still_runs(app: Flask) -> None:
+    inner = app.wsgi_app
+
+    class Shouting:
+        def __init__(self, body: Any) -> None:
+            self._body = body
+
+        def __iter__(self) -> Iterator[bytes]:
+            return (chunk.upper() for chunk in self._body)
+
+        def close(self) -> None:
+            self._body.close()
+
+    def shout(environ: dict[str, Any], start_response: Any) -> Any:
+        return Shouting(inner(environ, start_response))
+
+    app.wsgi_app = shout  # type: ignore[method-assign]
+    gate = gated(app)
+
+    @app.get("/")
+    def view() -> Response:
+        return Response(iter(["a", "b"]))
+
+    body: Any = app(EnvironBuilder("/").get_environ(), started)
+    assert not gate.idle
+    assert b"".join(body) == b"AB"
+    body.close()
+    assert gate.idle
+
+
+def test_file_reaches_the_server_as_the_very_object_that_its_wrapper_gave(app: Flask) -> None:
+    gate = gated(app)
+    given: list[Any] = []
+
+    def file_wrapper(file: Any, size: int = 8192) -> Any:
+        # What uWSGI's does.
+        given.append(file)
+        return file
+
+    @app.get("/")
+    def view() -> Response:
+        return send_file(BytesIO(b"data"), "text/plain")
+
+    environ = EnvironBuilder("/").get_environ()
+    environ["wsgi.file_wrapper"] = file_wrapper
+    body: Any = app(environ, started)
+    assert body is given[0]
+    body.close()
+    assert gate.idle
+
+
 def test_request_whose_body_nobody_closes_ends_when_it_is_dropped(app: Flask) -> None:
     gate = gated(app)
 

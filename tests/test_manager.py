@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -513,6 +514,31 @@ def test_request_waits_for_a_hanging_refresh_of_another_thread_within_its_bound(
         other.join()
     assert rig.manager.begin_request()["LIMIT"] == 7
     assert rig.manager.health.state == "VALID"
+
+
+def test_only_one_request_waits_for_a_read_that_hangs(folder: Path) -> None:
+    rig = Rig(folder, wait_s=0.3)
+    rig.manager.begin_request()
+    hanging, go_on = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        hanging.set()
+        assert go_on.wait(10)
+
+    rig.memory.during_read = hang
+    rig.changed_elsewhere(LIMIT=7)
+    other = threading.Thread(target=rig.manager.follow, args=(None,))
+    other.start()
+    assert hanging.wait(10)
+    try:
+        began = time.monotonic()
+        for _ in range(100):
+            assert rig.manager.begin_request()["LIMIT"] == 10
+        assert time.monotonic() - began < 100 * 0.3 / 3
+    finally:
+        go_on.set()
+        other.join()
+    assert rig.manager.begin_request()["LIMIT"] == 7
 
 
 def test_requests_at_once_make_one_read(folder: Path) -> None:

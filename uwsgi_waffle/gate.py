@@ -59,9 +59,8 @@ class Gate:
         except BaseException:
             self._running.discard(ticket)
             raise
-        # Werkzeug gives this type to every body but one that the server must get as it is, such
-        # as a file for uWSGI's sendfile; that one runs no code of the app.
-        if type(body) is ClosingIterator:
+        # Nearly every body of Flask's is of this type; others a middleware has made.
+        if type(body) is ClosingIterator or _may_run_code(body, environ):
             return _Body(body, self._running, ticket)
         self._running.discard(ticket)
         return body
@@ -72,18 +71,31 @@ class Gate:
         return ticket
 
 
+def _may_run_code(body: Iterable[bytes], environ: dict[str, Any]) -> bool:
+    """Return whether code of the app may still run while a body is sent.
+
+    A file is passed on as it is, or the server could not send it by sendfile.
+
+    Source: uWSGI's ``wsgi.file_wrapper`` is a function that gives the file itself back, that of
+    gunicorn and of wsgiref is a class; each server compares what it gets with what it gave.
+    """
+    wrapper = environ.get("wsgi.file_wrapper")
+    is_file = hasattr(body, "read") or (isinstance(wrapper, type) and isinstance(body, wrapper))
+    return hasattr(body, "close") and not is_file
+
+
 class _Body:
     """A response body whose close also ends the request; iterating it costs nothing more."""
 
     __slots__ = ("_body", "_running", "_ticket")
 
-    def __init__(self, body: ClosingIterator, running: set[Ticket], ticket: Ticket) -> None:
+    def __init__(self, body: Any, running: set[Ticket], ticket: Ticket) -> None:
         self._body = body
         self._running = running
         self._ticket = ticket
 
     def __iter__(self) -> Iterator[bytes]:
-        return self._body
+        return iter(self._body)
 
     def close(self) -> None:
         try:

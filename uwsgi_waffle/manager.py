@@ -240,6 +240,8 @@ class Manager:
             error = StoreUnavailable(f"another thread's refresh takes over {self._wait_s} s")
             if not self._failing:
                 self.health.failed(STORE, error)
+                # So that no other request waits for a store that holds to no bound of its own.
+                self._failing = self._lock.locked()
             return error
         changes: list[Change] = []
         failure: StoreError | None = None

@@ -51,7 +51,7 @@ class Watcher:
         self._manager = manager
         self._notifier = notifier
         self._poll_interval_s = poll_interval_s
-        self._chores = chores
+        self._chores = list(chores)
         self._stopping = threading.Event()
         # threading.Thread also under gevent: a native thread, or a greenlet if patched early.
         self._thread = threading.Thread(target=self._run, name="uwsgi_waffle", daemon=True)
@@ -69,6 +69,10 @@ class Watcher:
         ``is_alive()`` alone says True for ever in a worker that was forked after the start.
         """
         return self._pid == os.getpid() and self._thread.is_alive()
+
+    def add(self, chore: Chore) -> None:
+        """Do one chore more, from the next turn on."""
+        self._chores.append(chore)
 
     def start(self) -> None:
         """Start the thread; once only."""
@@ -93,7 +97,8 @@ class Watcher:
                 self._manager.health.works(WATCHER)
                 backoff.reset()
             except Exception as exc:
-                logger.exception("the watcher goes on after an unexpected error")
+                if WATCHER not in self._manager.health.failing():
+                    logger.exception("the watcher goes on after an unexpected error")
                 self._manager.health.failed(WATCHER, exc)
                 self._stopping.wait(backoff.next_s())
             self._each_chore("turn")

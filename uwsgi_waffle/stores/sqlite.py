@@ -133,9 +133,11 @@ class SqliteStore(Store):
         """
         with _translated(self.path):
             self._create_file()
-            with contextlib.closing(_connect(self.path, self._write_timeout_s)) as connection:
+            # By the bound of a read: nearly always there is nothing to make.
+            with contextlib.closing(_connect(self.path, self._timeout_s)) as connection:
                 if _has_schema(connection):
                     return
+            with contextlib.closing(_connect(self.path, self._write_timeout_s)) as connection:
                 self._switch_to_wal(connection)
                 with _transaction(connection):
                     for statement in _SCHEMA:
