@@ -92,6 +92,12 @@ class Engine:
             self._watcher.start()
             self.manager.health.switch(off=False)
 
+    def add_chore(self, make: Callable[[Manager], Chore]) -> None:
+        """Have the watcher, if it runs, do one chore more."""
+        with self._lock:
+            if self._watcher is not None and self.watching:
+                self._watcher.add(make(self.manager))
+
     def stop(self) -> None:
         """Stop the watcher; it starts again only by :meth:`start`. Blocks for at most 2 s."""
         with self._lock:

@@ -33,7 +33,7 @@ from .settings import declare
 from .signals import setting_changed
 from .snapshot import Change, Snapshot, initial_snapshot
 from .stores import Store, store_from_url
-from .watcher import WATCHER
+from .watcher import WATCHER, Chore
 
 logger = logging.getLogger("uwsgi_waffle")
 
@@ -127,6 +127,13 @@ class WaffleState:
         self.store.close()
         if where.under_uwsgi and self._wanted and not where.is_helper:
             runtime.on_postfork(self._start_in_worker)
+
+    def add_chore(self, make: Callable[[Manager], Chore]) -> None:
+        """Have the watchers of this app do one chore more, the one that runs here included."""
+        self.chores.add(make)
+        engine = self._engines.peek()
+        if engine is not None:
+            engine.add_chore(make)
 
     def update(
         self,

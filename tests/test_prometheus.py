@@ -1,0 +1,162 @@
+"""The workers' numbers as Prometheus text, of several real processes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("prometheus_client")
+
+# Each process is a Python of its own: prometheus-client reads the environment when it is imported.
+PROCESS = """
+import os, sys, time
+from flask import Flask
+from uwsgi_waffle import WaffleConf
+from uwsgi_waffle.prometheus import export, metrics_app, metrics_text
+
+app = Flask("shop", instance_path=sys.argv[1])
+app.config.update(
+    WAFFLE_CONFS={"LIMIT": {"desc": "Limit", "default": 0}},
+    WAFFLE_POLL_INTERVAL=0.01,
+    WAFFLE_MULTIPROC=True,
+)
+waffle = WaffleConf(app)
+if sys.argv[2] == "early":
+    export(app)
+    waffle.start()
+else:
+    waffle.start()
+    export(app)
+print(os.getpid(), flush=True)
+for line in sys.stdin:
+    if line == "update\\n":
+        print(waffle.update({"LIMIT": os.getpid()}), flush=True)
+    elif line == "text\\n":
+        got = []
+        body = b"".join(metrics_app({}, lambda *answer: got.extend(answer)))
+        assert body, got
+        assert got[0] == "200 OK", got
+        assert dict(got[1])["Content-Type"].startswith("text/plain"), got
+        lines = [line for line in body.decode().splitlines() if line.startswith("waffle_")]
+        print(";".join(lines), flush=True)
+waffle.stop()
+"""
+
+
+class Process:
+    """A process with an app that exports its metrics."""
+
+    def __init__(self, folder: Path, order: str, env: dict[str, str]) -> None:
+        self.popen = subprocess.Popen(
+            [sys.executable, "-W", "error", "-c", PROCESS, str(folder), order],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, **env},
+            text=True,
+            bufsize=1,
+        )
+        self.pid = int(self.readline())
+
+    def readline(self) -> str:
+        assert self.popen.stdout is not None
+        return self.popen.stdout.readline()
+
+    def ask(self, command: str) -> str:
+        assert self.popen.stdin is not None
+        self.popen.stdin.write(f"{command}\n")
+        self.popen.stdin.flush()
+        return self.readline().strip()
+
+    def metrics(self) -> dict[str, float]:
+        """Return value by metric with its labels."""
+        pairs = (line.rsplit(" ", 1) for line in self.ask("text").split(";") if line)
+        return {name: float(value) for name, value in pairs}
+
+    def until(self, wanted: dict[str, Any]) -> dict[str, float]:
+        deadline = time.monotonic() + 20
+        while True:
+            found = self.metrics()
+            if all(found.get(name) == value for name, value in wanted.items()):
+                return found
+            assert time.monotonic() < deadline, (wanted, found)
+
+    def close(self) -> None:
+        for pipe in (self.popen.stdin, self.popen.stdout):
+            assert pipe is not None
+            pipe.close()
+        self.popen.kill()
+        self.popen.wait(10)
+
+
+def name(metric: str, *, pid: int | None = None) -> str:
+    more = "" if pid is None else f',pid="{pid}"'
+    return f'waffle_{metric}{{app="shop"{more},worker="0"}}'
+
+
+def test_one_process_answers_for_all_that_live(tmp_path: Path) -> None:
+    folder = tmp_path / "instance"
+    multiproc = tmp_path / "metrics"
+    multiproc.mkdir()
+    env = {"PROMETHEUS_MULTIPROC_DIR": str(multiproc)}
+    one, two = Process(folder, "early", env), Process(folder, "late", env)
+    try:
+        one.until({name("revision", pid=one.pid): 0, name("revision", pid=two.pid): 0})
+        assert two.ask("update") == "1"
+        found = one.until({name("revision", pid=one.pid): 1, name("revision", pid=two.pid): 1})
+        assert found[name("refreshes_total")] >= 4
+        assert found[name("failures_total")] == 0
+        assert 0 <= found[name("staleness_seconds", pid=two.pid)] < 20
+
+        two.popen.kill()
+        two.popen.wait(10)
+        found = one.metrics()
+        assert name("revision", pid=one.pid) in found
+        assert name("revision", pid=two.pid) not in found
+        # Counters of the dead still count.
+        assert found[name("refreshes_total")] >= 4
+    finally:
+        one.close()
+        two.close()
+
+
+def test_single_process_needs_no_folder(tmp_path: Path) -> None:
+    only = Process(tmp_path / "instance", "late", {"PROMETHEUS_MULTIPROC_DIR": ""})
+    try:
+        only.until({name("revision"): 0.0})
+        only.ask("update")
+        only.until({name("revision"): 1.0})
+    finally:
+        only.close()
+
+
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        (
+            "import sys; sys.modules['prometheus_client'] = None; import uwsgi_waffle.prometheus",
+            "pip install 'uwsgi-waffle[prometheus]'",
+        ),
+        (
+            "from flask import Flask; from uwsgi_waffle.prometheus import export;"
+            "export(Flask('shop'))",
+            "'shop' has no WaffleConf: call init_app(app) first",
+        ),
+    ],
+)
+def test_what_is_missing_is_named(code: str, text: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.returncode == 1
+    assert f"ConfigurationError: {text}" in done.stderr or text in done.stderr
+
+
+def test_prometheus_client_is_imported_only_when_it_is_used() -> None:
+    code = "import sys, uwsgi_waffle; assert 'prometheus_client' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
