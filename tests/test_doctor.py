@@ -23,6 +23,7 @@ from uwsgi_waffle.cli import group
 from uwsgi_waffle.doctor import RULES
 from uwsgi_waffle.ini import snippet_text
 from uwsgi_waffle.notifiers.base import Notice
+from uwsgi_waffle.stores.base import WorkerReport
 
 from .support import CONFS, MemoryStore, StubNotifier, Worker, ordinary_user
 
@@ -59,7 +60,7 @@ def test_nothing_is_found_in_a_healthy_set_up(make_worker: MakeWorker) -> None:
     diagnosis = doctor.examine(worker.state)
     assert diagnosis.findings == ()
     assert diagnosis.revision == 1
-    assert "can't be seen from the command line" in diagnosis.notes[0]
+    assert "can't be seen from here" in diagnosis.notes[0]
     result = run(worker)
     assert result.exit_code == 0
     assert "is at revision 1" in result.stdout
@@ -118,7 +119,7 @@ def test_store_that_is_away_is_found(make_worker: MakeWorker) -> None:
     store.error = StoreUnavailable("gone fishing")
     (finding,) = doctor.examine(worker.state).findings
     assert finding.id == "D002"
-    assert "gone fishing" in finding.text
+    assert "gone fishing" in finding.detail
 
 
 def test_database_that_cannot_be_written_is_found(open_folder: Path) -> None:
@@ -153,7 +154,7 @@ def test_database_without_wal_is_found(make_worker: MakeWorker) -> None:
     connection.close()
     (finding,) = doctor.examine(worker.state).findings
     assert finding.id == "D004"
-    assert "it is delete" in finding.text
+    assert "it is delete" in finding.detail
 
 
 def test_stored_values_that_do_not_fit_are_found_without_a_secret(make_worker: MakeWorker) -> None:
@@ -173,7 +174,7 @@ def test_stored_settings_that_are_not_declared_are_found(make_worker: MakeWorker
     worker = make_worker(confs={"SITENAME": CONFS["SITENAME"]})
     (finding,) = doctor.examine(worker.state).findings
     assert finding.id == "D006"
-    assert "LIMIT, TOKEN" in finding.text
+    assert "LIMIT, TOKEN" in finding.detail
     assert "flask waffle prune" in finding.mend
 
 
@@ -206,7 +207,7 @@ def test_watch_file_from_the_future_is_found(make_worker: MakeWorker) -> None:
     os.utime(watch_file(worker), (later, later))
     (finding,) = doctor.examine(worker.state).findings
     assert finding.id == "D008"
-    assert "by +3600 s" in finding.text or "by +3599 s" in finding.text
+    assert "by +3600 s" in finding.detail or "by +3599 s" in finding.detail
 
 
 @pytest.mark.parametrize("told", [b"0\n", b"9\n"], ids=["behind", "ahead"])
@@ -241,7 +242,7 @@ def test_files_of_different_users_are_found(make_worker: MakeWorker) -> None:
     os.chown(watch_file(worker), 65534, 65534)
     (finding,) = doctor.examine(worker.state).findings
     assert finding.id == "D010"
-    assert "65534:65534" in finding.text
+    assert "65534:65534" in finding.detail
     # One group that may write is enough.
     os.chown(watch_file(worker), 65534, os.getegid())
     assert ids(worker) == []
@@ -336,7 +337,7 @@ def test_ini_is_checked_too(make_worker: MakeWorker, tmp_path: Path) -> None:
     assert "W001" in ids(worker, ini=str(bad))
     result = run(worker, "--ini", str(bad))
     assert result.exit_code == 1
-    assert f"{bad}:1: " in result.stdout
+    assert f"{bad}:1\n" in result.stdout
     assert ids(worker, ini=str(tmp_path / "missing.ini")) == ["D017"]
     assert ids(worker, ini=str(bad), section="other") == ["D017"]
 
@@ -352,7 +353,8 @@ def test_json_has_findings_with_their_mends(make_worker: MakeWorker) -> None:
     assert finding == {
         "id": "D006",
         "level": "warning",
-        "text": f"{RULES['D006'].summary[:-1]} (GONE)",
+        "text": RULES["D006"].summary,
+        "detail": "GONE",
         "mend": RULES["D006"].mend,
     }
 
@@ -373,6 +375,17 @@ def test_examination_of_a_busy_app_finds_nothing(make_worker: MakeWorker) -> Non
         stop.set()
         thread.join()
     assert found == [[]] * 5
+
+
+def test_process_that_reports_a_failure_is_found(make_worker: MakeWorker) -> None:
+    worker = make_worker()
+    report = WorkerReport("shop", "web1", 77, 3, 0, 0.5, "VALID", "old trouble", 30.0)
+    worker.state.store.report(report)
+    assert ids(worker) == []
+    worker.state.store.report(report._replace(state="INTERRUPTED", last_error="redis: away"))
+    (finding,) = doctor.examine(worker.state).findings
+    assert finding.id == "D018"
+    assert finding.detail == "shop on web1, pid 77, worker 3: redis: away"
 
 
 def test_rules_have_ids_levels_and_mends() -> None:

@@ -20,6 +20,7 @@ from .checks import CheckError, check_file
 from .checks.model import Level
 from .doctor_rules import RULES
 from .errors import ConfigurationError, NotifierError, RevisionConflict, StoreError
+from .health import State
 from .notifiers.base import Notice, Notifier
 from .notifiers.file import FileNotifier
 from .operations import undeclared
@@ -36,18 +37,21 @@ ANNOUNCED_WITHIN_S = 1.0
 #: in which the owner lets the group write, as the package makes its files
 _SHARED = stat.S_IWUSR | stat.S_IWGRP
 _NO_REVISION = -1
+_DAY_S = 86_400.0
 
 
 class Finding(msgspec.Struct, frozen=True):
     """One thing that is ill.
 
     :ivar id: stable, as in :data:`RULES`, or in :data:`uwsgi_waffle.checks.RULES` for an ini.
-    :ivar text: what was found here.
+    :ivar text: what is ill.
+    :ivar detail: where it is, or how it shows.
     """
 
     id: str
     level: Level
     text: str
+    detail: str
     mend: str
 
 
@@ -87,9 +91,11 @@ def examine(state: WaffleState, *, ini: str | None = None, section: str = "uwsgi
     findings += _check_watch_file(notifier, revision or before or 0)
     findings += _check_files(_files(state.store, notifier.path))
     findings += _check_redis(state, revision or 0)
+    if revision is not None:
+        findings += _check_workers(state.store)
     notes = [
-        "The running server can't be seen from the command line: waffle.status() tells of a "
-        "worker how it is doing."
+        "The mode of the running server can't be seen from here. `flask waffle workers` tells "
+        "how its workers do."
     ]
     if ini is None:
         notes.append("No ini of uWSGI was checked: name it with --ini.")
@@ -112,7 +118,7 @@ def check_ini(path: str, section: str) -> tuple[list[Finding], list[str]]:
     except CheckError as exc:
         return [_finding("D017", exc)], []
     findings = [
-        Finding(found.id, found.level, f"{found.file}:{found.line}: {found.message}", found.mend)
+        Finding(found.id, found.level, found.message, f"{found.file}:{found.line}", found.mend)
         for found in report.findings
     ]
     return findings, list(report.notes)
@@ -120,7 +126,7 @@ def check_ini(path: str, section: str) -> tuple[list[Finding], list[str]]:
 
 def _finding(id_: str, detail: object) -> Finding:
     rule = RULES[id_]
-    return Finding(id_, rule.level, f"{rule.summary.rstrip('.')} ({detail})", rule.mend)
+    return Finding(id_, rule.level, rule.summary, str(detail), rule.mend)
 
 
 def _check_writing(store: Store) -> Iterator[Finding]:
@@ -286,6 +292,14 @@ def _await(notifier: Notifier, timeout_s: float) -> Notice | None:
         if notice is not None:
             return notice
     return None
+
+
+def _check_workers(store: Store) -> Iterator[Finding]:
+    with contextlib.suppress(StoreError):
+        for report in store.workers(_DAY_S):
+            if report.state == State.INTERRUPTED.value:
+                who = f"{report.app} on {report.host}, pid {report.pid}, worker {report.worker_id}"
+                yield _finding("D018", f"{who}: {report.last_error}")
 
 
 def _files(store: Store, watch_file: Path) -> list[Path]:

@@ -117,6 +117,12 @@ _TABLE: tuple[tuple[str, Level, str, str], ...] = (
         "The ini of uWSGI can't be checked.",
         "Do what the message says, or run `python -m uwsgi_waffle check` with its options.",
     ),
+    (
+        "D018",
+        "warning",
+        "A running process reports that something fails: it serves the last values it knows.",
+        "Mend what it names; it catches up by itself, and `flask waffle workers` tells when.",
+    ),
 )
 
 #: mapping of the id of each finding to what it means

@@ -58,7 +58,8 @@ def _print(diagnosis: Diagnosis) -> None:
     if diagnosis.revision is not None:
         click.echo(f"{visible(diagnosis.store)} is at revision {diagnosis.revision}")
     for finding in diagnosis.findings:
-        click.echo(f"{finding.id} {finding.level}: {visible(finding.text)}")
+        click.echo(f"{finding.id} {finding.level}: {finding.text}")
+        click.echo(f"    {visible(finding.detail)}")
         click.echo(f"    mend: {finding.mend}")
     for note in diagnosis.notes:
         click.echo(f"note: {note}")
