@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from typing import Any, TypeVar
 
 from ..backoff import Backoff
-from ..errors import RevisionConflict, StoreUnavailable
+from ..errors import ConfigurationError, RevisionConflict, StoreUnavailable
 from ..snapshot import Delta, Row
 from .base import HistoryEntry, Store, WorkerReport
 from .peewee_link import Connection, Link, is_transient, model_of
@@ -28,26 +28,33 @@ class PeeweeWaffleStore(Store):
     They have the class and the parameters of the user's database, but never are its connections:
     no transaction of the user's is touched, and nothing that was opened before a fork is used.
 
-    :param db: a peewee ``Database``, a proxy of one, or a ``FlaskDB``. It may be initialised
-        later, before WaffleConf's ``init_app``.
+    :param db: a peewee ``Database``, a proxy of one, or a ``FlaskDB``; the model's if left out.
+        It may be initialised later, before WaffleConf's ``init_app``.
     :param model: your own key/value model, which then holds the raw texts; mixes in
         :class:`~uwsgi_waffle.stores.mixin.WaffleMixin`.
     :param prefix: what the names of our tables begin with.
     :param timeout_s: longest time that a read may block; 1 if neither this nor the app says.
         Connecting to PostgreSQL may take 2 s for each address of the host, its driver's minimum.
     :param write_timeout_s: longest time that a write may wait for other writers; else 5.
-    :raises ConfigurationError: the model has no ``key`` or no ``value``.
+    :raises ConfigurationError: there is no database, or the model has no ``key`` or no ``value``.
     """
 
     def __init__(
         self,
-        db: Any,
+        db: Any = None,
         model: Any = None,
         *,
         prefix: str = "waffle_",
         timeout_s: float | None = None,
         write_timeout_s: float | None = None,
     ) -> None:
+        if db is None:
+            db = getattr(getattr(model, "_meta", None), "database", None)
+        if db is None:
+            raise ConfigurationError(
+                "a PeeweeWaffleStore needs a peewee database: give it db, or a model whose Meta "
+                "names one"
+            )
         self._arguments = {"db": db, "model": model, "prefix": prefix}
         self._given = (timeout_s, write_timeout_s)
         self._timeout_s = timeout_s or 1.0
