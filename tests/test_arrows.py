@@ -35,6 +35,9 @@ ARROWS = {
         *("announcing", "stores.base", "notifiers.base", "notifiers.file"),
     },
     "watcher": {"errors", "backoff", "health", "manager", "notifiers.base"},
+    "roster": {"backoff", "manager", "redaction", "stores.base"},
+    "metrics": {"manager", "runtime"},
+    "lastgood": {"backoff", "health", "manager", "settings", "snapshot"},
 }
 # Third-party modules, or those of a server, and who alone may import them.
 IMPORTERS = {
@@ -49,13 +52,14 @@ IMPORTERS = {
     "flask_sqlalchemy": {"stores"},
     "peewee": {"stores", "legacy"},
     "click": {"cli"},
+    "prometheus_client": {"prometheus"},
     "gevent": set(),
     "pickle": {"legacy"},
     "marshal": set(),
     "shelve": set(),
 }
 # Only these know that there is an app with an extension.
-ABOVE_STATE = {"", "extension", "cli", "admin", "doctor", "overriding", "operations"}
+ABOVE_STATE = {"", "extension", "cli", "admin", "doctor", "overriding", "operations", "prometheus"}
 
 
 def modules() -> Iterator[tuple[str, Path]]:
