@@ -394,3 +394,9 @@ def test_rules_have_ids_levels_and_mends() -> None:
         assert rule.level in ("error", "warning")
         assert rule.summary.endswith(".")
         assert rule.mend
+
+
+def test_every_finding_is_in_the_documentation() -> None:
+    text = Path(__file__).parent.parent.joinpath("docs", "cli.md").read_text()
+    for rule in RULES.values():
+        assert f"| {rule.id} | {rule.level} | {rule.summary} | {rule.mend} |" in text
