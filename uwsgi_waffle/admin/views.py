@@ -17,10 +17,9 @@ from ..snapshot import MASK
 from ..state import WaffleState
 from ..stores.base import WorkerReport
 from .drafts import Draft, Entry, fingerprint, key_of, prove, widget_of
-from .widgets import Widget, dump, write
+from .widgets import Widget, describe, write
 
-NO_GROUP = "Settings"
-_SHORT = 80
+NO_GROUP = "General"
 _MEANWHILE_LIMIT = 200
 #: what is older is of a process that nobody waits for
 _WORKERS_MAX_AGE_S = 3600.0
@@ -263,8 +262,7 @@ def _make_field(
     widget = widget_of(snapshot, declaration)
     default = show(declaration, None)
     if not info.secret:
-        text = write(widget, declaration.default) or dump(declaration.default)
-        default = Shown(text if len(text) <= _SHORT else f"{text[:_SHORT]}…", True)
+        default = Shown(describe(widget, declaration.default), True)
     typed = write(widget, value)
     if entry is not None and not info.secret:
         typed = entry.text

@@ -32,6 +32,7 @@ Kind = Literal[
 
 #: a text that is longer, or may become longer, gets several lines
 _LONG = 120
+_SHORT = 80
 
 
 class Choice(NamedTuple):
@@ -102,15 +103,25 @@ def write(widget: Widget, value: Any) -> str:
         return str(msgspec.json.format(dump(value), indent=2))
     if value is None:
         return ""
+    if isinstance(value, datetime) and widget.utc:
+        value = value.astimezone(timezone.utc).replace(tzinfo=None)
     if isinstance(value, (datetime, time)):
-        if widget.utc and isinstance(value, datetime):
-            value = value.astimezone(timezone.utc).replace(tzinfo=None)
-        return value.isoformat()
+        return _clock_text(value)
     if isinstance(value, str):
         return value
     if isinstance(value, (int, float, Decimal)):
         return str(value)
     return str(msgspec.to_builtins(value))
+
+
+def describe(widget: Widget, value: Any) -> str:
+    """Return a value in a few words, for people; not for secrets."""
+    if widget.kind in ("select", "switch"):
+        return _label(value)
+    if value is None:
+        return "no value"
+    text = dump(value) if widget.kind == "json" else write(widget, value)
+    return (text if len(text) <= _SHORT else f"{text[:_SHORT]}…") or "(empty)"
 
 
 def read(widget: Widget, declaration: Declaration, text: str, *, null: bool = False) -> str:
@@ -223,6 +234,15 @@ def _clock_widget(
     if base is not date:
         widget.attributes["step"] = "1" if not getattr(shown, "microsecond", 0) else "any"
     return widget
+
+
+def _clock_text(value: datetime | time) -> str:
+    # As browsers write it, so that what was not touched comes back the same.
+    if value.microsecond:
+        return value.isoformat(
+            timespec="microseconds" if value.microsecond % 1000 else "milliseconds"
+        )
+    return value.isoformat(timespec="seconds" if value.second else "minutes")
 
 
 def _text_widget(metas: list[msgspec.Meta], value: Any, optional: bool) -> Widget:

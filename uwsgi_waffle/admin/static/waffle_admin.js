@@ -49,7 +49,11 @@
     if (control.tagName === "SELECT") {
       return [...control.options].some((option) => option.selected !== option.defaultSelected);
     }
-    return control.value !== control.defaultValue;
+    if (control.tagName === "TEXTAREA") return control.value !== control.defaultValue;
+    // Browsers write some values in their own way: seconds that are zero, for example.
+    const untouched = control.cloneNode();
+    untouched.value = control.defaultValue;
+    return control.value !== untouched.value;
   };
 
   const jsonProblem = (text) => {
