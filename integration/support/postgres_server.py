@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import shutil
@@ -66,8 +67,7 @@ class PostgresServer:
     def stop(self) -> None:
         """End it at once, and every connection with it."""
         if self._server is not None:
-            for process in self._processes():
-                process.resume()
+            self.thaw()
             # SIGINT: fast shutdown; SIGTERM would wait for its clients.
             self._server.send_signal(signal.SIGINT)
             self._server.wait(_LIMIT_S)
@@ -81,12 +81,15 @@ class PostgresServer:
     def freeze(self) -> None:
         """Let it hold all connections and answer to none."""
         for process in self._processes():
-            process.suspend()
+            # One of a client that left may end meanwhile.
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.suspend()
 
     def thaw(self) -> None:
         """Let it go on after :meth:`freeze`."""
         for process in self._processes():
-            process.resume()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.resume()
 
     def _processes(self) -> list[psutil.Process]:
         assert self._server is not None

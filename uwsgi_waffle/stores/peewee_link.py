@@ -299,7 +299,10 @@ def _connect(db: Any, dialect: Dialect, timeout_s: float) -> Any:
     elif opener is peewee.MySQLDatabase:
         bounds = dict.fromkeys(("connect_timeout", "read_timeout", "write_timeout"), whole_s)
     like.connect_params = {**bounds, **db.connect_params}
-    return opener._connect(like)
+    try:
+        return opener._connect(like)
+    except peewee.ImproperlyConfigured as exc:
+        raise StoreError(f"{type(db).__name__}: {exc} Install it beside peewee") from exc
 
 
 def _opener(kind: type[Any]) -> Any:
