@@ -6,7 +6,7 @@ module adds commands by ``@group.command()``, and is imported here.
 
 from __future__ import annotations
 
-from . import changing, doctoring, moving, reading, working
+from . import changing, doctoring, legacy, moving, reading, working
 from .base import group
 
-__all__ = ["changing", "doctoring", "group", "moving", "reading", "working"]
+__all__ = ["changing", "doctoring", "group", "legacy", "moving", "reading", "working"]

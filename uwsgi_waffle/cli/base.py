@@ -185,6 +185,11 @@ def change(
     for name, old, new in differences:
         click.echo(f"{visible(name)}: {visible(old)} → {visible(new)}")
     click.echo(outcome)
+    warn_unannounced(state, revision)
+
+
+def warn_unannounced(state: WaffleState, revision: int) -> None:
+    """Tell on stderr if a change was committed, but could not be announced everywhere."""
     for part, error in state.engine.manager.health.failing().items():
         if part.startswith("announcing"):
             click.echo(

@@ -33,7 +33,7 @@ class Verdict(str, enum.Enum):
 class Line(NamedTuple):
     """What becomes of one row.
 
-    :ivar raw: JSON text of the value, or ``None`` if there is none.
+    :ivar raw: JSON text of the row's value, or ``None`` if it was not read.
     :ivar reason: why it is refused or kept, without the value of a secret.
     """
 
@@ -108,7 +108,7 @@ def _line(
     if text is None:
         return Line(name, Verdict.REFUSED, reason="it holds no text")
     if text == current and _is_json(text):
-        return Line(name, Verdict.UNCHANGED)
+        return Line(name, Verdict.UNCHANGED, text)
     try:
         raw = declaration.encode(decode_legacy(text))
     except LegacyError as exc:
@@ -124,14 +124,15 @@ def _compared(
     # No base64 of a pickle is JSON, so a text that is not JSON is a row still to be moved.
     moved = current is not None and _is_json(current)
     if moved and current is not None and _means(declaration, current, raw):
-        return Line(name, Verdict.UNCHANGED)
+        return Line(name, Verdict.UNCHANGED, raw)
     if moved and not overwrite:
-        return Line(name, Verdict.KEPT, reason="it was changed since; --overwrite takes the row")
+        reason = "it was changed since; --overwrite takes the row"
+        return Line(name, Verdict.KEPT, raw, reason)
     if not _means(declaration, declaration.default_raw, raw):
         return Line(name, Verdict.IMPORT, raw)
     if current is None:
-        return Line(name, Verdict.UNCHANGED)
-    return Line(name, Verdict.DEFAULT)
+        return Line(name, Verdict.UNCHANGED, raw)
+    return Line(name, Verdict.DEFAULT, raw)
 
 
 def _means(declaration: Declaration, raw: str, other: str) -> bool:
