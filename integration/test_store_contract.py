@@ -17,6 +17,7 @@ import redis
 import sqlalchemy as sa
 from playhouse.pool import PooledPostgresqlDatabase
 from sqlalchemy.dialects import mysql
+from sqlalchemy.orm import Session
 
 from uwsgi_waffle.errors import RevisionConflict, StoreError, StoreUnavailable
 from uwsgi_waffle.notifiers.base import Notice
@@ -218,6 +219,24 @@ class TestAlchemyOnPostgres(_Postgres):
 
     def model(self, engine: sa.Engine) -> Any:
         return None
+
+    def test_open_session_of_the_user_is_left_alone(self, store: AlchemyWaffleStore) -> None:
+        store.prepare()
+        store.write({"A": "1"})
+        engine = store._engine
+        assert engine is not None
+        with engine.begin() as connection:
+            connection.exec_driver_sql("CREATE TABLE theirs (id INTEGER)")
+        with Session(engine) as session:
+            session.execute(sa.text("INSERT INTO theirs VALUES (1)"))
+            assert session.scalar(sa.text("SELECT revision FROM waffle_meta")) == 1
+            assert store.write({"A": "2"}) == 2
+            assert stored(store) == {"A": "2"}
+            assert session.in_transaction()
+            session.rollback()
+            assert session.scalar(sa.text("SELECT count(*) FROM theirs")) == 0
+        # The only connection of the user's pool was the user's.
+        assert engine.pool.status().count("Connections in pool: 1") == 1
 
 
 class TestAlchemyOnPostgresSerializable(TestAlchemyOnPostgres):

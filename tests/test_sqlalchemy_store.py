@@ -15,7 +15,13 @@ import sqlalchemy as sa
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 
-from uwsgi_waffle import ConfigurationError, StoreError, StoreUnavailable, WaffleConf
+from uwsgi_waffle import (
+    ConfigurationError,
+    RevisionConflict,
+    StoreError,
+    StoreUnavailable,
+    WaffleConf,
+)
 from uwsgi_waffle.stores.alchemy_tables import define_tables
 from uwsgi_waffle.stores.mixin import WaffleMixin
 from uwsgi_waffle.stores.sqlalchemy import AlchemyWaffleStore
@@ -100,21 +106,30 @@ def test_rows_that_the_user_wrote_by_hand_come_with_a_complete_read(tmp_path: Pa
     engine.dispose()
 
 
-def test_listeners_of_the_user_hold_for_our_connections_but_not_his_pool(tmp_path: Path) -> None:
+def test_listeners_of_the_user_hold_for_our_connections_but_not_the_pool(tmp_path: Path) -> None:
     engine = sa.create_engine(f"sqlite:///{tmp_path}/waffle.db")
     opened: list[object] = []
     sa.event.listen(engine, "connect", lambda connection, record: opened.append(connection))
     store = AlchemyWaffleStore(engine)
     store.prepare()
+    assert store.write({"A": "1"}) == 1
     assert opened
     assert engine.pool.status() == sa.create_engine(engine.url).pool.status()
-    with engine.connect() as connection:
-        # A session of the user's that reads meanwhile keeps its own view, and is not committed.
-        connection.execute(sa.text("CREATE TABLE theirs (id INTEGER)"))
-        connection.rollback()
-    assert store.write({"A": "1"}) == 1
+    # The recipe of SQLAlchemy's documentation, which takes the transactions over from the driver.
+    sa.event.listen(engine, "connect", _leave_alone)
+    sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
+    other = AlchemyWaffleStore(engine)
+    with pytest.raises(RevisionConflict):
+        other.write({"A": "2"}, expected_revision=7)
+    assert other.read_since(0, "").revision == 1
+    assert other.write({"A": "2"}) == 2
     store.close()
+    other.close()
     engine.dispose()
+
+
+def _leave_alone(connection: sqlite3.Connection, record: object) -> None:
+    connection.isolation_level = None
 
 
 @pytest.fixture
