@@ -291,7 +291,7 @@ class Pages:
         text = self._render(
             f"waffle_admin/{template}",
             layout=f"waffle_admin/{self._layout}",
-            template=template,
+            page_template=template,
             token=make_token(),
             app_name=current_app.name,
             status=state.engine.status(),
