@@ -19,6 +19,7 @@ from uwsgi_waffle.ini import snippet_path
 
 from .conftest import StartUwsgi
 from .support.find import missing
+from .support.outsider import make_outsider
 from .support.processes import clean_environment
 from .support.redis_server import RedisServer
 from .support.uwsgi_server import QUICK, ROOT, UwsgiServer
@@ -224,6 +225,19 @@ def test_doctor_tries_redis_for_real(folder: Path, redis_server: RedisServer) ->
     text = flask("doctor", status=1)
     assert "D002 error" in text
     assert "D012 error" in text
+
+
+@pytest.mark.redis_server
+def test_rollback_on_a_store_that_keeps_a_short_history(
+    folder: Path, redis_server: RedisServer
+) -> None:
+    outsider = make_outsider(folder, WAFFLE_STORE_URL=f"{redis_server.url}?max_history=10")
+    for number in range(1, 41):
+        outsider.update(A=number, B=-number)
+    flask = CommandLine(folder, WAFFLE_STORE_URL=f"{redis_server.url}?max_history=10")
+    assert "does not reach back to revision 1" in flask("rollback", "1", status=1)
+    assert "revision 41" in flask("rollback", "38")
+    assert flask.json("get", "--json", "A", "B") == {"A": 38, "B": -38}
 
 
 def test_shell_completes_the_names_of_settings(flask: CommandLine) -> None:

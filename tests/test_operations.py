@@ -316,6 +316,19 @@ def test_rollback_beyond_what_the_history_keeps_is_refused(make_worker: MakeWork
     assert worker.waffle.conf["LIMIT"] == 30
 
 
+def test_rollback_to_the_start_needs_the_whole_first_change(make_worker: MakeWorker) -> None:
+    store = ForgetfulStore()
+    worker = make_worker(store=store)
+    worker.waffle.update({"LIMIT": 20, "SITENAME": "New"})
+    now = datetime.now(timezone.utc)
+    entry = HistoryEntry(1, "LIMIT", None, "20", None, None, now)
+    store.entries = (entry,)
+    with pytest.raises(UnknownRevisionError, match="does not reach back"):
+        worker.waffle.rollback(0)
+    store.entries = (entry, entry._replace(name="SITENAME", new_raw='"New"'))
+    assert worker.waffle.rollback(0) == 2
+
+
 def test_rollback_fails_with_the_store(make_worker: MakeWorker) -> None:
     store = MemoryStore()
     worker = make_worker(store=store)

@@ -209,7 +209,11 @@ def plan_rollback(state: Settings, revision: int, *, names: Iterable[str] | None
     if revision == snapshot.revision:
         return Plan({}, revision)
     entries = _entries_since(state.store, revision)
-    if not entries or entries[-1].revision > max(revision, 1):
+    reaches = bool(entries) and entries[-1].revision <= max(revision, 1)
+    # Nothing is older than the first change, so its entries can't show that none is missing.
+    if revision == 0 and not snapshot.stored.keys() <= {entry.name for entry in entries}:
+        reaches = False
+    if not reaches:
         raise UnknownRevisionError(f"the history does not reach back to revision {revision}")
     wanted = None if names is None else set(names)
     # The oldest entry of a name comes last, and stays.
