@@ -13,6 +13,8 @@ import pytest
 
 pytest.importorskip("prometheus_client")
 
+ROOT = Path(__file__).parents[1]
+
 # Each process is a Python of its own: prometheus-client reads the environment when it is imported.
 PROCESS = """
 import os, sys, time
@@ -49,6 +51,11 @@ waffle.stop()
 """
 
 
+def clean_environment(**more: str) -> dict[str, str]:
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("PROMETHEUS_")}
+    return {**kept, **more}
+
+
 class Process:
     """A process with an app that exports its metrics."""
 
@@ -57,7 +64,7 @@ class Process:
             [sys.executable, "-W", "error", "-c", PROCESS, str(folder), order],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, **env},
+            env=clean_environment(**env),
             text=True,
             bufsize=1,
         )
@@ -126,7 +133,7 @@ def test_one_process_answers_for_all_that_live(tmp_path: Path) -> None:
 
 
 def test_single_process_needs_no_folder(tmp_path: Path) -> None:
-    only = Process(tmp_path / "instance", "late", {"PROMETHEUS_MULTIPROC_DIR": ""})
+    only = Process(tmp_path / "instance", "late", {})
     try:
         only.until({name("revision"): 0.0})
         only.ask("update")
@@ -154,7 +161,23 @@ def test_what_is_missing_is_named(code: str, text: str) -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False
     )
     assert done.returncode == 1
-    assert f"ConfigurationError: {text}" in done.stderr or text in done.stderr
+    assert "ConfigurationError" in done.stderr
+    assert text in done.stderr
+
+
+@pytest.mark.parametrize("folder", ["", "/nowhere"])
+def test_folder_that_is_none_is_refused(tmp_path: Path, folder: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PROCESS, str(tmp_path / "instance"), "early"],
+        env=clean_environment(PROMETHEUS_MULTIPROC_DIR=folder, PYTHONPATH=str(ROOT)),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert f"PROMETHEUS_MULTIPROC_DIR names no folder ('{folder}')" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["instance"]
 
 
 def test_prometheus_client_is_imported_only_when_it_is_used() -> None:

@@ -61,8 +61,16 @@ def export(app: Any) -> None:
     Called once, after ``init_app``. The values are those of each watcher's last turn, a
     ``WAFFLE_POLL_INTERVAL`` ago at most.
 
-    :raises ConfigurationError: the app has no WaffleConf.
+    :raises ConfigurationError: the app has no WaffleConf, or ``PROMETHEUS_MULTIPROC_DIR`` names no
+        folder.
     """
+    folder = os.environ.get(_FOLDER_KEY)
+    # An empty one, too, makes prometheus-client write files: into the current folder.
+    if folder is not None and not os.path.isdir(folder):
+        raise ConfigurationError(
+            f"{_FOLDER_KEY} names no folder ({folder!r}): create it before the server starts, or "
+            "unset it if there is one process only"
+        )
     state = app.extensions.get("waffleconf")
     if not isinstance(state, WaffleState):
         raise ConfigurationError(f"{app.name!r} has no WaffleConf: call init_app(app) first")
@@ -75,7 +83,7 @@ def metrics_text() -> bytes:
     Gauges of processes that have died are dropped first. Reads a few files for each process.
     """
     folder = os.environ.get(_FOLDER_KEY)
-    if not folder:
+    if folder is None:
         return generate_latest(REGISTRY)
     _drop_dead(folder)
     registry = CollectorRegistry()
