@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import builtins
+import codecs
 import collections
 import copyreg
 import functools
@@ -377,6 +378,8 @@ class Watch:
     def __init__(self) -> None:
         self.seen: list[str] = []
         self._on = False
+        # Python imports this codec of its own when a pickle of protocol 0 first needs it.
+        codecs.lookup("raw-unicode-escape")
         sys.addaudithook(self._hook)  # there is no way to remove one
 
     def decode(self, text: str) -> Any:
