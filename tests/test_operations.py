@@ -174,7 +174,7 @@ def test_rollback_is_a_new_change_that_restores(make_worker: MakeWorker) -> None
 def test_rollback_restores_any_revision_of_a_long_history(
     make_worker: MakeWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(operations, "_HISTORY_STEP", 4)
+    monkeypatch.setattr("uwsgi_waffle.operations.showing._HISTORY_STEP", 4)
     worker = make_worker()
     chance = random.Random(7)
     stored = [worker.state.snapshot.stored]

@@ -1,0 +1,33 @@
+"""What people do with settings, whether on the command line or on a page: list, restore, move."""
+
+from __future__ import annotations
+
+from .base import DEFAULT, Difference, HistoryItem, Origin, SettingInfo, Settings, show_raw
+from .moving import export, import_, parse_json, plan_import, prune, trim
+from .restoring import Plan, UnknownRevisionError, plan_rollback, rollback
+from .showing import describe, history, history_since, preview, undeclared
+
+__all__ = [
+    "DEFAULT",
+    "Difference",
+    "HistoryItem",
+    "Origin",
+    "Plan",
+    "SettingInfo",
+    "Settings",
+    "UnknownRevisionError",
+    "describe",
+    "export",
+    "history",
+    "history_since",
+    "import_",
+    "parse_json",
+    "plan_import",
+    "plan_rollback",
+    "preview",
+    "prune",
+    "rollback",
+    "show_raw",
+    "trim",
+    "undeclared",
+]

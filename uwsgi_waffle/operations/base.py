@@ -1,0 +1,138 @@
+"""What the operations share: their words, and how a raw text is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal, NamedTuple, Protocol
+
+from ..errors import RevisionConflict
+from ..settings import Declaration, Declarations, differ
+from ..snapshot import MASK, Snapshot
+from ..stores.base import Store
+
+#: stands for a value that is not stored; no JSON text, so nobody takes it for a value
+DEFAULT = "default"
+
+Origin = Literal["default", "stored", "fault", "override"]
+
+
+class Settings(Protocol):
+    """What the operations need of an app's state."""
+
+    @property
+    def declarations(self) -> Declarations: ...
+    @property
+    def store(self) -> Store: ...
+    @property
+    def snapshot(self) -> Snapshot: ...
+    def refresh(self) -> Snapshot: ...
+    def commit(
+        self,
+        raws: Mapping[str, str | None],
+        *,
+        author: str | None,
+        reason: str | None,
+        expected_revision: int | None,
+    ) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class SettingInfo:
+    """One declared setting with its value, for people.
+
+    Of a secret, ``value``, ``default`` and ``raw`` are :data:`~uwsgi_waffle.snapshot.MASK`, and
+    ``choices`` is ``None``, unless they were asked for.
+
+    :ivar type: its type as a person would write it, without constraints.
+    :ivar raw: the stored JSON text, or ``None`` if nothing is stored.
+    :ivar origin: ``default``; ``stored``; ``fault``: what is stored does not fit, and the
+        default is served; ``override``: this process serves a value of its own.
+    :ivar fault: what is wrong with the stored text, or ``None``.
+    :ivar choices: the only allowed values as JSON knows them, also those of a ``Literal`` or an
+        ``Enum``; ``None`` if there is no such list.
+    """
+
+    name: str
+    desc: str
+    group: str | None
+    type: str
+    value: Any
+    default: Any
+    raw: str | None
+    origin: Origin
+    secret: bool
+    fault: str | None
+    min: Any
+    max: Any
+    choices: tuple[Any, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryItem:
+    """One setting in one committed change, for people.
+
+    :ivar old: JSON text, :data:`DEFAULT`, or :data:`~uwsgi_waffle.snapshot.MASK`.
+    :ivar new: likewise.
+    :ivar at: when it was committed, in UTC.
+    """
+
+    revision: int
+    name: str
+    old: str
+    new: str
+    author: str | None
+    reason: str | None
+    at: datetime
+
+
+class Difference(NamedTuple):
+    """One setting that a change would alter; the texts are as in :class:`HistoryItem`."""
+
+    name: str
+    old: str
+    new: str
+
+
+def show_raw(state: Settings, name: str, raw: str | None, *, show_secrets: bool = False) -> str:
+    """Return a raw text as a person may see it.
+
+    A name that is no longer declared may have been a secret, so it is masked like one.
+    """
+    if raw is None:
+        return DEFAULT
+    declaration = state.declarations.get(name)
+    if show_secrets or (declaration is not None and not declaration.secret):
+        return raw
+    return MASK
+
+
+def is_same(declaration: Declaration | None, one: str | None, other: str | None) -> bool:
+    """Return whether two raw texts mean the same value; being at the default is a thing apart."""
+    if one == other:
+        return True
+    if one is None or other is None or declaration is None:
+        return False
+    try:
+        # The items of a set come in any order.
+        return not differ(declaration.decode(one), declaration.decode(other))
+    except ValueError:
+        return False
+
+
+def commit(
+    state: Settings, raws: Mapping[str, str | None], *, expected_revision: int | None, **who: Any
+) -> int:
+    """Make a change unless it is empty; return the revision that the settings are at then.
+
+    :raises RevisionConflict: the store is at another revision; nothing was written.
+    :raises StoreError: the store failed; nothing was written.
+    """
+    current = state.snapshot.revision
+    if raws:
+        return state.commit(raws, expected_revision=expected_revision, **who)
+    if expected_revision not in (None, current):
+        assert expected_revision is not None
+        raise RevisionConflict(expected_revision, current)
+    return current
