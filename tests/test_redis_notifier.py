@@ -12,8 +12,9 @@ import redis
 from uwsgi_waffle import ConfigurationError, NotifierError
 from uwsgi_waffle.notifiers import Notice
 from uwsgi_waffle.notifiers import redis as module
-from uwsgi_waffle.notifiers.redis import RedisNotifier
+from uwsgi_waffle.notifiers.redis import MAX_CARRIED_BYTES, RedisNotifier
 from uwsgi_waffle.redaction import redact
+from uwsgi_waffle.snapshot import Delta, Row
 
 from .support import Clock
 
@@ -114,6 +115,26 @@ def test_announced_revision_is_what_another_hears(rig: Rig) -> None:
     rig.notifier.announce(7)
     ((channel, data),) = rig.client.published
     assert channel == "c"
+    assert rig.hear(told(data)) == Notice(7)
+
+
+def test_announced_rows_are_what_another_hears(rig: Rig) -> None:
+    delta = Delta(7, "epoch", (Row("A", '"ä"'), Row("B", None)), complete=False)
+    rig.notifier.announce_rows(delta)
+    ((_, data),) = rig.client.published
+    assert rig.hear(told(data)) == Notice(7, delta)
+
+
+def test_rows_of_two_changes_at_once_are_left_to_the_store(rig: Rig) -> None:
+    for revision in (7, 8):
+        rig.notifier.announce_rows(Delta(revision, "epoch", (Row("A", "1"),), complete=False))
+    assert rig.hear(*(told(data) for _, data in rig.client.published)) == Notice(None)
+
+
+def test_change_that_is_too_large_for_a_message_is_announced_without_its_rows(rig: Rig) -> None:
+    row = Row("A", '"' + "x" * MAX_CARRIED_BYTES + '"')
+    rig.notifier.announce_rows(Delta(7, "epoch", (row,), complete=False))
+    ((_, data),) = rig.client.published
     assert rig.hear(told(data)) == Notice(7)
 
 

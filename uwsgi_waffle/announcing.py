@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from .backoff import Backoff
 from .health import Health
 from .notifiers.base import Notifier
+from .snapshot import Delta
 
 _FIRST_RETRY_S = 1.0
 _LONGEST_RETRY_S = 10.0
@@ -33,10 +34,13 @@ class Announcer:
         self._retry_at = 0.0
         self._backoff = Backoff(_FIRST_RETRY_S, _LONGEST_RETRY_S)
 
-    def announce(self, revision: int) -> None:
-        """Tell every notifier; blocks for the sum of their bounds. Any thread may call this."""
+    def announce(self, revision: int, delta: Delta | None = None) -> None:
+        """Tell every notifier; blocks for the sum of their bounds. Any thread may call this.
+
+        :param delta: the rows of this revision, for notifiers that carry them.
+        """
         for notifier in self._notifiers:
-            self._tell(notifier, revision)
+            self._tell(notifier, revision, delta)
 
     def retry(self, revision: int) -> None:
         """Tell those that could not be told, once their backoff is over.
@@ -49,10 +53,13 @@ class Announcer:
             for notifier in list(self._owing):
                 self._tell(notifier, revision)
 
-    def _tell(self, notifier: Notifier, revision: int) -> None:
+    def _tell(self, notifier: Notifier, revision: int, delta: Delta | None = None) -> None:
         part = f"announcing by {notifier.name}"
         try:
-            notifier.announce(revision)
+            if delta is None:
+                notifier.announce(revision)
+            else:
+                notifier.announce_rows(delta)
         except Exception as exc:
             self._retry_at = self._clock() + self._backoff.next_s()
             self._owing.add(notifier)

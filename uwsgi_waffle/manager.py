@@ -16,7 +16,7 @@ from .health import Health
 from .notifiers.base import Notice, Notifier
 from .notifiers.file import FileNotifier, Mark, Signature
 from .settings import Declarations
-from .snapshot import Change, Delta, Snapshot, advance, diff, mask_secrets, overlay
+from .snapshot import Change, Delta, Row, Snapshot, advance, diff, mask_secrets, overlay
 from .stores.base import Store
 
 logger = logging.getLogger("uwsgi_waffle")
@@ -44,13 +44,18 @@ def _always() -> bool:
     return True
 
 
+def _never(names: Iterable[str]) -> bool:
+    return False
+
+
 class Manager:
     """Keeps the settings of one process current.
 
     Belongs to one process: it is made after the fork. Every method may be called by any thread.
 
     Two snapshots matter: the *newest* that was read, and the one *applied* to ``app.config``. They
-    differ only while a request runs that must not see its settings change.
+    differ only while a request runs that must not see its settings change. A third, *verified*,
+    lags behind the newest while that rests on rows that a notice carried.
 
     :ivar refreshes: how often the store was read with success.
     :ivar failures: how often it could not be read.
@@ -62,6 +67,7 @@ class Manager:
     :param changed: called with the changes, after they were applied and without any lock held.
     :param idle: tells whether no request runs, so that the watcher may apply a change.
     :param remote: announces to other hosts, or ``None``.
+    :param may_carry: tells whether a notice may carry the values of some settings.
     :param last_known: asked once, if the first read of the store fails.
     :param wait_s: longest time that a request waits for another thread's refresh.
     :param resync_interval_s: the store is read at least this often, notice or not.
@@ -79,6 +85,7 @@ class Manager:
         idle: Callable[[], bool],
         remote: Notifier | None = None,
         last_known: Callable[[], LastKnown | None] = _nothing_known,
+        may_carry: Callable[[Iterable[str]], bool] = _never,
         wait_s: float = 1.0,
         resync_interval_s: float = 10.0,
         clock: Callable[[], float] = time.monotonic,
@@ -95,6 +102,7 @@ class Manager:
         self._watch_file = watch_file
         self._apply_values = apply
         self._changed = changed
+        self._may_carry = may_carry
         self._idle = idle
         self._wait_s = wait_s
         self._resync_interval_s = resync_interval_s
@@ -103,6 +111,7 @@ class Manager:
         self._announcer = Announcer(notifiers, self.health, clock=clock)
         self._lock = threading.Lock()
         self._base = snapshot
+        self._verified = snapshot
         self._newest = snapshot
         self._applied = snapshot
         self._overrides: list[Mapping[str, Any]] = []
@@ -111,6 +120,7 @@ class Manager:
         self._seen: Signature | None = _NEVER
         self._resync_at = 0.0
         self._touched: set[str] = set()
+        self._believed: set[str] = set()
         self._prepared = False
         self._complete = False
         self._checked_at: float | None = None
@@ -163,7 +173,8 @@ class Manager:
         """
         told = notice is not None and notice.revision != self._base.revision
         if told or not self._settled or self._is_due(0.0):
-            error = self._catch_up(force=told, may_apply=self._idle)
+            delta = notice.delta if notice is not None else None
+            error = self._catch_up(force=told, delta=delta, may_apply=self._idle)
             if told and error is not None:
                 self._resync_at = 0.0
         self._announcer.retry(self._base.revision)
@@ -197,7 +208,7 @@ class Manager:
         )
         # From here on the change stands: whatever fails is reported and healed by a resync.
         self._catch_up(force=True, may_apply=_always)
-        self._announcer.announce(revision)
+        self._announcer.announce(revision, self._carried(revision, raws))
         return revision
 
     @contextlib.contextmanager
@@ -233,6 +244,7 @@ class Manager:
         may_read: bool = True,
         force: bool = False,
         complete: bool = False,
+        delta: Delta | None = None,
         wait_s: float | None = None,
     ) -> StoreError | None:
         """Read what is newer, apply it if that is allowed now, and return what failed."""
@@ -248,7 +260,9 @@ class Manager:
         try:
             # Asked again: the thread that held the lock may have read it all meanwhile.
             due = may_read and self._clock() >= self._retry_at and self._is_due(0.0)
-            if force or due:
+            if delta is not None and self._follows(delta):
+                self._believe(delta)
+            elif force or due:
                 failure = self._read(complete)
             if not self._settled and may_apply():
                 changes = self._apply()
@@ -257,12 +271,31 @@ class Manager:
         self._changed(changes)
         return failure
 
+    def _follows(self, delta: Delta) -> bool:
+        """Return whether a delta that a notice carried is the very next of what is here."""
+        base = self._base
+        return self._complete and (delta.epoch, delta.revision) == (base.epoch, base.revision + 1)
+
+    def _believe(self, delta: Delta) -> None:
+        """Take a change from a notice, until the store is read and has the last word."""
+        names = [row.name for row in delta.rows]
+        self._replace(advance(self._base, delta, self._declarations), names)
+        self._believed.update(names)
+
+    def _carried(self, revision: int, raws: Mapping[str, str | None]) -> Delta | None:
+        """Return a change as a notice may carry it, or ``None`` if it may not."""
+        base = self._base
+        if base.revision < revision or not self._may_carry(raws):
+            return None
+        rows = tuple(Row(name, raw) for name, raw in raws.items())
+        return Delta(revision, base.epoch, rows, complete=False)
+
     def _read(self, complete: bool) -> StoreError | None:
         # The signature comes before the rows: what is announced later makes it differ again.
         mark = self._mark()
         by_hand = mark.signature != self._seen and not mark.announced
         complete = complete or by_hand or not self._complete
-        base = self._base
+        base = self._verified
         try:
             if not self._prepared:
                 self._store.prepare()
@@ -317,8 +350,8 @@ class Manager:
             )
 
     def _take(self, delta: Delta) -> None:
-        base = self._base
-        if not delta.complete and delta.revision == base.revision:
+        base = self._verified
+        if not delta.complete and delta.revision == base.revision and not self._believed:
             return
         snapshot = advance(base, delta, self._declarations)
         for name, fault in snapshot.faults.items():
@@ -329,8 +362,11 @@ class Manager:
                     name,
                     fault,
                 )
-        names = self._declarations if delta.complete else [row.name for row in delta.rows]
-        self._replace(snapshot, names)
+        self._verified = snapshot
+        rows = (row.name for row in delta.rows)
+        # What was only believed is laid aside, should the store say otherwise.
+        self._replace(snapshot, self._declarations if delta.complete else {*rows, *self._believed})
+        self._believed.clear()
 
     def _replace(self, snapshot: Snapshot, names: Iterable[str]) -> None:
         # In this order: a request that starts now must not take what it finds for the newest.

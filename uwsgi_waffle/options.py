@@ -29,6 +29,8 @@ class ConfigKeys:
     REDIS_CHANNEL = "WAFFLE_REDIS_CHANNEL"
     REDIS_URL = "WAFFLE_REDIS_URL"
     REDIS_TIMEOUT = "WAFFLE_REDIS_TIMEOUT"
+    REDIS_ROWS = "WAFFLE_REDIS_ROWS"
+    REDIS_SECRETS = "WAFFLE_REDIS_SECRETS"
     STORE_URL = "WAFFLE_STORE_URL"
     STORE_TIMEOUT = "WAFFLE_STORE_TIMEOUT"
     WRITE_TIMEOUT = "WAFFLE_WRITE_TIMEOUT"
@@ -55,6 +57,8 @@ class Options:
     redis_url: str = field(repr=False)
     redis_channel: str
     redis_timeout_s: float
+    redis_rows: bool
+    redis_secrets: bool
     store_url: str = field(repr=False)
     store_timeout_s: float
     write_timeout_s: float
@@ -82,6 +86,8 @@ class Options:
             redis_url=read.redis_url(),
             redis_channel=read.text(ConfigKeys.REDIS_CHANNEL, "waffleconf"),
             redis_timeout_s=read.seconds(ConfigKeys.REDIS_TIMEOUT, 1.0),
+            redis_rows=read.typed(ConfigKeys.REDIS_ROWS, bool, False, "True or False"),
+            redis_secrets=read.typed(ConfigKeys.REDIS_SECRETS, bool, False, "True or False"),
             store_url=read.text(ConfigKeys.STORE_URL, DEFAULT_STORE_URL),
             store_timeout_s=read.seconds(ConfigKeys.STORE_TIMEOUT, 1.0),
             write_timeout_s=read.seconds(ConfigKeys.WRITE_TIMEOUT, 5.0),

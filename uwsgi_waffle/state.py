@@ -282,6 +282,7 @@ class WaffleState:
             idle=lambda: self._gate.idle,
             remote=self._make_redis_notifier and self._make_redis_notifier(),
             last_known=self.chores.last_known,
+            may_carry=self._may_carry,
             wait_s=options.store_timeout_s,
             resync_interval_s=options.resync_interval_s,
         )
@@ -294,6 +295,11 @@ class WaffleState:
 
     def _make_file_notifier(self) -> FileNotifier:
         return FileNotifier(self.options.watcher_file, poll_interval_s=self.options.poll_interval_s)
+
+    def _may_carry(self, names: Iterable[str]) -> bool:
+        if not self.options.redis_rows:
+            return False
+        return self.options.redis_secrets or not any(self.declarations[n].secret for n in names)
 
     def _apply(self, values: Mapping[str, Any]) -> None:
         self.app.config.update(values)

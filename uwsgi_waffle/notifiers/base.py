@@ -5,15 +5,19 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import NamedTuple
 
+from ..snapshot import Delta
+
 
 class Notice(NamedTuple):
     """A hint that the store may hold something newer; never the truth itself.
 
     :ivar revision: the announced revision, or ``None`` if notices may have been lost, so that
         only the store can tell.
+    :ivar delta: the rows of that one change, where the notice carries them.
     """
 
     revision: int | None
+    delta: Delta | None = None
 
 
 class Notifier(ABC):
@@ -31,6 +35,13 @@ class Notifier(ABC):
 
         :raises NotifierError: it could not be told.
         """
+
+    def announce_rows(self, delta: Delta) -> None:
+        """Announce a revision with its rows, where the notifier can carry them.
+
+        :raises NotifierError: it could not be told.
+        """
+        self.announce(delta.revision)
 
     @abstractmethod
     def wait(self, timeout_s: float) -> Notice | None:

@@ -19,6 +19,7 @@ from redis.retry import Retry
 from ..backoff import Backoff
 from ..errors import ConfigurationError, NotifierError
 from ..redaction import redact
+from ..snapshot import Delta, Row
 from .base import Notice, Notifier
 
 logger = logging.getLogger("uwsgi_waffle")
@@ -29,10 +30,20 @@ MALFORMED_LOG_INTERVAL_S = 60.0
 MAX_DRAINED = 1000
 
 
-class Message(msgspec.Struct, frozen=True):
-    """What is published on the channel, as JSON."""
+# A change that is larger is announced without its rows.
+MAX_CARRIED_BYTES = 64 * 1024
+
+
+class Message(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is published on the channel, as JSON.
+
+    :ivar rows: names and raw texts of the change, if they are carried; ``epoch`` then says which
+        life of the store they belong to.
+    """
 
     revision: int
+    epoch: str | None = None
+    rows: tuple[Row, ...] | None = None
 
 
 _decode = msgspec.json.Decoder(Message).decode
@@ -99,10 +110,18 @@ class RedisNotifier(Notifier):
 
         :raises NotifierError: Redis can't be reached or refuses.
         """
-        try:
-            self._client.publish(self._channel, msgspec.json.encode(Message(revision)))
-        except (redis.RedisError, OSError) as exc:
-            raise self._failure(exc) from exc
+        self._publish(msgspec.json.encode(Message(revision)))
+
+    def announce_rows(self, delta: Delta) -> None:
+        """Publish a revision with its rows, unless they are too many for a message.
+
+        :raises NotifierError: Redis can't be reached or refuses.
+        """
+        message = msgspec.json.encode(Message(delta.revision, delta.epoch, delta.rows))
+        if len(message) > MAX_CARRIED_BYTES:
+            self.announce(delta.revision)
+        else:
+            self._publish(message)
 
     def wait(self, timeout_s: float) -> Notice | None:
         if self._closed.is_set():
@@ -129,6 +148,12 @@ class RedisNotifier(Notifier):
         # The watcher may be reading from the subscription; it ends within its timeout, and its
         # socket goes with it. Only the publishing connections are closed here.
         self._client.close()
+
+    def _publish(self, message: bytes) -> None:
+        try:
+            self._client.publish(self._channel, message)
+        except (redis.RedisError, OSError) as exc:
+            raise self._failure(exc) from exc
 
     def _subscribe(self) -> None:
         client: Any = self._client  # redis-py leaves pubsub() without types
@@ -164,7 +189,7 @@ class RedisNotifier(Notifier):
         if message["type"] != "message" or notice == Notice(None):
             return notice
         try:
-            heard = Notice(_decode(message["data"]).revision)
+            heard = _notice(_decode(message["data"]))
         except (msgspec.MsgspecError, TypeError, RecursionError) as exc:
             self._log_malformed(message["data"], exc)
             return notice
@@ -201,3 +226,10 @@ class RedisNotifier(Notifier):
             f"Redis at {self._shown_url} can't be used ({redact(str(exc))}): check that it runs "
             "and that WAFFLE_REDIS_URL, or WAFFLE_REDIS_HOST and WAFFLE_REDIS_PORT, name it"
         )
+
+
+def _notice(message: Message) -> Notice:
+    if message.rows is None or message.epoch is None:
+        return Notice(message.revision)
+    delta = Delta(message.revision, message.epoch, message.rows, complete=False)
+    return Notice(message.revision, delta)
