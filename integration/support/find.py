@@ -20,7 +20,7 @@ def missing(what: str) -> NoReturn:
     """Skip the test; fail it where every server must be there."""
     if os.environ.get("WAFFLE_REQUIRE_SERVERS") == "1":
         pytest.fail(f"{what} is required by WAFFLE_REQUIRE_SERVERS=1, and is missing")
-    pytest.skip(f"{what} is missing")
+    pytest.skip(f"{what} is missing", allow_module_level=True)
 
 
 def need_uwsgi() -> Server:
