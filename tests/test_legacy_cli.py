@@ -121,6 +121,22 @@ def test_the_rows_of_the_apps_own_model_are_rewritten_in_place(site: Site) -> No
     assert again.stdout.endswith("nothing to change, the settings are at revision 1\n")
 
 
+def test_a_table_from_a_backup_is_imported_again(site: Site, tmp_path: Path) -> None:
+    site.put_row("SITENAME", legacy("Café"))
+    run(site)
+    site.update("Newer", 5000)
+    table = "confs" if isinstance(site, AlchemySite) else "confmodel"
+    connection = sqlite3.connect(tmp_path / "app.db")
+    connection.execute(f"DELETE FROM {table}")
+    connection.execute(
+        f"INSERT INTO {table} (key, value) VALUES (?, ?)", ("SITENAME", legacy("Café"))
+    )
+    connection.commit()
+    connection.close()
+    assert run(site).stdout.endswith("revision 3\n")
+    assert site.get("/all") == {"MAX_FILESIZE": 1000, "SITENAME": "Café"}
+
+
 def test_one_refused_row_stops_all(worker: Worker, folder: Path, tmp_path: Path) -> None:
     marker = tmp_path / "ran"
     options = old_table(

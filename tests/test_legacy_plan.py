@@ -6,6 +6,7 @@ import base64
 import pickle
 import pickletools
 import sqlite3
+import sys
 from collections.abc import Mapping
 from datetime import date
 from decimal import Decimal
@@ -234,6 +235,17 @@ class TestReadRows:
         with pytest.raises(ConfigurationError, match=reason) as caught:
             read_rows(url, table="confs")
         assert "sesame" not in str(caught.value)
+
+    def test_a_missing_sqlalchemy_is_told(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "sqlalchemy", None)
+        with pytest.raises(ConfigurationError, match=r"pip install 'uwsgi-waffle\[sqlalchemy\]'"):
+            read_rows("postgresql+psycopg://u@localhost/db", table="confs")
+        # An SQLite file needs none.
+        name, value = "name", "the value"
+        url = f"sqlite:///{path}"
+        assert read_rows(url, table="the `confs`", key_column=name, value_column=value)
 
     def test_an_unreachable_server_is_told_without_its_password(self) -> None:
         with pytest.raises(StoreError, match="the rows can't be read") as caught:
