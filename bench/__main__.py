@@ -1,4 +1,4 @@
-"""Run the benchmarks: ``python -m bench [reads] [refresh] [propagation] [footprint]``."""
+"""Run the benchmarks: ``python -m bench [reads] [refresh] [propagation] [footprint] [scale]``."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import os
 import platform
 import sys
 
-from . import footprint, propagation, reads, refresh
+from . import footprint, propagation, reads, refresh, scale
 
 RUNS = {
     "reads": reads.run,
     "refresh": refresh.run,
     "propagation": propagation.run,
     "footprint": footprint.run,
+    "scale": scale.run,
 }
 
 
