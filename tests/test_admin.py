@@ -13,7 +13,7 @@ import pytest
 from flask import Flask
 from flask_wtf import CSRFProtect
 
-from uwsgi_waffle import ConfigurationError, StoreUnavailable, WaffleConf
+from uwsgi_waffle import ConfigurationError, StoreUnavailable, WaffleConf, __version__
 
 from .forms import Page, browse
 from .support import MemoryStore, Worker
@@ -611,6 +611,16 @@ class TestSecrets:
         admin.save(v_LIMIT="20", v_TOKEN="")
         assert admin.conf["TOKEN"] == "hush-1"
 
+    @pytest.mark.parametrize("typed", ["hush-1", "wrong"])
+    def test_page_does_not_tell_whether_a_secret_was_guessed(
+        self, admin: Admin, typed: str
+    ) -> None:
+        page = admin.open().submit("/preview", v_TOKEN=typed)
+        assert page.text.count('role="rowheader"') == 1
+        page = page.submit("/save", v_TOKEN=typed)
+        assert "Saved as revision 1" in page.text
+        assert "r-TOKEN" in page.text
+
     def test_secret_is_reset(self, admin: Admin) -> None:
         admin.worker.waffle.update({"TOKEN": "new"})
         admin.save(r_TOKEN="1")
@@ -681,7 +691,7 @@ class TestEscaping:
             assert "<script>alert" not in page.text
             assert "&#39;49" not in page.text
             assert [a for t, a in page.tags if t == "script"] == [
-                {"src": "/settings/assets/waffle_admin.js", "defer": ""}
+                {"src": f"/settings/assets/waffle_admin.js?v={__version__}", "defer": ""}
             ]
 
 

@@ -147,7 +147,12 @@ def work_out(state: WaffleState, draft: Draft) -> Outcome:
             )
         except ValueError as exc:
             problems[name] = str(exc)
-    raws = operations.trim(state, raws)
+    trimmed = operations.trim(state, raws)
+    for name, raw in raws.items():
+        # To leave out what is served already would tell whether a secret was guessed.
+        if raw is not None and state.declarations[name].secret:
+            trimmed[name] = raw
+    raws = {name: trimmed[name] for name in raws if name in trimmed}
     return Outcome(raws, problems, frozenset(moved.intersection(raws)))
 
 

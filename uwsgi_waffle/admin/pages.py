@@ -17,7 +17,7 @@ from flask import (
 )
 from werkzeug.wrappers import Response as BaseResponse
 
-from .. import operations
+from .. import __version__, operations
 from ..errors import ChangeRefused, ConfigurationError, RevisionConflict, StoreError, WaffleError
 from ..state import WaffleState
 from .access import current_author
@@ -292,6 +292,8 @@ class Pages:
             f"waffle_admin/{template}",
             layout=f"waffle_admin/{self._layout}",
             page_template=template,
+            # So that no browser shows a new page with an old script.
+            version=__version__,
             token=make_token(),
             app_name=current_app.name,
             status=state.engine.status(),
