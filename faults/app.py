@@ -1,0 +1,120 @@
+"""The app under fault: it serves two settings that change together, and can be harmed on demand.
+
+``FAULTS_FOLDER`` holds what the driver harms it with: ``clock``, the nanoseconds by which the wall
+clock is off, and ``die-before-announcing``, which kills the next process that commits a change.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import mmap
+import os
+import signal
+import struct
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from flask import Flask, request
+
+from uwsgi_waffle import ChangeRefused, StoreError, WaffleConf
+from uwsgi_waffle.announcing import Announcer
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "A": {"desc": "Always equal to B", "default": 0},
+    "B": {"desc": "Always equal to A", "default": 0},
+    "SITENAME": {"desc": "Harmed in the store", "default": "Default"},
+}
+CLOCK = "clock"
+DIE = "die-before-announcing"
+TOOK = "X-Took-S"
+
+
+def make_app() -> Flask:
+    """Return the app, set up by the environment."""
+    logging.basicConfig(level=logging.INFO, format="%(process)d %(levelname)s %(message)s")
+    logging.captureWarnings(True)
+    folder = Path(os.environ["FAULTS_FOLDER"])
+    _shift_clock(folder / CLOCK)
+    _die_on_demand(str(folder / DIE))
+    app = Flask("faults", instance_path=str(folder))
+    app.config["WAFFLE_CONFS"] = SETTINGS
+    app.config.update(json.loads(os.environ["FAULTS_CONFIG"]))
+    waffle = WaffleConf(app)
+    # Outside of the extension's own layer, so that its work is measured too.
+    app.wsgi_app = _Timed(app.wsgi_app)  # type: ignore[method-assign]
+
+    @app.get("/read")
+    def read() -> list[int]:
+        conf, config = waffle.conf, app.config
+        a, conf_a = config["A"], conf["A"]
+        pause_s = float(request.args.get("pause_s", 0))
+        if pause_s:
+            time.sleep(pause_s)
+        return [os.getpid(), waffle.revision, a, config["B"], conf_a, waffle.conf["B"]]
+
+    @app.post("/update")
+    def update() -> Any:
+        try:
+            revision = waffle.update(request.get_json(), author="faults")
+        except (ChangeRefused, StoreError) as exc:
+            return {"error": f"{type(exc).__name__}: {exc}", "pid": os.getpid()}, 409
+        return {"revision": revision, "pid": os.getpid()}
+
+    @app.get("/status")
+    def status() -> dict[str, Any]:
+        status = waffle.status()
+        return {
+            "pid": status.pid,
+            "watcher_alive": status.watcher_alive,
+            "state": status.state.value,
+            "failing": status.failing,
+            "revision": status.revision,
+            "source": status.source,
+        }
+
+    return app
+
+
+class _Timed:
+    """Tells in a header how long the app took to answer."""
+
+    def __init__(self, wsgi_app: Callable[..., Iterable[bytes]]) -> None:
+        self._wsgi_app = wsgi_app
+
+    def __call__(
+        self, environ: dict[str, Any], start_response: Callable[..., Any]
+    ) -> Iterable[bytes]:
+        began = time.monotonic()
+
+        def start(status: str, headers: list[tuple[str, str]], *rest: Any) -> Any:
+            took = (TOOK, f"{time.monotonic() - began:.4f}")
+            return start_response(status, [*headers, took], *rest)
+
+        return self._wsgi_app(environ, start)
+
+
+def _shift_clock(path: Path) -> None:
+    with path.open("rb") as file:
+        offset = mmap.mmap(file.fileno(), 8, access=mmap.ACCESS_READ)
+    read = struct.Struct("<q").unpack_from
+    real_time, real_time_ns = time.time, time.time_ns
+    time.time = lambda: real_time() + read(offset)[0] / 1e9
+    time.time_ns = lambda: real_time_ns() + int(read(offset)[0])
+
+
+def _die_on_demand(path: str) -> None:
+    announce = Announcer.announce
+
+    def announce_or_die(self: Announcer, *args: Any, **kwargs: Any) -> None:
+        try:
+            # Only one process succeeds, so only one dies.
+            os.unlink(path)
+        except FileNotFoundError:
+            return announce(self, *args, **kwargs)
+        os.kill(os.getpid(), signal.SIGKILL)
+        return None
+
+    Announcer.announce = announce_or_die  # type: ignore[method-assign]

@@ -1,0 +1,261 @@
+"""What a record must not show; pure functions of its entries."""
+
+from __future__ import annotations
+
+import json
+import math
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
+from operator import attrgetter
+from typing import NamedTuple
+
+from .bounds import FAR_S, READ_S, STALE, WRITE_S
+from .record import Committed, Entry, Excuse, Fault, Problem, Read, Status, Write
+
+#: the host that the writers write to
+NEAR = "one"
+
+
+class Violation(NamedTuple):
+    """One thing that must not be.
+
+    :ivar rule: which promise is broken.
+    :ivar at: when, of the driver's monotonic clock.
+    """
+
+    rule: str
+    at: float
+    text: str
+
+
+class Log:
+    """The entries of a record, sorted by kind."""
+
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        self.reads: list[Read] = []
+        self.writes: list[Write] = []
+        self.faults: list[Fault] = []
+        self.excuses: list[Excuse] = []
+        self.statuses: list[Status] = []
+        self.committed: list[Committed] = []
+        self.problems: list[Problem] = []
+        lists = {
+            Read: self.reads,
+            Write: self.writes,
+            Fault: self.faults,
+            Excuse: self.excuses,
+            Status: self.statuses,
+            Committed: self.committed,
+            Problem: self.problems,
+        }
+        for entry in entries:
+            kept = lists.get(type(entry))
+            if kept is not None:
+                kept.append(entry)  # type: ignore[attr-defined]
+        self.reads.sort(key=attrgetter("begin"))
+        self.writes.sort(key=attrgetter("end"))
+        self.good = [read for read in self.reads if not read.failure]
+        self.acknowledged = [write for write in self.writes if write.outcome == "acknowledged"]
+        self.injected = [fault for fault in self.faults if not fault.skipped]
+        self._ends = [write.end for write in self.acknowledged]
+        self._floors = list(accumulate((write.revision for write in self.acknowledged), max))
+
+    def floor(self, at: float) -> int:
+        """Return the highest revision that was acknowledged before an instant."""
+        count = bisect_right(self._ends, at)
+        return self._floors[count - 1] if count else 0
+
+    def fault_at(self, at: float) -> Fault | None:
+        """Return the fault that lasts at an instant, or whose bound does."""
+        for fault in self.injected:
+            if fault.begin <= at <= fault.end + STALE[fault.stale].after_s:
+                return fault
+        return None
+
+
+def check(entries: Iterable[Entry]) -> list[Violation]:
+    """Return everything that is wrong, in the order of time."""
+    log = Log(entries)
+    rules = (lost, torn, backwards, stale, unseen, failed, slow, dead, vacuous, found)
+    return sorted((v for rule in rules for v in rule(log)), key=attrgetter("at"))
+
+
+def lost(log: Log) -> Iterator[Violation]:
+    """No acknowledged change is missing from the store, none that was refused is in it."""
+    stored: dict[int, dict[str, str | None]] = defaultdict(dict)
+    for row in log.committed:
+        stored[row.revision][row.name] = row.raw
+    numbers = {json.loads(row.raw): row.revision for row in log.committed if row.raw is not None}
+    told: dict[int, Write] = {}
+    for write in log.writes:
+        if write.outcome == "acknowledged":
+            raw = json.dumps(write.number)
+            if stored.get(write.revision) != {"A": raw, "B": raw}:
+                text = f"{write} but the store has {stored.get(write.revision)}"
+                yield Violation("no acknowledged change lost", write.end, text)
+            other = told.setdefault(write.revision, write)
+            if other is not write:
+                text = f"revision {write.revision} was given twice: {other} and {write}"
+                yield Violation("no acknowledged change lost", write.end, text)
+        elif write.outcome == "refused" and write.number in numbers:
+            text = f"refused, yet it is revision {numbers[write.number]}: {write}"
+            yield Violation("nothing refused is written", write.end, text)
+
+
+def torn(log: Log) -> Iterator[Violation]:
+    """Every request saw A and B of one revision, and what that revision holds."""
+    values: dict[int, int] = {}
+    for row in log.committed:
+        if row.name == "A" and row.raw is not None:
+            values[row.revision] = json.loads(row.raw)
+    revisions = sorted(values)
+    for read in log.good:
+        if len(set(read.values)) != 1:
+            yield Violation("no torn change", read.begin, f"{read}")
+            continue
+        at = bisect_right(revisions, read.revision)
+        expected = values[revisions[at - 1]] if at else 0
+        if read.values[0] != expected:
+            yield Violation("no torn change", read.begin, f"{read}, that holds {expected}")
+
+
+def backwards(log: Log) -> Iterator[Violation]:
+    """The revisions that a process serves never go back."""
+    by_pid: dict[int, list[Read]] = defaultdict(list)
+    for read in log.good:
+        by_pid[read.pid].append(read)
+    for reads in by_pid.values():
+        ended = sorted(reads, key=attrgetter("end"))
+        highest: Read | None = None
+        done = 0
+        for read in reads:
+            while done < len(ended) and ended[done].end <= read.begin:
+                if highest is None or ended[done].revision > highest.revision:
+                    highest = ended[done]
+                done += 1
+            if highest is not None and read.revision < highest.revision:
+                text = f"{highest} and later {read}"
+                yield Violation("revisions never go back", read.begin, text)
+
+
+def lag_s(log: Log, read: Read) -> float:
+    """Return how old an acknowledged change may be that a request misses."""
+    fault = log.fault_at(read.begin)
+    allowed = STALE[fault.stale].lag_s if fault is not None else 0.0
+    return allowed if read.host == NEAR else max(allowed, FAR_S)
+
+
+def missed(log: Log, read: Read) -> int:
+    """Return the highest acknowledged revision that a request missed, or 0."""
+    floor = log.floor(read.begin)
+    return floor if read.revision < floor else 0
+
+
+def stale(log: Log) -> Iterator[Violation]:
+    """No request misses what was acknowledged before, but for the lag that a fault allows."""
+    for read in log.good:
+        if not missed(log, read):
+            continue
+        allowed_s = lag_s(log, read)
+        if math.isinf(allowed_s):
+            continue
+        floor = log.floor(read.begin - allowed_s)
+        if read.revision < floor:
+            fault = log.fault_at(read.begin)
+            where = f"in {fault.name}" if fault else "without a fault"
+            text = f"{where}, more than {allowed_s:g} s behind revision {floor}: {read}"
+            yield Violation("no stale request", read.begin, text)
+
+
+def unseen(log: Log) -> Iterator[Violation]:
+    """What the store held at a fault's end, acknowledged or not, is seen after the bound."""
+    for number, fault in enumerate(log.injected):
+        begin = fault.end + max(STALE[fault.stale].after_s, FAR_S)
+        rest = log.injected[number + 1 :]
+        # The next fault has a lag of its own.
+        end = rest[0].begin if rest else math.inf
+        for read in log.good:
+            if begin <= read.begin < end and read.revision < fault.floor:
+                text = f"{fault.floor} was stored at the end of {fault.name}: {read}"
+                yield Violation("caught up after the bound", read.begin, text)
+
+
+def explained(log: Log, entry: Read | Write, kind: str) -> bool:
+    """Return whether a fault explains the failure of a request."""
+    return any(
+        kind in excuse.kinds
+        and entry.begin <= excuse.end
+        and entry.end >= excuse.begin
+        and (not excuse.ports or entry.port in excuse.ports)
+        for excuse in log.excuses
+    )
+
+
+def failed(log: Log) -> Iterator[Violation]:
+    """No request fails that no fault explains."""
+    for entry in _requests(log):
+        if entry.failure and not explained(log, entry, entry.failure):
+            yield Violation("no unexplained failure", entry.begin, f"{entry}")
+
+
+def slow(log: Log) -> Iterator[Violation]:
+    """No request takes longer within a worker than is stated."""
+    for entry in _requests(log):
+        limit_s = READ_S if isinstance(entry, Read) else WRITE_S
+        if entry.took_s > limit_s and not explained(log, entry, "slow"):
+            text = f"more than {limit_s:g} s: {entry}"
+            yield Violation("no request blocked beyond the bound", entry.begin, text)
+
+
+def dead(log: Log) -> Iterator[Violation]:
+    """Every watcher lives, after each fault and at the end, when all is well again."""
+    for status in log.statuses:
+        if not status.watcher_alive:
+            yield Violation("every watcher alive", status.at, f"{status}")
+        elif status.final and status.state != "VALID":
+            yield Violation("every worker valid at the end", status.at, f"{status}")
+    if not any(status.final for status in log.statuses):
+        yield Violation("every watcher alive", 0.0, "no worker was asked at the end")
+
+
+def vacuous(log: Log) -> Iterator[Violation]:
+    """There was something to see: each worker answered after each fault, and changes came."""
+    # Not after the last read: the run is over then, and nobody watches.
+    targets = {(read.host, read.port) for read in log.good}
+    for number, fault in enumerate(log.injected):
+        rest = log.injected[number + 1 :]
+        end = rest[0].begin if rest else math.inf
+        begin = fault.end + STALE[fault.stale].after_s
+        after = [read for read in log.good if begin <= read.begin < end]
+        silent = targets - {(read.host, read.port) for read in after}
+        if silent or not after:
+            yield Violation("something was seen", begin, f"nothing from {silent} after {fault}")
+        if not any(begin <= write.begin < end for write in log.acknowledged):
+            yield Violation("something was seen", begin, f"no change after {fault}")
+
+
+def found(log: Log) -> Iterator[Violation]:
+    """No fault found something wrong itself."""
+    for problem in log.problems:
+        yield Violation("found by the fault itself", problem.at, f"{problem.fault}: {problem.text}")
+
+
+def catch_up_s(log: Log, fault: Fault) -> float | None:
+    """Return the seconds from a fault's end until each worker had served its floor."""
+    first: dict[tuple[str, int], float] = {}
+    # A port may be the last to answer anything at all.
+    targets = {(read.host, read.port) for read in log.good if read.begin > fault.end}
+    for read in log.good:
+        if read.begin > fault.end and read.revision >= fault.floor:
+            first.setdefault((read.host, read.port), read.end)
+    if not targets or first.keys() != targets:
+        return None
+    return max(first.values()) - fault.end
+
+
+def _requests(log: Log) -> Iterator[Read | Write]:
+    requests: Sequence[Sequence[Read | Write]] = (log.reads, log.writes)
+    for entries in requests:
+        yield from entries

@@ -1,0 +1,239 @@
+"""The stores under fault: what can be done to a database behind the back of its users."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from integration.support.postgres_server import PostgresServer
+
+from .record import Committed
+
+TABLES = ("waffle_meta", "waffle_settings", "waffle_history")
+
+
+class Database(ABC):
+    """A store, as its operator sees it. The contexts harm it, and heal it at their end."""
+
+    #: as ``WAFFLE_STORE_URL``
+    url: str
+
+    @abstractmethod
+    def start(self) -> None:
+        """Make it ready to be used."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End it, and remove what lies outside of the run's folder."""
+
+    @abstractmethod
+    def fresh_url(self, name: str) -> str:
+        """Return the URL of another store, that is empty."""
+
+    @abstractmethod
+    def ask(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
+        """Return the rows of one statement, committed; ``?`` stands for a parameter."""
+
+    @abstractmethod
+    def locked(self) -> contextlib.AbstractContextManager[None]:
+        """Let another program lock it."""
+
+    @abstractmethod
+    def killed(self) -> contextlib.AbstractContextManager[None]:
+        """Take it away."""
+
+    @abstractmethod
+    def read_only(self) -> contextlib.AbstractContextManager[None]:
+        """Let nobody write to it."""
+
+    @abstractmethod
+    def dropped(self) -> contextlib.AbstractContextManager[None]:
+        """Drop its tables, and bring them back from a dump that was made in the same instant."""
+
+    def revision(self) -> int:
+        """Return its revision; 0 before anything was stored."""
+        return int(self.ask("SELECT revision FROM waffle_meta")[0][0])
+
+    def committed(self) -> list[Committed]:
+        """Return all changes, oldest first."""
+        rows = self.ask("SELECT revision, name, new_raw FROM waffle_history ORDER BY revision")
+        return [Committed(*row) for row in rows]
+
+    def poison(self, raw: str, *, as_sql: bool = False) -> None:
+        """Put a raw text under a setting, with a revision of its own, and tell nobody."""
+        self.ask("UPDATE waffle_meta SET revision = revision + 1")
+        known = self.ask("SELECT 1 FROM waffle_settings WHERE name = 'SITENAME'")
+        if not known:
+            self.ask("INSERT INTO waffle_settings VALUES ('SITENAME', '\"Default\"', 0)")
+        value = raw if as_sql else "?"
+        self.ask(
+            f"UPDATE waffle_settings SET raw = {value}, "
+            "revision = (SELECT revision FROM waffle_meta) WHERE name = 'SITENAME'",
+            *(() if as_sql else (raw,)),
+        )
+
+
+class SqliteDatabase(Database):
+    """The embedded store, in a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.path = folder / "waffle.db"
+        self.url = f"sqlite:///{self.path}"
+
+    def start(self) -> None:
+        self.folder.mkdir()
+
+    def close(self) -> None:
+        pass
+
+    def fresh_url(self, name: str) -> str:
+        folder = self.folder.with_name(name)
+        folder.mkdir()
+        return f"sqlite:///{folder / 'waffle.db'}"
+
+    def ask(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
+        with self._connected() as connection:
+            return connection.execute(statement, parameters).fetchall()
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        with self._connected() as connection:
+            connection.execute("BEGIN EXCLUSIVE")
+            yield
+            connection.execute("ROLLBACK")
+
+    @contextlib.contextmanager
+    def killed(self) -> Iterator[None]:
+        """Move its folder away: there is no server that could be killed."""
+        away = self.folder.with_name("away")
+        self.folder.rename(away)
+        try:
+            yield
+        finally:
+            away.rename(self.folder)
+
+    @contextlib.contextmanager
+    def read_only(self) -> Iterator[None]:
+        self.path.chmod(0o440)
+        try:
+            yield
+        finally:
+            self.path.chmod(0o660)
+
+    @contextlib.contextmanager
+    def dropped(self) -> Iterator[None]:
+        made: list[str] = []
+        rows: dict[str, list[tuple[Any, ...]]] = {}
+        with self._connected() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            for name in TABLES:
+                found = connection.execute(
+                    "SELECT sql FROM sqlite_master WHERE tbl_name = ? AND sql IS NOT NULL "
+                    "ORDER BY type DESC",
+                    (name,),
+                )
+                made += [sql for (sql,) in found]
+                rows[name] = connection.execute(f"SELECT * FROM {name}").fetchall()
+            for name in TABLES:
+                connection.execute(f"DROP TABLE {name}")
+            connection.execute("COMMIT")
+        try:
+            yield
+        finally:
+            with self._connected() as connection:
+                connection.execute("BEGIN IMMEDIATE")
+                for sql in made:
+                    connection.execute(sql)
+                for name in TABLES:
+                    marks = ", ".join("?" * len(rows[name][0]))
+                    connection.executemany(f"INSERT INTO {name} VALUES ({marks})", rows[name])
+                connection.execute("COMMIT")
+
+    @contextlib.contextmanager
+    def _connected(self) -> Iterator[sqlite3.Connection]:
+        connection = sqlite3.connect(self.path, timeout=30, isolation_level=None)
+        with contextlib.closing(connection):
+            yield connection
+
+
+class PostgresDatabase(Database):
+    """A PostgreSQL of this run's own."""
+
+    def __init__(self) -> None:
+        self.server = PostgresServer()
+        self.url = self.server.url("postgresql+psycopg")
+
+    def start(self) -> None:
+        self.server.start()
+
+    def close(self) -> None:
+        self.server.release()
+
+    def fresh_url(self, name: str) -> str:
+        self.ask(f"CREATE DATABASE {name}")
+        return self.server.url("postgresql+psycopg", name)
+
+    def ask(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
+        with self._connected() as connection:
+            cursor = connection.execute(statement.replace("?", "%s").encode(), parameters or None)
+            return cursor.fetchall() if cursor.description else []
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        with self._connected() as connection, connection.transaction():
+            connection.execute("LOCK TABLE waffle_meta, waffle_settings IN ACCESS EXCLUSIVE MODE")
+            yield
+
+    @contextlib.contextmanager
+    def killed(self) -> Iterator[None]:
+        self.server.stop()
+        try:
+            yield
+        finally:
+            self.server.start()
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Stop all its processes: it accepts, and answers nobody."""
+        self.server.freeze()
+        try:
+            yield
+        finally:
+            self.server.thaw()
+
+    @contextlib.contextmanager
+    def read_only(self) -> Iterator[None]:
+        self.ask("ALTER DATABASE postgres SET default_transaction_read_only = on")
+        try:
+            yield
+        finally:
+            with self._connected() as connection:
+                connection.execute("SET default_transaction_read_only = off")
+                connection.execute("ALTER DATABASE postgres RESET default_transaction_read_only")
+
+    @contextlib.contextmanager
+    def dropped(self) -> Iterator[None]:
+        with self._connected() as connection, connection.transaction():
+            connection.execute("CREATE SCHEMA dump")
+            for name in TABLES:
+                connection.execute(f"ALTER TABLE {name} SET SCHEMA dump".encode())
+        try:
+            yield
+        finally:
+            with self._connected() as connection, connection.transaction():
+                for name in TABLES:
+                    connection.execute(f"ALTER TABLE dump.{name} SET SCHEMA public".encode())
+                connection.execute("DROP SCHEMA dump")
+
+    @contextlib.contextmanager
+    def _connected(self) -> Iterator[psycopg.Connection[Any]]:
+        url = self.server.url("postgresql")
+        with psycopg.connect(url, autocommit=True, connect_timeout=10) as connection:
+            yield connection

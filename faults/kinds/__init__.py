@@ -1,0 +1,7 @@
+"""All faults; importing this registers them."""
+
+from __future__ import annotations
+
+from . import clock, database, files, lifecycle, process, redis
+
+__all__ = ["clock", "database", "files", "lifecycle", "process", "redis"]

@@ -1,0 +1,97 @@
+"""The store locked, gone, read-only, emptied, or holding what can't be read."""
+
+from __future__ import annotations
+
+import time
+
+from ..databases import PostgresDatabase
+from ..injection import Steps, fault
+from ..world import World
+
+POISONS = (
+    "",
+    "{oops",
+    "12",
+    "null",
+    "NaN",
+    "1e999",
+    '"\\ud800"',
+    "[" * 100_000,
+    '"' + "x" * 1_000_000 + '"',
+)
+SOUND = '"Default"'
+# Of SQLite, whose columns hold anything: no UTF-8, bytes, a number.
+UNDECODABLE = ("CAST(x'22fffe22' AS TEXT)", "x'22fffe22'", "12", "1.5", "CAST(x'0022' AS TEXT)")
+
+
+@fault(stale="store", explains=("refused",), hold_s=8.0)
+def database_locked(world: World) -> Steps:
+    """Lock it for 8 s."""
+    with world.database.locked():
+        yield
+
+
+# SQLite's readers wait for no writer, so that nothing at all may be stale.
+@fault(explains=("refused",), hold_s=3.0, stores=("sqlite",), short=True)
+def database_written_for_long(world: World) -> Steps:
+    """Let another program be within a long change."""
+    with world.database.locked():
+        yield
+
+
+@fault(stale="store", explains=("refused",), hold_s=4.0)
+def database_killed(world: World) -> Steps:
+    """Take it away, bring it back later."""
+    with world.database.killed():
+        yield
+
+
+@fault(stale="store", explains=("refused",), hold_s=1.0, stores=("postgres",))
+def database_restarted(world: World) -> Steps:
+    """Restart it at once, twice."""
+    for _ in range(2):
+        with world.database.killed():
+            pass
+    yield
+
+
+@fault(stale="store", explains=("refused",), hold_s=4.0, stores=("postgres",))
+def database_stopped(world: World) -> Steps:
+    """SIGSTOP all its processes, SIGCONT them later."""
+    assert isinstance(world.database, PostgresDatabase)
+    with world.database.frozen():
+        yield
+
+
+@fault(explains=("refused",))
+def database_read_only(world: World) -> Steps:
+    """Let nobody write to it; what is there can be read."""
+    with world.database.read_only():
+        yield
+
+
+@fault(stale="store", explains=("refused",))
+def tables_dropped(world: World) -> Steps:
+    """Drop its tables, bring them back from a dump later."""
+    with world.database.dropped():
+        yield
+
+
+@fault(hold_s=1.0, short=True)
+def row_poisoned(world: World) -> Steps:
+    """Store what no declaration admits, beside the settings that are looked at."""
+    for raw in POISONS:
+        world.database.poison(raw)
+        time.sleep(0.2)
+    yield
+    world.database.poison(SOUND)
+
+
+@fault(hold_s=1.0, stores=("sqlite",))
+def row_undecodable(world: World) -> Steps:
+    """Store what is not even a text."""
+    for value in UNDECODABLE:
+        world.database.poison(value, as_sql=True)
+        time.sleep(0.3)
+    yield
+    world.database.poison(SOUND)

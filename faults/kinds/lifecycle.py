@@ -1,0 +1,118 @@
+"""What uWSGI does to its workers by itself, and many first starts at once."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+
+from ..bounds import RESYNC_S
+from ..client import Failed, ask
+from ..injection import Steps, fault
+from ..servers import START_S, FaultFailed, Uwsgi, until
+from ..world import Host, World
+
+MANY = 16
+
+
+@fault(hold_s=6.0)
+def max_requests(world: World) -> Steps:
+    """Run workers that end after some requests each."""
+    with world.excused("connection"):
+        world.one.uwsgi.kill()
+        world.one.uwsgi.start("--max-requests=40")
+    yield
+    with world.excused("connection"):
+        world.one.uwsgi.kill()
+        world.one.uwsgi.start()
+
+
+@fault(hold_s=1.0)
+def chain_reload(world: World) -> Steps:
+    """Reload the workers one after the other."""
+    _reload(world, lambda: world.one.uwsgi.command("c"))
+    yield
+
+
+@fault(hold_s=1.0)
+def sighup(world: World) -> Steps:
+    """Reload the whole server by SIGHUP."""
+    _reload(world, lambda: world.one.uwsgi.send(signal.SIGHUP))
+    yield
+
+
+@fault()
+def cheaper(world: World) -> Steps:
+    """Let the master end and start workers as if by demand, three times."""
+    uwsgi = world.one.uwsgi
+    with world.excused("connection"):
+        uwsgi.kill()
+        options = ("--cheaper=1", "--cheaper-initial=4", "--cheaper-algo=manual")
+        uwsgi.start(*options, pinned=False)
+    try:
+        for _ in range(3):
+            for letter, wanted in (("-", 1), ("+", 4)):
+                for _ in range(3):
+                    uwsgi.command(letter)
+                    time.sleep(0.1)
+                _await_workers(uwsgi, wanted)
+        yield
+    finally:
+        with world.excused("connection"):
+            uwsgi.kill()
+            uwsgi.start()
+
+
+@fault(hold_s=0.1)
+def sixteen_first_starts(world: World) -> Steps:
+    """Start 16 workers at once on an empty database, and let each see the first change."""
+    name = "many" + str(world.random.randrange(10**6))
+    folder = world.folder / name
+    host = Host(
+        folder,
+        name,
+        workers=MANY,
+        watch=folder / "waffle.watch",
+        WAFFLE_REDIS_URL=world.redis.url,
+        WAFFLE_REDIS_CHANNEL=name,
+        WAFFLE_STORE_URL=world.database.fresh_url(name),
+    )
+    try:
+        host.uwsgi.start()
+        revision = ask(host.uwsgi.ports[0], "/update", {"A": 1, "B": 1}).data["revision"]
+        if revision != 1:
+            world.problem(f"the first change of an empty database is revision {revision}")
+        for port in host.uwsgi.ports:
+            _, seen, *values = ask(port, "/read").data
+            if (seen, values) != (1, [1, 1, 1, 1]):
+                world.problem(f"port {port} is at revision {seen}: {values}")
+        world.until(
+            f"{MANY} valid workers",
+            lambda: all(_is_valid(port) for port in host.uwsgi.ports),
+            limit_s=RESYNC_S,
+        )
+    except Failed as exc:
+        raise FaultFailed(f"one of {MANY}: {exc}") from exc
+    finally:
+        host.uwsgi.kill()
+    yield
+
+
+def _await_workers(uwsgi: Uwsgi, wanted: int) -> None:
+    until(f"{wanted} workers", lambda: len(uwsgi.children()) == wanted, limit_s=START_S)
+
+
+def _is_valid(port: int) -> bool:
+    status = ask(port, "/status").data
+    return bool(status["state"] == "VALID" and status["watcher_alive"])
+
+
+def _reload(world: World, order: Callable[[], None]) -> None:
+    targets = world.one.targets
+    before = {target: world.pid(target) for target in targets}
+    order()
+    world.until(
+        "every worker replaced",
+        lambda: all(world.pid(target) != before[target] for target in targets),
+        limit_s=START_S,
+    )

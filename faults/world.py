@@ -1,0 +1,165 @@
+"""Everything that a run starts, and the means of its faults."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import struct
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from .app import CLOCK, DIE
+from .bounds import CONFIG
+from .databases import Database, PostgresDatabase, SqliteDatabase
+from .load import Load, Target
+from .record import Excuse, Failure, Problem, Recorder
+from .servers import FaultFailed, Redis, Uwsgi, until
+
+WORKERS = 4
+DISK_MIB = 48
+
+
+class FaultSkipped(Exception):
+    """A fault can't be injected here; says why."""
+
+
+class Host:
+    """One host's folder and uWSGI."""
+
+    def __init__(self, folder: Path, name: str, *, workers: int, watch: Path, **config: object):
+        self.folder = folder
+        self.name = name
+        self.watch_file = watch
+        folder.mkdir()
+        watch.parent.mkdir(exist_ok=True)
+        self.set_clock(0)
+        text = json.dumps({**CONFIG, **config, "WAFFLE_WATCHER_FILE": str(watch)})
+        self.uwsgi = Uwsgi(name, folder, text, workers=workers)
+
+    @property
+    def targets(self) -> list[Target]:
+        """The ports of its workers."""
+        return [Target(self.name, port) for port in self.uwsgi.ports]
+
+    def set_clock(self, offset_ns: int) -> None:
+        """Set the wall clock of its workers off by so much."""
+        # In place: the workers have this file mapped.
+        descriptor = os.open(self.folder / CLOCK, os.O_WRONLY | os.O_CREAT, 0o600)
+        os.pwrite(descriptor, struct.pack("<q", offset_ns), 0)
+        os.close(descriptor)
+
+    def let_next_writer_die(self) -> None:
+        """Let the next process that commits a change die before it announces it."""
+        (self.folder / DIE).touch()
+
+
+class World:
+    """The servers of a run, the load on them, and its record.
+
+    :ivar one: the host that is harmed; has 4 workers.
+    :ivar hosts: a second one, of one worker, is there if the store can be shared.
+    :ivar disk: holds the watch file of the first host and, if embedded, the store.
+    """
+
+    def __init__(self, folder: Path, store: str) -> None:
+        self.folder = folder
+        self.store = store
+        self.random = random.Random(0)
+        self.fault = ""
+        self.recorder = Recorder(folder / "record.jsonl")
+        self._cleanup = contextlib.ExitStack()
+        self.disk = folder / "disk"
+        self.disk.mkdir()
+        self.disk_is_small = self._mount()
+        self.redis = Redis(folder)
+        self._cleanup.callback(self.redis.kill)
+        self.database: Database = (
+            PostgresDatabase() if store == "postgres" else SqliteDatabase(self.disk / "store")
+        )
+        self._cleanup.callback(self.database.close)
+        common = {"WAFFLE_REDIS_URL": self.redis.url, "WAFFLE_STORE_URL": self.database.url}
+        watch = self.disk / "watch" / "waffle.watch"
+        self.one = Host(folder / "one", "one", workers=WORKERS, watch=watch, **common)
+        self.hosts = [self.one]
+        if store == "postgres":
+            watch = folder / "two-watch" / "waffle.watch"
+            self.hosts.append(Host(folder / "two", "two", workers=1, watch=watch, **common))
+        for host in self.hosts:
+            self._cleanup.callback(host.uwsgi.kill)
+        self._aside: list[Target] = []
+        self.load = Load(self.recorder, lambda: self.targets)
+
+    @property
+    def targets(self) -> list[Target]:
+        """All workers' ports."""
+        return [target for host in self.hosts for target in host.targets]
+
+    def start(self) -> None:
+        """Start all servers, make a first change, then start the load."""
+        self.redis.start()
+        self.database.start()
+        for host in self.hosts:
+            host.uwsgi.start()
+        first = self.load.write(self.one.targets[0])
+        if first.outcome != "acknowledged":
+            raise FaultFailed(f"the very first change failed: {first.error}")
+        self.load.start(len(self.targets))
+
+    def close(self) -> None:
+        """End all that was started."""
+        try:
+            self.load.stop()
+        finally:
+            self._cleanup.close()
+            self.recorder.close()
+
+    def pid(self, target: Target) -> int:
+        """Return the pid of a worker, as it told last."""
+        return self.load.latest[target].pid
+
+    def victim(self) -> Target:
+        """Return a random worker of the first host."""
+        return self.random.choice(self.one.targets)
+
+    def kill_worker(self, target: Target) -> int:
+        """End a worker by SIGKILL; return its pid. Requests that it was at are lost."""
+        pid = self.pid(target)
+        if pid not in self.one.uwsgi.children():
+            raise FaultFailed(f"{pid} is no worker of ours")
+        with self.excused("connection", ports=[target.port]):
+            os.kill(pid, signal.SIGKILL)
+        return pid
+
+    @contextlib.contextmanager
+    def excused(self, *kinds: Failure, ports: Iterable[int] = ()) -> Iterator[None]:
+        """Explain the failures of requests that are under way within this context."""
+        begin = time.monotonic()
+        try:
+            yield
+        finally:
+            excuse = Excuse(self.fault, begin, time.monotonic(), list(kinds), list(ports))
+            self.recorder.add(excuse)
+
+    def problem(self, text: str) -> None:
+        """Record that something is wrong."""
+        self.recorder.add(Problem(time.monotonic(), self.fault, text))
+
+    def until(self, what: str, probe: Callable[[], object], *, limit_s: float = 30.0) -> None:
+        """Wait for something; see :func:`~faults.servers.until`."""
+        until(what, probe, limit_s=limit_s)
+
+    def _mount(self) -> bool:
+        mount = shutil.which("mount")
+        if os.geteuid() != 0 or mount is None:
+            return False
+        command = [mount, "-t", "tmpfs", "-o", f"size={DISK_MIB}m,mode=700", "tmpfs"]
+        if subprocess.run([*command, str(self.disk)], capture_output=True, check=False).returncode:
+            return False
+        self._cleanup.callback(subprocess.run, ["umount", "--lazy", str(self.disk)], check=False)
+        return True
