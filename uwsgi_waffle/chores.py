@@ -11,7 +11,7 @@ from .manager import LastKnown, Manager
 from .metrics import UwsgiMetrics
 from .options import Options
 from .roster import Reporter
-from .runtime import detect
+from .runtime import detect, new_threads_may_call
 from .settings import Declarations
 from .stores.base import Store
 from .watcher import Chore
@@ -56,7 +56,7 @@ class Chores:
         """Return new chores for a watcher of this process."""
         where = detect()
         chores: list[Chore] = []
-        if where.worker_id > 0:
+        if where.worker_id > 0 and new_threads_may_call():
             chores.append(UwsgiMetrics(manager, worker_id=where.worker_id))
         if self._options.report_interval_s:
             chores.append(
