@@ -7,13 +7,15 @@ import pickle
 import pickletools
 import resource
 import time
+import uuid
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from uwsgi_waffle import WaffleError
-from uwsgi_waffle.legacy import LegacyError, decode_legacy
+from uwsgi_waffle.legacy import LegacyError, decode, decode_legacy
 from uwsgi_waffle.legacy.limits import MAX_TEXT_LENGTH
 
 from .legacy_corpus import CASES, PLAIN, PROTOCOLS, PYTHON_2, Watch, b64, damaged, hostile
@@ -71,6 +73,25 @@ def test_a_hostile_or_damaged_pickle_is_refused_and_nothing_runs(
     assert not marker.exists()
     assert watch.seen == []
     assert count > 1000
+
+
+def test_without_the_scan_the_unpickler_still_runs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decode, "scan", lambda data: False)
+    marker = tmp_path / "ran"
+    watch = Watch()
+    refused = 0
+    for _, data in hostile(marker):
+        try:
+            watch.decode(b64(data))
+        except LegacyError:
+            refused += 1
+    assert refused > 1000
+    assert not marker.exists()
+    assert watch.seen == []
+    for value in (Decimal("1.5"), uuid.UUID(int=5), {1}, bytearray(b"x"), b"\xff"):
+        assert decode_legacy(b64(pickle.dumps(value, 0))) == value
 
 
 def test_the_corpus_would_do_harm_elsewhere(tmp_path: Path) -> None:

@@ -166,6 +166,12 @@ def test_what_was_changed_since_is_kept_unless_it_is_told_otherwise() -> None:
     assert plan(values, stored, overwrite=True).raws == {"SITENAME": '"Old"', "LIMIT": None}
 
 
+def test_a_stored_value_that_does_not_fit_is_no_reason_to_overwrite_it() -> None:
+    stored = {"LIMIT": "5000"}
+    assert plan({"LIMIT": 20}, stored).named(Verdict.KEPT) == ["LIMIT"]
+    assert plan({"LIMIT": 20}, stored, overwrite=True).raws == {"LIMIT": "20"}
+
+
 def test_no_base64_of_a_pickle_is_json() -> None:
     # Which is how a row that was not moved yet is told from one that was. Of JSON texts, only
     # numbers, null and true have nothing but characters of base64, and a multiple of four.
