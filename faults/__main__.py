@@ -70,8 +70,11 @@ def _run(folder: Path, seed: int, store: str, turns: list[Turn]) -> int:
             if world.load.crashed:
                 raise RuntimeError("the load ended") from world.load.crashed[0]
         world.load.stop()
-        for row in world.database.committed():
-            world.recorder.add(row)
+        try:
+            for row in world.database.committed():
+                world.recorder.add(row)
+        except Exception as exc:
+            world.problem(f"the store can't be read at the end: {exc!r}")
     return _verdict(world.recorder.path)
 
 

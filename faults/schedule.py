@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+import traceback
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ from .client import Failed, ask
 from .injection import INJECTIONS, Injection
 from .load import Target
 from .record import Fault, Status
-from .servers import FaultFailed
+from .servers import FaultFailed, ServerFailed
 from .world import FaultSkipped, World
 
 CALM_S = 0.5
@@ -60,7 +61,13 @@ def play(world: World, turns: Iterable[Turn]) -> Iterator[Fault]:
     """Inject the faults one after the other; yield each when it is over."""
     for turn in turns:
         time.sleep(CALM_S)
-        fault = _play_one(world, turn)
+        try:
+            fault = _play_one(world, turn)
+        except Exception as exc:
+            # What it has harmed may be harmed still, so that nothing more can be learnt.
+            trace = "" if isinstance(exc, ServerFailed) else traceback.format_exc()
+            world.problem(f"the run ends here: {exc}\n{trace}")
+            return
         world.recorder.add(fault)
         if not fault.skipped:
             _await_all(world, fault)
@@ -84,6 +91,8 @@ def _play_one(world: World, turn: Turn) -> Fault:
                 raise AssertionError(f"{injection.name} yields twice")
     except FaultSkipped as exc:
         skipped = str(exc)
+    except ServerFailed:
+        raise
     except FaultFailed as exc:
         world.problem(str(exc))
     finally:

@@ -49,6 +49,10 @@ def until(what: str, probe: Callable[[], T], *, limit_s: float, pause_s: float =
         time.sleep(pause_s)
 
 
+class ServerFailed(FaultFailed):
+    """A server did not start: the run can't go on."""
+
+
 class Program:
     """A server in a process group of its own, with a log."""
 
@@ -71,11 +75,27 @@ class Program:
         self.popen.send_signal(number)
 
     def kill(self) -> None:
-        """End the whole group by SIGKILL."""
+        """End the whole group by SIGKILL; returns when its ports are free."""
+        members = [process for process in psutil.process_iter() if self._leads(process)]
         # Before the leader is waited for: until then its number belongs to no other group.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         self.popen.wait(STOP_S)
+        # Nobody waits for those that the leader had forked but init, which takes its time.
+        until("ended", lambda: not any(map(_lives, members)), limit_s=STOP_S)
+
+    def _leads(self, process: psutil.Process) -> bool:
+        try:
+            return os.getpgid(process.pid) == self.pid
+        except ProcessLookupError:
+            return False
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
 
 
 class Redis:
@@ -228,7 +248,7 @@ class Uwsgi:
         assert self._program is not None
         if self._program.popen.poll() is not None:
             tail = self._program.log.read_text(errors="replace")[-3000:]
-            raise FaultFailed(f"uWSGI {self.name} ended by itself:\n{tail}")
+            raise ServerFailed(f"uWSGI {self.name} ended by itself:\n{tail}")
         try:
             ask(port, "/status", timeout_s=START_S)
         except Failed:
