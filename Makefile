@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types unit integration bench clean
+.PHONY: help run test lint types unit integration fuzz bench clean
 
 help:  ## Show this list
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,11 @@ unit: $(STAMP)  ## Tests that need no server
 
 integration: $(STAMP)  ## Tests on real uWSGI and real Redis
 	$(BIN)/python -m pytest integration
+
+fuzz: $(STAMP)  ## Search long for what the tests miss: fuzzed input, random histories
+	WAFFLE_FUZZ=deep $(BIN)/python -m pytest --timeout=3600 \
+		tests/test_fuzz.py tests/test_model_store.py tests/test_model_workers.py \
+		tests/test_legacy_fuzz.py
 
 bench: $(STAMP)  ## Benchmarks: medians and ratios of one run
 	$(BIN)/python -m bench

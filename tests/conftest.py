@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from . import hypothesis_profiles  # noqa: F401
 from .support import NOBODY, Rig, Worker
 
 
