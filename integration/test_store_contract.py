@@ -100,13 +100,13 @@ def postgres() -> Iterator[PostgresServer]:
 
 class _Postgres(ServerContract):
     @pytest.fixture(autouse=True)
-    def _database(self, postgres: PostgresServer) -> None:
+    def _database(self, postgres: PostgresServer) -> Iterator[None]:
         self.server = postgres
         self.database = f"waffle_{next(_numbers)}"
-        engine = sa.create_engine(postgres.url("postgresql+psycopg"), isolation_level="AUTOCOMMIT")
-        with engine.connect() as connection:
-            connection.exec_driver_sql(f"CREATE DATABASE {self.database} TEMPLATE template0")
-        engine.dispose()
+        self._administer(f"CREATE DATABASE {self.database} TEMPLATE template0")
+        yield
+        # Each has hundreds of files, which would take a minute to remove together.
+        self._administer(f"DROP DATABASE {self.database} WITH (FORCE)")
 
     def test_one_refresh_is_one_statement(self, store: Store) -> None:
         store.prepare()
@@ -193,11 +193,14 @@ class _Postgres(ServerContract):
                 seen.append(statement)
 
     def _log_statements(self, level: str) -> None:
-        with self._admin() as connection:
-            connection = connection.execution_options(isolation_level="AUTOCOMMIT")
-            connection.exec_driver_sql(f"ALTER SYSTEM SET log_statement = '{level}'")
-            connection.exec_driver_sql("SELECT pg_reload_conf()")
+        self._administer(f"ALTER SYSTEM SET log_statement = '{level}'")
+        self._administer("SELECT pg_reload_conf()")
         time.sleep(0.5)
+
+    def _administer(self, statement: str) -> None:
+        with self._admin() as connection:
+            connection.execution_options(isolation_level="AUTOCOMMIT")
+            connection.exec_driver_sql(statement)
 
 
 class TestAlchemyOnPostgres(_Postgres):
