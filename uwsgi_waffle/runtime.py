@@ -100,8 +100,8 @@ def set_metric(name: str, value: int) -> None:
 
     Costs about 300 ns. Only for threads that :func:`new_threads_may_call` allows.
 
-    Source: uWSGI 2.0.21 and 2.0.30, measured: ``metric_set`` of a name that no ``metric =`` line declares
-    returns ``None`` and raises nothing.
+    Source: uWSGI 2.0.21 and 2.0.30, measured: ``metric_set`` of a name that no ``metric =`` line
+    declares returns ``None`` and raises nothing.
     """
     uwsgi = _module()
     # Missing from a uWSGI that was built without metrics.
