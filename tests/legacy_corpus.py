@@ -324,6 +324,8 @@ def damaged() -> Iterator[tuple[str, bytes]]:
     yield "nothing but an end", b"."
     yield "no end", b"N"
     yield "two values", b"NN."
+    yield "no mark", b"t."
+    yield "no mark, with items", b"NNe."
     yield "a mark at the end", b"("
     yield "a mark as the value", b"(."
     yield "after its end", b"N.N."
@@ -364,6 +366,8 @@ def damaged() -> Iterator[tuple[str, bytes]]:
     for _ in range(12):
         lists = [lists] * 9
     yield "billion laughs of lists", pickle.dumps(lists)
+    shared = b"]q\x00](" + b"h\x00" * 5000 + b"e"
+    yield "list that grows after it was shared", shared + b"h\x00(" + b"K\x01" * 5000 + b"e\x87."
     yield "large text, often", pickle.dumps(["x" * 10_000] * 1000)
     holds_itself: list[Any] = []
     holds_itself.append(holds_itself)
