@@ -264,6 +264,9 @@ def test_everything_can_be_read_in_light_and_dark(site: UwsgiServer, browser: Br
             paper = browser.run("return getComputedStyle(document.body).backgroundColor")
             assert (sum(map(int, paper[4:-1].split(","))) < 384) is dark
             assert browser.run(FAINT_TEXTS) == [], path
+    # The measure itself finds something where there is something.
+    browser.run("document.querySelector('h1').style.color = '#555'")
+    assert len(browser.run(FAINT_TEXTS)) == 1
 
 
 #: what is harder to hit than WCAG asks for; a box may be hit by its label too

@@ -276,7 +276,7 @@ def _make_field(
         # Of what was typed already, what it was typed over.
         base=entry.base if entry else fingerprint(declaration, widget, snapshot),
         default=default,
-        matches=all(word in _search_text(info) for word in query.casefold().split()),
+        matches=all(word in _search_text(info) for word in query.lower().split()),
         again=info.secret and entry is not None and not entry.reset,
         error=error,
     )
@@ -284,4 +284,4 @@ def _make_field(
 
 def _search_text(info: SettingInfo) -> str:
     parts = [info.name, info.desc, info.group or NO_GROUP]
-    return " ".join(parts).casefold()
+    return " ".join(parts).lower()
