@@ -73,7 +73,9 @@ class JsonFileStore(Store):
     def history(self, *, name: str | None = None, limit: int = 100) -> list[HistoryEntry]:
         rows = [row for row in self._load()["history"] if name in (None, row[1])]
         rows.sort(key=lambda row: (-row[0], row[1]))
-        return [HistoryEntry._make((*row[:6], datetime.fromisoformat(row[6]))) for row in rows[:limit]]
+        return [
+            HistoryEntry._make((*row[:6], datetime.fromisoformat(row[6]))) for row in rows[:limit]
+        ]
 
     def close(self) -> None:
         # Nothing stays open between two calls, so that a fork can carry nothing over.
