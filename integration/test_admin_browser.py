@@ -235,6 +235,27 @@ def test_workers_are_listed_and_followed(site: UwsgiServer, browser: Browser) ->
     assert browser.complaints() == []
 
 
+def test_what_has_the_focus_is_never_under_the_bar(site: UwsgiServer, browser: Browser) -> None:
+    browser.emulate(width=360, height=640)
+    browser.open(url(site))
+    seen = 0
+    while seen == 0 or browser.driver.switch_to.active_element != browser.one(BUTTON):
+        browser.press(Keys.TAB)
+        assert browser.run(COVERED) == ""
+        seen += 1
+        assert seen < 120, "the button can't be reached"
+    assert seen > 20
+
+
+#: what has the focus and lies under the bar, though it is small enough not to
+COVERED = """
+const bar = document.querySelector(".wa-bar"), now = document.activeElement;
+const box = now.getBoundingClientRect();
+const covered = !bar.contains(now) && box.bottom > bar.getBoundingClientRect().top;
+return covered && box.height < 300 ? now.outerHTML : "";
+"""
+
+
 PATHS = ("/", "/?q=upload", "/history", "/workers", "/rollback?to=0")
 
 
