@@ -166,7 +166,7 @@ def test_worker_that_was_killed_comes_back_with_current_values(
     assert_every_worker_follows(server)
 
 
-def test_worker_that_was_killed_while_it_changed_settings_leaves_no_half_change(
+def test_change_stands_when_the_worker_that_made_it_is_killed_at_once(
     start_uwsgi: StartUwsgi,
 ) -> None:
     server = start_uwsgi("--master", "--lazy-apps")
