@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import json
 import types
 import typing
+import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta, timezone
@@ -81,6 +83,9 @@ def make_widget(declaration: Declaration, value: Any) -> Widget:
         return Widget("select", base, optional, choices=tuple(choices))
     if base is bool:
         return Widget("switch", base)
+    if isinstance(value, Decimal) and not value.is_finite():
+        # A browser empties a number that it does not know.
+        return Widget("text", base, optional)
     if base in (int, float, Decimal):
         attributes = {"step": "1" if base is int else "any", **_bounds(declaration, metas, str)}
         return Widget("number", base, optional, attributes=attributes)
@@ -104,7 +109,7 @@ def write(widget: Widget, value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, datetime) and widget.utc:
-        value = value.astimezone(timezone.utc).replace(tzinfo=None)
+        value = _utc(value)
     if isinstance(value, (datetime, time)):
         return _clock_text(value)
     if isinstance(value, str):
@@ -164,8 +169,7 @@ _CLOCKS = {
 
 
 def _unwrap(type_: Any) -> tuple[Any, list[msgspec.Meta], bool]:
-    """Return a type without its constraints and without ``None``, the constraints, and whether
-    ``None`` was among it."""
+    """Return a type without ``None`` and its constraints, those, and whether ``None`` was there."""
     metas: list[msgspec.Meta] = []
     optional = False
     while True:
@@ -225,15 +229,27 @@ def _clock_widget(
     zoned = any(meta.tz for meta in metas)
     utc = zoned or getattr(shown, "tzinfo", None) is not None
     # Browsers know milliseconds, and no zone beside a time of day.
-    precise = getattr(shown, "microsecond", 0) % 1000 != 0
-    if precise or (base is time and utc):
-        return Widget("text", base, optional, utc=utc, hint=_CLOCKS[base])
+    strange = getattr(shown, "microsecond", 0) % 1000 != 0 or (base is time and utc)
+    if strange or (isinstance(shown, datetime) and _utc(shown).tzinfo is not None):
+        hint = f"{_CLOCKS[base]}, UTC" if utc and base is datetime else _CLOCKS[base]
+        return Widget("text", base, optional, utc=utc, hint=hint)
     kinds: dict[Any, Kind] = {date: "date", datetime: "datetime-local", time: "time"}
     widget = Widget(kinds[base], base, optional, utc=utc, hint="UTC" if utc else "")
     widget.attributes.update(_bounds(declaration, [], lambda bound: write(widget, bound)))
     if base is not date:
         widget.attributes["step"] = "1" if not getattr(shown, "microsecond", 0) else "any"
     return widget
+
+
+def _utc(value: datetime) -> datetime:
+    """Return a time as UTC without its zone; what has none stays as it is.
+
+    So do both ends of the calendar, where there is no other zone to go to.
+    """
+    if value.tzinfo is not None:
+        with contextlib.suppress(OverflowError):
+            return value.astimezone(timezone.utc).replace(tzinfo=None)
+    return value
 
 
 def _clock_text(value: datetime | time) -> str:
@@ -258,6 +274,9 @@ def _text_widget(metas: list[msgspec.Meta], value: Any, optional: bool) -> Widge
         hints.append(f"at most {longest}")
     hint = f"{', '.join(hints)} characters" if hints else ""
     text = value or ""
+    if any(unicodedata.category(char) == "Cc" and char not in "\t\n\r" for char in text):
+        # Neither pages nor people can hold a NUL; JSON writes it in other letters.
+        return Widget("json", str, optional, hint="JSON")
     several = len(text) > _LONG or "\n" in text or "\r" in text or (longest or 0) > _LONG
     kind: Kind = "textarea" if several else "text"
     return Widget(kind, str, optional, null_box=optional, attributes=attributes, hint=hint)
