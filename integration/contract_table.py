@@ -1,0 +1,70 @@
+"""The contract table of the README: ``python -m integration.contract_table`` runs the tests for it.
+
+Prints a table of cases and stores; a tick is a test that passed in this very run, one that was
+skipped says so.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+from uwsgi_waffle.testing import StoreContract
+
+FILES = (
+    "tests/test_sqlite_store.py",
+    "tests/test_sqlalchemy_store.py",
+    "tests/test_peewee_store.py",
+    "integration/test_store_contract.py",
+)
+_UNIT, _REAL = "tests.test_", "integration.test_store_contract.Test"
+#: each test class that runs the contract, and its heading
+STORES = {
+    f"{_UNIT}sqlite_store.TestSqliteStore": "SQLite, built in",
+    f"{_UNIT}sqlalchemy_store.TestOwnTables": "SQLAlchemy: SQLite",
+    f"{_UNIT}sqlalchemy_store.TestOwnModel": "… own model",
+    f"{_REAL}AlchemyOnPostgres": "SQLAlchemy: PostgreSQL",
+    f"{_REAL}AlchemyModelOnPostgres": "… own model",
+    f"{_UNIT}peewee_store.TestOwnTables": "peewee: SQLite",
+    f"{_UNIT}peewee_store.TestOwnModel": "… own model",
+    f"{_REAL}PeeweeOnPostgres": "peewee: PostgreSQL",
+    f"{_REAL}PeeweeModelOnPostgres": "… own model",
+    f"{_REAL}Redis": "Redis",
+}
+MARKS = {"passed": "✓", "skipped": "skipped", "failed": "✗"}
+
+
+def main() -> None:
+    """Run the contract on every store, and print the table."""
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report.xml"
+        command = [sys.executable, "-m", "pytest", "-q", "-k", "Test", f"--junitxml={report}"]
+        subprocess.run([*command, *FILES], check=False, stdout=subprocess.DEVNULL)
+        outcomes = _outcomes(report)
+    cases = [name for name in dir(StoreContract) if name.startswith("test_")]
+    print(f"| case | {' | '.join(STORES.values())} |")
+    print(f"| --- | {' | '.join([':-:'] * len(STORES))} |")
+    for case in cases:
+        marks = [MARKS[outcomes.get((store, case), "skipped")] for store in STORES]
+        print(f"| {case.removeprefix('test_').replace('_', ' ')} | {' | '.join(marks)} |")
+
+
+def _outcomes(report: Path) -> dict[tuple[str, str], str]:
+    outcomes: dict[tuple[str, str], str] = {}
+    for case in ElementTree.parse(report).getroot().iter("testcase"):
+        store = case.get("classname", "")
+        name = case.get("name", "")
+        if not hasattr(StoreContract, name):
+            continue
+        kinds = {child.tag for child in case}
+        failed = kinds & {"failure", "error"}
+        outcome = "failed" if failed else "skipped" if "skipped" in kinds else "passed"
+        outcomes[store, name] = outcome
+    return outcomes
+
+
+if __name__ == "__main__":
+    main()
