@@ -46,3 +46,22 @@ class TestSqliteStore(StoreContract):
         store.read_since(1, epoch)
         store.read_since(1, "another")
         assert [statement.split()[0] for statement in statements] == ["SELECT"] * 3
+
+    @pytest.mark.parametrize(
+        "broken", ["CAST(x'22ff22' AS TEXT)", "x'22ff22'"], ids=["text", "blob"]
+    )
+    def test_value_that_is_no_utf_8_keeps_no_other_from_being_read(
+        self, store: SqliteStore, broken: str
+    ) -> None:
+        store.prepare()
+        store.write({"A": "1", "B": '"b"'})
+        with contextlib.closing(sqlite3.connect(self.path, isolation_level=None)) as connection:
+            connection.execute(f"UPDATE waffle_settings SET raw = {broken} WHERE name = 'B'")
+        # A text which no declaration takes for JSON, so that the default is served.
+        assert {row.name: row.raw for row in store.read_since(0, "").rows} == {
+            "A": "1",
+            "B": '"\\xff"',
+        }
+        store.write({"B": '"c"'})
+        assert store.history(name="B", limit=1)[0].old_raw == '"\\xff"'
+        assert {row.name: row.raw for row in store.read_since(0, "").rows}["B"] == '"c"'

@@ -44,14 +44,15 @@ _SCHEMA = (
 
 # One statement, so that revision and rows come from one instant without a transaction.
 _READ_SINCE = """
-    SELECT meta.revision, meta.epoch, settings.name, settings.raw
+    SELECT meta.revision, meta.epoch, settings.name, CAST(settings.raw AS TEXT)
     FROM waffle_meta AS meta LEFT JOIN waffle_settings AS settings
     ON settings.revision >
         CASE WHEN meta.epoch = :epoch AND meta.revision >= :since THEN :since ELSE 0 END
 """
 
 _HISTORY = """
-    SELECT revision, name, old_raw, new_raw, author, reason, at FROM waffle_history
+    SELECT revision, name, CAST(old_raw AS TEXT), CAST(new_raw AS TEXT), author, reason, at
+    FROM waffle_history
     WHERE :name IS NULL OR name = :name ORDER BY revision DESC, name LIMIT :limit
 """
 
@@ -288,7 +289,16 @@ class _Reader:
             raise StoreUnavailable(f"{self._path}: another thread's read takes too long")
         try:
             with _translated(self._path):
-                return self._connected().execute(statement, parameters).fetchall()
+                connection = self._connected()
+                try:
+                    return connection.execute(statement, parameters).fetchall()
+                except sqlite3.OperationalError as exc:
+                    if "decode to UTF-8" not in str(exc):
+                        raise
+                    # One broken value must not keep all others from being read. Only now,
+                    # because a function in Python is slower than what is built in.
+                    connection.text_factory = _readable
+                    return connection.execute(statement, parameters).fetchall()
         except BaseException:
             self._drop()
             raise
@@ -332,6 +342,11 @@ def _connect(path: Path, timeout_s: float) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _readable(text: bytes) -> str:
+    # A backslash followed by an x is no JSON: its declaration refuses what was broken.
+    return text.decode(errors="backslashreplace")
 
 
 def _has_schema(connection: sqlite3.Connection) -> bool:
