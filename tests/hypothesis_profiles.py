@@ -7,7 +7,6 @@ what failed in ``.hypothesis``. Everything else takes the same examples each tim
 from __future__ import annotations
 
 import os
-from typing import Any
 
 from hypothesis import HealthCheck, settings
 
@@ -33,7 +32,7 @@ settings.register_profile(
 settings.load_profile("deep" if DEEP else "ci")
 
 
-def effort(examples: int, *, steps: int = 50) -> Any:
+def effort(examples: int, *, steps: int = 50) -> settings:
     """Return the settings of a test that tries so many examples in the quick profile.
 
     :param steps: of each example, if it is one of a state machine.

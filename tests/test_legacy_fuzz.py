@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import os
 import pickle
 import pickletools
 from datetime import timezone
 from typing import Any
 
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from uwsgi_waffle.legacy import LegacyError, decode_legacy
 from uwsgi_waffle.legacy.limits import MAX_TEXT_LENGTH
 
+from .hypothesis_profiles import effort
 from .legacy_corpus import CASES, PLAIN, PROTOCOLS, Watch, b64
 
 WATCH = Watch()
@@ -49,12 +49,7 @@ SEEDS = [data for _, data in CASES if len(data) < 400] + [
     for protocol in PROTOCOLS
 ]
 PLAIN_TYPES = {type(value) for value in PLAIN}
-FUZZ = settings(
-    max_examples=int(os.environ.get("FUZZ_EXAMPLES", "400")),
-    deadline=None,
-    database=None,
-    suppress_health_check=list(HealthCheck),
-)
+FUZZ = effort(150)
 
 
 def only_plain(value: Any) -> bool:

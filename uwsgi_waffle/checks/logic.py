@@ -9,6 +9,7 @@ import glob
 import os
 import re
 import socket
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 
@@ -41,8 +42,9 @@ def values(
     if kind == "for-glob":
         return sorted(glob.glob(argument)) or [argument]
     if kind == "for-times":
-        number = re.match(r"\s*\+?\d+", argument)
-        return [str(n + 1) for n in range(min(int(number[0]) if number else 0, _MAX_TIMES))]
+        number = re.match(r"\s*\+?0*([0-9]{0,6})", argument)
+        times = int(number[1] or 0) if number else 0
+        return [str(n + 1) for n in range(min(times, _MAX_TIMES))]
     if kind == "for-readline":
         return _lines(argument)
     negated = kind.startswith("if-not-")
@@ -54,8 +56,9 @@ def values(
 def _lines(name: str) -> list[str]:
     if not os.path.isfile(name):
         return []
-    with open(name, encoding="utf-8", errors="backslashreplace") as lines:
+    with suppress(OSError), open(name, encoding="utf-8", errors="backslashreplace") as lines:
         return [line.rstrip("\r\n") for line in lines]
+    return []
 
 
 def _is_readable(name: str) -> bool:
@@ -75,7 +78,9 @@ def _test(
     if test == "hostname":
         return socket.gethostname() == argument, argument
     if test == "hostname-match":
-        with suppress(re.error):
+        # Python refuses, or warns of, some patterns that the C library takes.
+        with suppress(re.error, OverflowError, RecursionError), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             return re.search(argument, socket.gethostname()) is not None, argument
         return False, argument
     if test == "plugin":

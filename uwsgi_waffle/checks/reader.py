@@ -18,6 +18,8 @@ from uwsgi_waffle.checks.model import CheckError, Hazard, Option, Resolved
 _MAX_DEPTH = 32
 _MAX_OPTIONS = 20_000
 _MAX_BYTES = 4 << 20
+# Of all values together, and of all that was put into them: some double with each placeholder.
+_MAX_TEXT = 8 << 20
 _ENDS = frozenset({"end", "endfor", "endif", "end-if", "end-for"})
 _ENV = re.compile(r"\$\(([^()]+)\)")
 _FILE = re.compile(r"@\(([^()]+)\)")
@@ -35,16 +37,16 @@ def read(path: str, section: str = "uwsgi", env: Mapping[str, str] | None = None
     reader = _Reader(os.environ if env is None else env)
     try:
         reader.load(path, section, at=None, named=section != "uwsgi" or ":" in path)
+        if not reader.found_section:
+            raise CheckError(
+                f"{path} has no section [{section}] with options: is it an ini of uWSGI, "
+                "and is --section right?"
+            )
+        raw_values = frozenset(o.value for o in reader.options)
+        reader.expand()
+        reader.configure()
     except RecursionError:
         raise CheckError(f"{path} nests its options too deeply") from None
-    if not reader.found_section:
-        raise CheckError(
-            f"{path} has no section [{section}] with options: is it an ini of uWSGI, "
-            "and is --section right?"
-        )
-    raw_values = frozenset(o.value for o in reader.options)
-    reader.expand()
-    reader.configure()
     return Resolved(
         file=path,
         section_line=reader.section_line,
@@ -82,6 +84,8 @@ class _Reader:
         self._logic: tuple[str, str] | None = None
         self._in_round = False
         self._last_file = ""
+        self._first: dict[str, _Entry] = {}
+        self._text_left = _MAX_TEXT
 
     # Reading
 
@@ -152,7 +156,9 @@ class _Reader:
     def _append(self, entry: _Entry) -> None:
         if len(self.options) >= _MAX_OPTIONS:
             raise CheckError(f"{entry.file}:{entry.line}: more than {_MAX_OPTIONS} options")
+        self._spend(entry, entry.value)
         self.options.append(entry)
+        self._first.setdefault(entry.key, entry)
         self.hazards.extend(hazards.of(entry.key, entry.value, entry.file, entry.line))
         if entry.key in logic.KINDS:
             if self._logic is not None:
@@ -170,7 +176,10 @@ class _Reader:
             entry.done = True
             key, equals, value = entry.value.partition("=")
             if equals:
-                self._append(_Entry(key, value, entry.file, entry.line, entry.inherited))
+                made = _Entry(key, value, entry.file, entry.line, entry.inherited)
+                self._append(made)
+                # No option but a name for others: uWSGI leaves its own value as it stands.
+                made.done = entry.key != "set"
 
     def _include(self, entry: _Entry) -> None:
         name = entry.value
@@ -193,24 +202,49 @@ class _Reader:
     # Placeholders
 
     def _exported(self, key: str) -> str | None:
-        return next((o.value for o in self.options if o.key == key), None)
+        entry = self._first.get(key)
+        return None if entry is None else entry.value
+
+    def _spend(self, entry: _Entry, text: str) -> str:
+        # Each costs something, also if it is empty.
+        self._text_left -= len(text) + 1
+        if self._text_left < 0:
+            raise CheckError(
+                f"{entry.file}:{entry.line}: the options grow beyond {_MAX_TEXT} characters"
+            )
+        return text
 
     def expand(self) -> None:
         """Replace $(ENV), @(file) and %(option), in uWSGI's order."""
         pending = [o for o in self.options if not o.done]
         for entry in pending:
-            entry.value = _repeated(_ENV, lambda m: self.env.get(m[1], m[0]), entry.value)
+            self._replace(entry, _ENV, lambda m: self.env.get(m[1], m[0]))
             if "@(" in entry.value:
                 found = hazards.of_value(entry.key, entry.value, entry.file, entry.line)
                 self.hazards.extend(h for h in found if h not in self.hazards)
         for entry in pending:
-            entry.value = _FILE.sub(partial(_at_file, entry), entry.value)
+            self._replace(entry, _FILE, partial(_at_file, entry), rounds=1)
         for entry in pending:
-            entry.value = _repeated(_PLACEHOLDER, self._reference, entry.value)
+            self._replace(entry, _PLACEHOLDER, self._reference)
 
     def _reference(self, match: re.Match[str]) -> str:
         value = self._exported(match[1])
         return match[0] if value is None else value
+
+    def _replace(
+        self,
+        entry: _Entry,
+        pattern: re.Pattern[str],
+        value_of: Callable[[re.Match[str]], str],
+        *,
+        rounds: int = _MAX_DEPTH,
+    ) -> None:
+        # uWSGI starts over after each replacement; the bound is against a value that names itself.
+        for _ in range(rounds):
+            replaced = pattern.sub(lambda match: self._spend(entry, value_of(match)), entry.value)
+            if replaced == entry.value:
+                break
+            entry.value = replaced
 
     # inherit
 
@@ -228,16 +262,6 @@ class _Reader:
                 self._opaque(f"inherit = {entry.value}", entry.file, entry.line)
                 continue
             self._include(entry)
-
-
-def _repeated(pattern: re.Pattern[str], value_of: Callable[[re.Match[str]], str], text: str) -> str:
-    # uWSGI starts over after each replacement; the bound is against a value that names itself.
-    for _ in range(_MAX_DEPTH):
-        replaced = pattern.sub(value_of, text)
-        if replaced == text or len(replaced) > _MAX_BYTES:
-            break
-        text = replaced
-    return text
 
 
 def _read_text(name: str, where: str) -> str:
@@ -261,6 +285,6 @@ def _read_text(name: str, where: str) -> str:
 
 
 def _at_file(entry: _Entry, match: re.Match[str]) -> str:
-    if hazards.is_scheme(match[1]) or not Path(match[1]).is_file():
+    if hazards.is_scheme(match[1]) or not os.path.isfile(match[1]):
         return match[0]
     return _read_text(match[1], f"{entry.file}:{entry.line}: ").rstrip("\r\n")
