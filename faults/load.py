@@ -43,6 +43,7 @@ class Load:
         self._threads: list[threading.Thread] = []
         #: the newest answer of each worker
         self.latest: dict[Target, Read] = {}
+        self.refused = 0
         self.crashed: list[BaseException] = []
 
     def start(self, workers: int) -> None:
@@ -106,6 +107,7 @@ class Load:
                 took_s=took_s,
             )
         self._recorder.add(entry)
+        self.refused += entry.outcome == "refused"
         return entry
 
     def read(self, target: Target, pause_s: float = 0.0) -> Read:

@@ -75,27 +75,21 @@ class Program:
         self.popen.send_signal(number)
 
     def kill(self) -> None:
-        """End the whole group by SIGKILL; returns when its ports are free."""
-        members = [process for process in psutil.process_iter() if self._leads(process)]
+        """End the whole group by SIGKILL."""
         # Before the leader is waited for: until then its number belongs to no other group.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         self.popen.wait(STOP_S)
-        # Nobody waits for those that the leader had forked but init, which takes its time.
-        until("ended", lambda: not any(map(_lives, members)), limit_s=STOP_S)
 
-    def _leads(self, process: psutil.Process) -> bool:
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            return os.getpgid(process.pid) == self.pid
-        except ProcessLookupError:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
             return False
-
-
-def _lives(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
-        return False
+    return True
 
 
 class Redis:
@@ -119,6 +113,7 @@ class Redis:
         if self._program is not None:
             self._program.kill()
             self._program = None
+            until("free", lambda: _is_free(self.port), limit_s=STOP_S)
 
     def send(self, number: signal.Signals) -> None:
         """Send it a signal."""
@@ -239,10 +234,12 @@ class Uwsgi:
         self._program.send(number)
 
     def kill(self) -> None:
-        """End the master and all workers by SIGKILL."""
+        """End the master and all workers by SIGKILL; returns when their ports are free."""
         if self._program is not None:
             self._program.kill()
             self._program = None
+            # A worker's other threads may hold its sockets when its first one is dead already.
+            until("free", lambda: all(map(_is_free, self.ports)), limit_s=STOP_S)
 
     def _answers(self, port: int) -> bool:
         assert self._program is not None

@@ -146,6 +146,24 @@ class World:
             excuse = Excuse(self.fault, begin, time.monotonic(), list(kinds), list(ports))
             self.recorder.add(excuse)
 
+    @contextlib.contextmanager
+    def refusing(self) -> Iterator[None]:
+        """Record a problem unless a change is refused in this context: a fault without effect."""
+        before = self.load.refused
+        yield
+        if self.load.refused == before:
+            self.problem("no change was refused: the fault had no effect")
+
+    def replace_workers(self, order: Callable[[], None], *, limit_s: float = 60.0) -> None:
+        """Give uWSGI an order, and wait until each worker of the first host is another."""
+        before = {target: self.pid(target) for target in self.one.targets}
+        order()
+        self.until(
+            "every worker replaced",
+            lambda: all(self.pid(target) != pid for target, pid in before.items()),
+            limit_s=limit_s,
+        )
+
     def problem(self, text: str) -> None:
         """Record that something is wrong."""
         self.recorder.add(Problem(time.monotonic(), self.fault, text))

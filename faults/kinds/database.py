@@ -27,7 +27,7 @@ UNDECODABLE = ("CAST(x'22fffe22' AS TEXT)", "x'22fffe22'", "12", "1.5", "CAST(x'
 @fault(stale="store", explains=("refused",), hold_s=8.0)
 def database_locked(world: World) -> Steps:
     """Lock it for 8 s."""
-    with world.database.locked():
+    with world.database.locked(), world.refusing():
         yield
 
 
@@ -35,14 +35,14 @@ def database_locked(world: World) -> Steps:
 @fault(explains=("refused",), hold_s=3.0, stores=("sqlite",), short=True)
 def database_written_for_long(world: World) -> Steps:
     """Let another program be within a long change."""
-    with world.database.locked():
+    with world.database.locked(), world.refusing():
         yield
 
 
 @fault(stale="store", explains=("refused",), hold_s=4.0)
 def database_killed(world: World) -> Steps:
     """Take it away, bring it back later."""
-    with world.database.killed():
+    with world.database.killed(), world.refusing():
         yield
 
 
@@ -59,7 +59,7 @@ def database_restarted(world: World) -> Steps:
 def database_stopped(world: World) -> Steps:
     """SIGSTOP all its processes, SIGCONT them later."""
     assert isinstance(world.database, PostgresDatabase)
-    with world.database.frozen():
+    with world.database.frozen(), world.refusing():
         yield
 
 
@@ -67,13 +67,17 @@ def database_stopped(world: World) -> Steps:
 def database_read_only(world: World) -> Steps:
     """Let nobody write to it; what is there can be read."""
     with world.database.read_only():
-        yield
+        if world.store == "sqlite":
+            # SQLite goes on writing to a file that a process has open already.
+            world.replace_workers(lambda: world.one.uwsgi.command("c"))
+        with world.refusing():
+            yield
 
 
 @fault(stale="store", explains=("refused",))
 def tables_dropped(world: World) -> Steps:
     """Drop its tables, bring them back from a dump later."""
-    with world.database.dropped():
+    with world.database.dropped(), world.refusing():
         yield
 
 

@@ -99,9 +99,12 @@ def disk_full(world: World) -> Steps:
     if not world.disk_is_small:
         raise FaultSkipped("no tmpfs can be mounted here: it takes root")
     filler = world.disk / "filler"
+    # Of PostgreSQL's disk there is enough.
+    effect = world.refusing() if world.store == "sqlite" else contextlib.nullcontext()
     _fill(filler)
     try:
-        yield
+        with effect:
+            yield
     finally:
         filler.unlink()
 

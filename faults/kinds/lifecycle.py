@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable
 
 from ..bounds import RESYNC_S
 from ..client import Failed, ask
@@ -30,14 +29,14 @@ def max_requests(world: World) -> Steps:
 @fault(hold_s=1.0)
 def chain_reload(world: World) -> Steps:
     """Reload the workers one after the other."""
-    _reload(world, lambda: world.one.uwsgi.command("c"))
+    world.replace_workers(lambda: world.one.uwsgi.command("c"))
     yield
 
 
 @fault(hold_s=1.0)
 def sighup(world: World) -> Steps:
     """Reload the whole server by SIGHUP."""
-    _reload(world, lambda: world.one.uwsgi.send(signal.SIGHUP))
+    world.replace_workers(lambda: world.one.uwsgi.send(signal.SIGHUP))
     yield
 
 
@@ -105,14 +104,3 @@ def _await_workers(uwsgi: Uwsgi, wanted: int) -> None:
 def _is_valid(port: int) -> bool:
     status = ask(port, "/status").data
     return bool(status["state"] == "VALID" and status["watcher_alive"])
-
-
-def _reload(world: World, order: Callable[[], None]) -> None:
-    targets = world.one.targets
-    before = {target: world.pid(target) for target in targets}
-    order()
-    world.until(
-        "every worker replaced",
-        lambda: all(world.pid(target) != before[target] for target in targets),
-        limit_s=START_S,
-    )
