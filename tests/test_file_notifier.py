@@ -146,7 +146,7 @@ def test_deleted_file_is_made_anew_by_the_next_announcement(
     notifier.announce(1)
     path.unlink()
     assert notifier.signature() is None
-    assert notifier.mark() == (None, None, False)
+    assert notifier.mark() == (None, None, False, None)
     notifier.announce(2)
     assert notifier.mark().revision == 2
 

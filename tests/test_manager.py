@@ -759,3 +759,18 @@ def test_no_thread_sees_an_older_revision_than_before_nor_a_torn_pair(folder: Pa
             thread.join()
     assert wrong == []
     assert rig.manager.begin_request().revision == 500
+
+
+def test_touch_by_hand_is_not_lost_on_who_looks_after_the_next_announcement(
+    tmp_path: Path,
+) -> None:
+    store = MemoryStore()
+    one, other = Rig(tmp_path, store=store), Rig(tmp_path, store=store)
+    one.update(SITENAME="lost", LIMIT=5)
+    other.manager.begin_request()
+    # A backup from before that change is put in the place of the database.
+    store.revision, store.rows = 0, {}
+    os.utime(one.watch_file.path)
+    one.update(LIMIT=7)
+    snapshot = other.manager.begin_request()
+    assert (snapshot.revision, snapshot["SITENAME"], snapshot["LIMIT"]) == (1, "Shop", 7)

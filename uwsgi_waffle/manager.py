@@ -119,6 +119,7 @@ class Manager:
         self._settled = True
         self._seen: Signature | None = _NEVER
         self._resync_at = 0.0
+        self._touch: int | None = None
         self._touched: set[str] = set()
         self._believed: set[str] = set()
         self._prepared = False
@@ -293,7 +294,7 @@ class Manager:
     def _read(self, complete: bool) -> StoreError | None:
         # The signature comes before the rows: what is announced later makes it differ again.
         mark = self._mark()
-        by_hand = mark.signature != self._seen and not mark.announced
+        by_hand = mark.touch != self._touch
         complete = complete or by_hand or not self._complete
         base = self._verified
         try:
@@ -318,6 +319,7 @@ class Manager:
             return error
         self._take(delta)
         self._seen = mark.signature
+        self._touch = mark.touch
         now = self._clock()
         self._checked_at = now
         self._resync_at = now + self._resync_interval_s

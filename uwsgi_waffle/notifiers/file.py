@@ -30,11 +30,14 @@ class Mark(NamedTuple):
     :ivar signature: its inode, mtime and size, or ``None`` if it can't be seen.
     :ivar revision: the revision written in it, or ``None`` if there is none to read.
     :ivar announced: its mtime is the one that was announced; otherwise somebody else touched it.
+    :ivar touch: the mtime that somebody else gave it last, which announcements hand on, so that a
+        touch is not lost on who looks only after the next of them.
     """
 
     signature: Signature | None
     revision: int | None
     announced: bool
+    touch: int | None
 
 
 class FileNotifier(Notifier):
@@ -69,13 +72,15 @@ class FileNotifier(Notifier):
         signature = self.signature()
         try:
             with self._opened(os.O_RDONLY) as descriptor:
-                words = os.pread(descriptor, 64, 0).split()
+                words = _words(descriptor)
         except OSError:
-            return Mark(signature, None, announced=False)
+            return Mark(signature, None, announced=False, touch=signature and signature[1])
         # int() alone would admit signs and underscores that announce() never writes.
         revision = int(words[0]) if words and words[0].isdigit() else None
-        announced = signature is not None and words[1:] == [b"%d" % signature[1]]
-        return Mark(signature, revision, announced)
+        if signature is None:
+            return Mark(None, revision, announced=False, touch=None)
+        touch = _touch(words, signature[1])
+        return Mark(signature, revision, announced=touch != signature[1], touch=touch)
 
     def ensure(self) -> bool:
         """Create the file (mode 0660) if it is missing; return whether it was.
@@ -96,7 +101,8 @@ class FileNotifier(Notifier):
     def announce(self, revision: int) -> None:
         """Write the revision and give the file a later mtime than it ever had.
 
-        The mtime is written too, so that a later touch by hand is told from an announcement.
+        The mtime is written too, so that a later touch by hand is told from an announcement, and
+        then that of the last touch by hand.
         Holds an exclusive ``flock`` meanwhile; blocks for at most 1 s to get it.
 
         :raises NotifierError: the file can't be written or locked.
@@ -144,7 +150,8 @@ class FileNotifier(Notifier):
             self._lock(descriptor, deadline)
             before = os.fstat(descriptor)
             try:
-                _write_later(descriptor, revision, before.st_mtime_ns)
+                touch = _touch(_words(descriptor), before.st_mtime_ns)
+                _write_later(descriptor, revision, before.st_mtime_ns, touch)
             except PermissionError:
                 _write_now(descriptor, revision, before.st_mtime_ns)
             # Replaced while we waited for the lock: nobody looks at this file any more.
@@ -181,7 +188,21 @@ class FileNotifier(Notifier):
         )
 
 
-def _write_later(descriptor: int, revision: int, before_ns: int) -> None:
+def _words(descriptor: int) -> list[bytes]:
+    return os.pread(descriptor, 64, 0).split()
+
+
+def _touch(words: list[bytes], mtime_ns: int) -> int:
+    """Return the mtime of the last touch that was no announcement.
+
+    :param words: what the file holds.
+    """
+    if len(words) == 3 and words[1] == b"%d" % mtime_ns and words[2].isdigit():
+        return int(words[2])
+    return mtime_ns
+
+
+def _write_later(descriptor: int, revision: int, before_ns: int, touch: int) -> None:
     """Write a revision under an mtime strictly greater than the one before, whatever the clock.
 
     Source: utimensat(2): the file system truncates the time to its own granularity.
@@ -189,16 +210,16 @@ def _write_later(descriptor: int, revision: int, before_ns: int) -> None:
     now_ns = time.time_ns()
     for step_ns in _MTIME_STEPS_NS:
         wanted_ns = max(now_ns, before_ns + step_ns)
-        set_ns = _write(descriptor, revision, wanted_ns)
+        set_ns = _write(descriptor, revision, wanted_ns, touch)
         if set_ns > before_ns:
             if set_ns != wanted_ns:
-                _write(descriptor, revision, set_ns)
+                _write(descriptor, revision, set_ns, touch)
             return
     raise OSError(errno.EINVAL, "its mtime can't be set to a later time")
 
 
-def _write(descriptor: int, revision: int, mtime_ns: int) -> int:
-    _put(descriptor, b"%d\n%d\n" % (revision, mtime_ns))
+def _write(descriptor: int, revision: int, mtime_ns: int, touch: int) -> int:
+    _put(descriptor, b"%d\n%d\n%d\n" % (revision, mtime_ns, touch))
     os.utime(descriptor, ns=(mtime_ns, mtime_ns))
     return os.fstat(descriptor).st_mtime_ns
 
