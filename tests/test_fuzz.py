@@ -98,6 +98,12 @@ DATA = st.one_of(
         REVISIONS,
         st.dictionaries(st.text(max_size=5), REVISIONS, max_size=2),
     ),
+    st.builds(
+        lambda revision, epoch, rows: as_json({"revision": revision, "epoch": epoch, "rows": rows}),
+        st.integers(),
+        st.one_of(st.none(), st.text(max_size=5)),
+        st.one_of(JSON, st.lists(st.tuples(st.text(max_size=5), REVISIONS), max_size=3)),
+    ),
     st.sampled_from(
         [b"[" * 5000, b'{"revision":' * 2000, b"1" * 5000, b'{"revision":' + b"9" * 5000 + b"}"]
     ),

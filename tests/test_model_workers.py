@@ -57,14 +57,18 @@ class Air(Notifier):
 
     name = "air"
 
-    def __init__(self, sent: list[int]) -> None:
+    def __init__(self, sent: list[Notice]) -> None:
         self.sent = sent
         self.works = True
 
     def announce(self, revision: int) -> None:
         if not self.works:
             raise NotifierError("no air")
-        self.sent.append(revision)
+        self.sent.append(Notice(revision))
+
+    def announce_rows(self, delta: Delta) -> None:
+        self.announce(delta.revision)
+        self.sent[-1] = Notice(delta.revision, delta)
 
     def wait(self, timeout_s: float) -> Notice | None:
         return None
@@ -109,7 +113,12 @@ class Process:
         self.host = host
         self.air = Air(machine.sent)
         self.rig = Rig(
-            machine.folders[host], confs=CONFS, store=machine.store, remote=self.air, **more
+            machine.folders[host],
+            confs=CONFS,
+            store=machine.store,
+            remote=self.air,
+            may_carry=lambda names: machine.carries,
+            **more,
         )
         self.rig.clock.now = machine.now
         self.waiter = FileNotifier(self.rig.watch_file.path)
@@ -142,15 +151,18 @@ class WorkersMachine(RuleBasedStateMachine):
             folder.mkdir()
         self.now = 1000.0
         self.store = LeakyStore()
-        self.sent: list[int] = []
+        self.sent: list[Notice] = []
+        self.carries = False
         self.log = [Entry(0, dict.fromkeys(CONFS, 0), self.now, {0, 1})]
         self.backups: list[tuple[int, dict[str, tuple[str | None, int]], Values]] = []
         self.masters: list[Snapshot] = []
         self.touches = 0
+        self.restored = False
         self.processes: list[Process] = []
 
-    @initialize(hosts=st.lists(st.booleans(), min_size=2, max_size=4))
-    def start(self, hosts: list[bool]) -> None:
+    @initialize(hosts=st.lists(st.booleans(), min_size=2, max_size=4), carries=st.booleans())
+    def start(self, hosts: list[bool], carries: bool) -> None:
+        self.carries = carries
         self.processes = [Process(self, int(host)) for host in hosts]
 
     def teardown(self) -> None:
@@ -247,11 +259,9 @@ class WorkersMachine(RuleBasedStateMachine):
     def deliver(self, pick: int, which: int) -> None:
         """Any message, at any time, as often as it pleases: so they are lost, late and doubled."""
         process = self.one(pick)
-        process.rig.manager.follow(Notice(self.sent[which % len(self.sent)]))
+        process.rig.manager.follow(self.sent[which % len(self.sent)])
         process.look(self)
-        if self.store.up and not process.lagging:
-            # That was a resync, whatever the message said, if it said anything new.
-            self.check_is_whole(process.snapshot, process)
+        self.check_is_whole(process.snapshot, process)
 
     # Changes
 
@@ -375,6 +385,9 @@ class WorkersMachine(RuleBasedStateMachine):
         process = Process(self, host, **more)
         self.processes[pick % len(self.processes)] = process
         process.rig.config.update(process.snapshot.by_name)
+        if not self.restored:
+            # What it knew at its birth, if that is more than the disk did, it does not forget.
+            self.check_is_whole(process.snapshot, process)
         with contextlib.suppress(StoreError):
             process.rig.manager.refresh()
         process.look(self)
@@ -394,6 +407,9 @@ class WorkersMachine(RuleBasedStateMachine):
         self.store.revision = revision
         self.store.rows = dict(rows)
         self.log.append(Entry(revision, dict(values), self.now, set()))
+        # What another life of the database announced is in nobody's pipe any more.
+        self.sent.clear()
+        self.restored = True
         for host in range(2):
             self.touch(host)
 
@@ -425,4 +441,4 @@ class WorkersMachine(RuleBasedStateMachine):
 
 
 TestWorkersAreLikeTheirModel = WorkersMachine.TestCase
-TestWorkersAreLikeTheirModel.settings = effort(60, steps=40)
+TestWorkersAreLikeTheirModel.settings = effort(100, steps=40)
