@@ -45,9 +45,23 @@ fuzz: $(STAMP)  ## Search long for what the tests miss: fuzzed input, random his
 		tests/test_fuzz.py tests/test_model_store.py tests/test_model_workers.py \
 		tests/test_legacy_fuzz.py
 
-bench: $(STAMP)  ## Benchmarks: medians and ratios of one run
-	$(BIN)/python -m bench
+# What is compared has needs of its own; one that can't be installed is left out.
+PEERS := .venv-bench-waffleconf/.installed .venv-bench-constance/.installed
+# More arguments of `python -m bench`: names of benchmarks, --quick, --no-peers.
+BENCH ?=
+
+$(VENV)/.bench: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,bench]' \
+		&& touch $@ || echo "left out: the plots, because matplotlib can't be installed"
+
+$(PEERS): .venv-bench-%/.installed: bench/peers/%.txt
+	$(PYTHON) -m venv $(@D) \
+		&& $(@D)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $< \
+		&& touch $@ || echo "left out: $*, because it can't be installed"
+
+bench: $(STAMP) $(VENV)/.bench $(PEERS)  ## Benchmarks beside others, in one run; writes docs/bench
+	$(BIN)/python -m bench --out docs/bench $(BENCH)
 
 clean:  ## Remove the virtual environment and caches
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache build dist
+	rm -rf $(VENV) .venv-bench-* .mypy_cache .pytest_cache .ruff_cache build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,31 +1,85 @@
-"""Run the benchmarks: ``python -m bench [reads] [refresh] [propagation] [footprint] [scale]``."""
+"""Run the benchmarks: ``python -m bench [--quick] [--no-peers] [--out FOLDER] [names…]``."""
 
 from __future__ import annotations
 
-import os
-import platform
-import sys
+import argparse
+import importlib.util
+import json
+import time
+from pathlib import Path
+from typing import Any
 
-from . import footprint, propagation, reads, refresh, scale
+from . import (
+    following,
+    footprint,
+    machine,
+    propagation,
+    reads,
+    refresh,
+    report,
+    scale,
+    throughput,
+    watchers,
+)
+from .record import Record
+from .targets import targets
 
 RUNS = {
     "reads": reads.run,
-    "refresh": refresh.run,
+    "throughput": throughput.run,
+    "following": following.run,
     "propagation": propagation.run,
+    "refresh": refresh.run,
     "footprint": footprint.run,
+    "watchers": watchers.run,
     "scale": scale.run,
 }
 
 
 def main() -> None:
-    """Run the named benchmarks, or all."""
-    names = sys.argv[1:] or list(RUNS)
-    unknown = [name for name in names if name not in RUNS]
+    """Run the named benchmarks, or all; missed targets are told, and are no failure."""
+    parser = argparse.ArgumentParser(prog="python -m bench")
+    parser.add_argument("names", nargs="*", metavar="name", help=", ".join(RUNS))
+    parser.add_argument("--quick", action="store_true", help="small rounds, as a smoke test")
+    parser.add_argument("--no-peers", action="store_true", help="only this project and the floors")
+    parser.add_argument("--out", type=Path, help="write FOLDER/results.json, FOLDER.md and plots")
+    parser.add_argument("--draw", type=Path, help="only write FOLDER.md and plots of such a file")
+    chosen = parser.parse_args()
+    unknown = [name for name in chosen.names if name not in RUNS]
     if unknown:
-        sys.exit(f"no benchmark {', '.join(unknown)}; there are {', '.join(RUNS)}")
-    print(f"Python {platform.python_version()}, {platform.system()}, {os.cpu_count()} cores")
-    for name in names:
-        RUNS[name]()
+        parser.error(f"no benchmark {', '.join(unknown)}; there are {', '.join(RUNS)}")
+    if chosen.draw:
+        _write(json.loads((chosen.draw / "results.json").read_text("utf-8")), chosen.draw)
+        return
+    record = Record(quick=chosen.quick, peers=not chosen.no_peers)
+    about = machine.describe(peers=record.peers)
+    print(f"Python {about['python']}, {about['system']}, {about['machine']}")
+    began = time.monotonic()
+    for name in chosen.names or RUNS:
+        RUNS[name](record)
+    about["seconds"] = round(time.monotonic() - began)
+    about["quick"] = record.quick
+    print("\nTargets")
+    for target in targets(record.rows):
+        figure = "" if target.figure is None else f"{target.figure:.3f}"
+        print(f"  {target.name:<78} {target.wanted:<16} {figure:>8}  {target.verdict}")
+    if chosen.out:
+        _write({"about": about, "rows": record.rows}, chosen.out)
+
+
+def _write(results: dict[str, Any], folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(results, indent=1, ensure_ascii=False)
+    (folder / "results.json").write_text(text + "\n", encoding="utf-8")
+    drawn: list[str] = []
+    if importlib.util.find_spec("matplotlib") is None:
+        print("left out: the plots, because matplotlib is not installed (extra: bench)")
+    else:
+        from . import plots
+
+        drawn = plots.draw(results["rows"], folder)
+    folder.with_suffix(".md").write_text(report.text(results, folder.name, drawn), encoding="utf-8")
+    print(f"written: {folder.with_suffix('.md')}, {folder / 'results.json'}, {len(drawn)} plots")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""One process of a crowd: many watchers, each as on a host of its own, on one store and Redis."""
+"""One process of a crowd: many watchers on one store, each as on a host of its own if by Redis."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from uwsgi_waffle.manager import Manager
+from uwsgi_waffle.notifiers.base import Notifier
 from uwsgi_waffle.notifiers.file import FileNotifier
 from uwsgi_waffle.notifiers.redis import RedisNotifier
 from uwsgi_waffle.settings import declare
@@ -24,10 +25,13 @@ from uwsgi_waffle.watcher import Watcher
 from .reports import pack
 
 CONFS = {"NUMBER": {"desc": "counts the rounds", "default": 0}}
+#: The default of WAFFLE_POLL_INTERVAL.
+FILE_POLL_S = 0.2
 #: The report of a process that its watchers have all subscribed.
 READY = -1
 # None but a notice brings a change while it is measured.
 _RESYNC_S = 600.0
+_POLL_S = 1.0
 
 
 class _Counted:
@@ -51,7 +55,7 @@ class _Member:
     """One watcher with its manager; reports each number that it applied."""
 
     def __init__(
-        self, identity: int, folder: Path, store: Any, url: str, channel: str, send: Any
+        self, identity: int, watch_file: Path, store: Any, notifier: Notifier, send: Any
     ) -> None:
         self._identity = identity
         self._send = send
@@ -60,7 +64,7 @@ class _Member:
         manager = Manager(
             declarations,
             store,
-            FileNotifier(folder / f"{identity}.watch"),
+            FileNotifier(watch_file),
             snapshot=initial_snapshot(declarations),
             apply=self._apply,
             changed=self._changed,
@@ -68,9 +72,7 @@ class _Member:
             resync_interval_s=_RESYNC_S,
         )
         manager.refresh()
-        self.watcher = Watcher(
-            manager, RedisNotifier(url, channel), poll_interval_s=1.0, chores=[self]
-        )
+        self.watcher = Watcher(manager, notifier, poll_interval_s=_POLL_S, chores=[self])
 
     def turn(self) -> None:
         """Called by the watcher after its first wait, which ends with the subscription."""
@@ -87,15 +89,25 @@ class _Member:
             self._send(pack(self._identity, change.new, time.monotonic_ns()))
 
 
-def main(first: int, count: int, store_url: str, url: str, channel: str, reports: str) -> None:
-    """Run watchers until SIGTERM, then report how often the store was read since they began."""
+def main(first: int, count: int, store_url: str, where: str, channel: str, reports: str) -> None:
+    """Run watchers until SIGTERM, then report how often the store was read since they began.
+
+    :param where: the URL of Redis, or the watch file that all share as on one host.
+    """
     sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     sender.connect(reports)
     folder = Path(tempfile.mkdtemp())
     store = _Counted(store_from_url(store_url, folder=folder, timeout_s=30.0, write_timeout_s=30.0))
-    members = [
-        _Member(first + number, folder, store, url, channel, sender.send) for number in range(count)
-    ]
+    members = []
+    for identity in range(first, first + count):
+        notifier: Notifier
+        if where.startswith("redis:"):
+            watch_file = folder / f"{identity}.watch"
+            notifier = RedisNotifier(where, channel)
+        else:
+            watch_file = Path(where)
+            notifier = FileNotifier(watch_file, poll_interval_s=FILE_POLL_S)
+        members.append(_Member(identity, watch_file, store, notifier, sender.send))
     for member in members:
         member.watcher.start()
     for member in members:

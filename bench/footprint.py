@@ -1,7 +1,8 @@
-"""What the extension costs a worker that has nothing to do: memory and processor time."""
+"""What a worker costs that has nothing to do: memory, processor time, and its start."""
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 import tempfile
 import time
@@ -9,45 +10,79 @@ from pathlib import Path
 
 import psutil
 
-from .servers import redis_server, uwsgi
+from .contenders import BY_NAME, contenders
+from .record import Record
+from .servers import Site, redis_server, site
 
 WORKERS = 4
-IDLE_S = 20.0
+SIZES = (10, 1_000, 10_000)
 MIB = 1024 * 1024
 
 
-def run() -> None:
-    """Print memory and idle processor time of a worker: bare, file mode, Redis mode."""
-    print(f"\nFootprint of one of {WORKERS} lazily loaded workers, median, {IDLE_S:g} s idle")
-    with tempfile.TemporaryDirectory() as name, redis_server(Path(name)) as url:
-        bare, _ = _measure(Path(name) / "bare", "bare")
-        _measure(Path(name) / "file", "file", than=bare)
-        _measure(
-            Path(name) / "redis",
-            "redis",
-            than=bare,
-            FLASK_WAFFLE_WATCHTYPE="redis",
-            FLASK_WAFFLE_REDIS_URL=url,
-        )
+def run(record: Record) -> None:
+    """Measure start-up, memory and idle processor time of every contender."""
+    idle_s = record.rounds(20, 1)
+    print(f"\nFootprint of one of {WORKERS} lazily loaded workers, {idle_s} s idle")
+    chosen = contenders(peers=record.peers)
+    with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
+        root = Path(name)
+        port = stack.enter_context(redis_server(root))
+        starts: dict[str, list[float]] = {one.name: [] for one in chosen}
+        for number in range(record.rounds(5, 1)):
+            for one in chosen:
+                folder = root / f"{one.name}-{number}"
+                with site(one, folder, workers=WORKERS, redis_port=port) as running:
+                    starts[one.name].append(running.started_s * 1e9)
+        for who, samples in starts.items():
+            record.samples("start-up", who, samples, unit="ms")
+        sites = {
+            one.name: stack.enter_context(
+                site(one, root / one.name, workers=WORKERS, redis_port=port)
+            )
+            for one in chosen
+        }
+        memory = {who: _memory_mib(running) for who, running in sites.items()}
+        for who, mib in memory.items():
+            record.value("memory", who, mib, unit="MiB")
+            baseline = BY_NAME[who].baseline
+            if baseline is not None:
+                record.value("memory more", who, mib - memory[baseline], unit="MiB")
+        _measure_idle(record, sites, idle_s)
+        _measure_growth(record, root, port, memory["flask"])
 
 
-def _measure(
-    folder: Path, kind: str, *, than: float | None = None, **env: str
-) -> tuple[float, float]:
-    folder.mkdir()
-    with uwsgi(folder, workers=WORKERS, kind=kind, **env) as pids:
-        workers = [psutil.Process(pid) for pid in pids]
-        before = [_cpu_s(worker) for worker in workers]
-        start = time.monotonic()
-        time.sleep(IDLE_S)
-        elapsed_s = time.monotonic() - start
-        spent = [_cpu_s(worker) - was for worker, was in zip(workers, before, strict=True)]
-        # Private memory: what is shared with the master is paid for once.
-        memory = statistics.median(worker.memory_full_info().uss for worker in workers) / MIB
-    share = 100 * statistics.median(spent) / elapsed_s
-    more = "" if than is None else f"   more than bare: {memory - than:5.2f} MiB"
-    print(f"  {kind:<8} {memory:7.2f} MiB{more:<32} idle: {share:.3f} % of a core")
-    return memory, share
+def _measure_idle(record: Record, sites: dict[str, Site], idle_s: float) -> None:
+    # All in the same seconds: they hardly disturb each other.
+    time.sleep(min(2.0, idle_s))
+    workers = {who: [psutil.Process(pid) for pid in one.pids] for who, one in sites.items()}
+    before = {who: [_cpu_s(worker) for worker in those] for who, those in workers.items()}
+    start = time.monotonic()
+    time.sleep(idle_s)
+    elapsed_s = time.monotonic() - start
+    for who, those in workers.items():
+        spent = [_cpu_s(one) - was for one, was in zip(those, before[who], strict=True)]
+        record.samples("idle", who, [100 * s / elapsed_s for s in spent], unit="% of a core")
+
+
+def _measure_growth(record: Record, root: Path, port: int, plain_mib: float) -> None:
+    for size in SIZES:
+        folder = root / f"size-{size}"
+        with site(
+            BY_NAME["waffle-file"],
+            folder,
+            workers=WORKERS,
+            redis_port=port,
+            BENCH_SETTINGS=str(size),
+        ) as running:
+            more = _memory_mib(running) - plain_mib
+            record.value("memory more", "waffle-file", more, unit="MiB", at=size)
+
+
+def _memory_mib(running: Site) -> float:
+    # Private memory: what is shared with the master is paid for once.
+    return (
+        statistics.median(psutil.Process(pid).memory_full_info().uss for pid in running.pids) / MIB
+    )
 
 
 def _cpu_s(process: psutil.Process) -> float:

@@ -1,11 +1,11 @@
-"""How long a change takes to 4 workers on another host, by the watcher alone."""
+"""How long a change takes to every worker by the watchers alone, without any request."""
 
 from __future__ import annotations
 
+import random
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 from unittest import mock
 
 import redis
@@ -14,61 +14,66 @@ from flask import Flask
 from uwsgi_waffle import WaffleConf
 from uwsgi_waffle.notifiers.redis import RedisNotifier
 
+from .contenders import BY_NAME, Contender, contenders
+from .record import Record
 from .reports import Reports
-from .servers import raw_subscribers, redis_server, uwsgi
-from .timing import show
+from .servers import ask, raw_subscribers, redis_server, site
 
 WORKERS = 4
-ROUNDS = 300
 WARM_UP = 20
 CHANNEL = "bench-settings"
 RAW_CHANNEL = "bench-raw"
 
 
-def _make_writer(folder: Path, store: Path, url: str) -> tuple[Flask, WaffleConf]:
-    app = Flask("bench", instance_path=str(folder))
-    app.config.update(
-        WAFFLE_CONFS={"NUMBER": {"desc": "counts the rounds", "default": 0}},
-        WAFFLE_MULTIPROC=True,
-        WAFFLE_WATCHTYPE="redis",
-        WAFFLE_REDIS_URL=url,
-        WAFFLE_REDIS_CHANNEL=CHANNEL,
-        WAFFLE_STORE_URL=f"sqlite:///{store}",
-    )
-    return app, WaffleConf(app)
+def run(record: Record) -> None:
+    """Measure propagation between hosts beside raw Redis, and that within a host of all."""
+    print(f"\nPropagation by Redis to {WORKERS} workers of another host, without a request")
+    _between_hosts(record)
+    print(f"\nPropagation from one worker to {WORKERS} others of its host, without a request")
+    for contender in contenders(peers=record.peers):
+        # constance has nothing that follows by itself: it asks at each read.
+        if contender.baseline is None or contender.peer == "constance":
+            continue
+        if not (record.quick and contender.follows_s > 5):
+            _within_host(record, contender)
 
 
-def run() -> None:
-    """Print how long a change takes, beside a raw publish and receive, in turns of one run."""
-    print(f"\nPropagation by Redis to {WORKERS} workers with a watch file of their own, no request")
-    with tempfile.TemporaryDirectory() as name:
+def _between_hosts(record: Record) -> None:
+    with tempfile.TemporaryDirectory() as name, redis_server(Path(name)) as port:
         root = Path(name)
-        host, writer_host = root / "host", root / "writer"
-        host.mkdir()
         reports, raw_reports = Reports(root / "reports"), Reports(root / "raw")
-        store = root / "settings.db"
-        with redis_server(root) as url:
-            app, waffle = _make_writer(writer_host, store, url)
-            env = {
-                "BENCH_REPORTS": str(root / "reports"),
-                "FLASK_WAFFLE_WATCHTYPE": "redis",
-                "FLASK_WAFFLE_REDIS_URL": url,
-                "FLASK_WAFFLE_REDIS_CHANNEL": CHANNEL,
-                "FLASK_WAFFLE_STORE_URL": f"sqlite:///{store}",
-            }
-            with (
-                raw_subscribers(root, url, RAW_CHANNEL, root / "raw", WORKERS),
-                uwsgi(host, workers=WORKERS, kind="redis", **env),
-            ):
-                raw_reports.of(0, receivers=WORKERS)
-                with app.app_context():
-                    _measure(waffle, url, reports, raw_reports)
-                    waffle.state.store.close()
+        url = f"redis://127.0.0.1:{port}/0"
+        store_url = f"sqlite:///{root / 'settings.db'}"
+        app = Flask("bench", instance_path=str(root / "writer"))
+        app.config.update(
+            WAFFLE_CONFS={"NUMBER": {"desc": "counts the rounds", "default": 0}},
+            WAFFLE_MULTIPROC=True,
+            WAFFLE_WATCHTYPE="redis",
+            WAFFLE_REDIS_URL=url,
+            WAFFLE_REDIS_CHANNEL=CHANNEL,
+            WAFFLE_STORE_URL=store_url,
+        )
+        waffle = WaffleConf(app)
+        env = {
+            "BENCH_REPORTS": str(root / "reports"),
+            "FLASK_WAFFLE_REDIS_CHANNEL": CHANNEL,
+            "FLASK_WAFFLE_STORE_URL": store_url,
+        }
+        with (
+            raw_subscribers(root, url, RAW_CHANNEL, root / "raw", WORKERS),
+            site(BY_NAME["waffle-redis"], root / "host", workers=WORKERS, redis_port=port, **env),
+        ):
+            raw_reports.of(0, receivers=WORKERS)
+            with app.app_context():
+                _in_turns(record, waffle, url, reports, raw_reports)
+                waffle.state.store.close()
         reports.close()
         raw_reports.close()
 
 
-def _measure(waffle: WaffleConf, url: str, reports: Reports, raw_reports: Reports) -> None:
+def _in_turns(
+    record: Record, waffle: WaffleConf, url: str, reports: Reports, raw_reports: Reports
+) -> None:
     publisher = redis.Redis.from_url(url)
     published_at: list[int] = []
     announce = RedisNotifier.announce
@@ -82,7 +87,7 @@ def _measure(waffle: WaffleConf, url: str, reports: Reports, raw_reports: Report
     each: list[float] = []
     last: list[float] = []
     from_call: list[float] = []
-    for number in range(1, WARM_UP + ROUNDS + 1):
+    for number in range(1, WARM_UP + record.rounds(300, 20) + 1):
         raw_at = time.monotonic_ns()
         publisher.publish(RAW_CHANNEL, str(number))
         raw_seen = raw_reports.of(number, receivers=WORKERS)
@@ -98,12 +103,37 @@ def _measure(waffle: WaffleConf, url: str, reports: Reports, raw_reports: Report
         last.append(seen[-1] - published_at[-1])
         from_call.append(seen[-1] - called_at)
     publisher.close()
-    ms: dict[str, Any] = {"unit_ns": 1e6, "unit": "ms"}
-    raw_median = show("raw redis-py publish to receive, each", raw_each, **ms)
-    raw_last_median = show("raw redis-py publish to receive, last of 4", raw_last, **ms)
-    median = show("change published to applied, each", each, **ms)
-    last_median = show("change published to applied, last of 4", last, **ms)
-    show("update() called to applied, last of 4", from_call, **ms)
-    print(
-        f"  ratio to raw: each {median / raw_median:.2f}, last {last_median / raw_last_median:.2f}"
-    )
+    for measure, who, samples in (
+        ("published to received", "floor Redis publish/receive", raw_each),
+        ("published to received by the last", "floor Redis publish/receive", raw_last),
+        ("published to applied", "waffle-redis", each),
+        ("published to applied by the last", "waffle-redis", last),
+        ("update() to applied by the last", "waffle-redis", from_call),
+    ):
+        record.samples(measure, who, samples, unit="ms")
+
+
+def _within_host(record: Record, contender: Contender) -> None:
+    slow = contender.follows_s > 5
+    rounds = record.rounds(6 if slow else 100, 5)
+    order = random.Random(1)
+    with tempfile.TemporaryDirectory() as name, redis_server(Path(name)) as port:
+        root = Path(name)
+        reports = Reports(root / "reports", timeout_s=contender.follows_s + 5)
+        samples: list[float] = []
+        with site(
+            contender,
+            root / "host",
+            workers=WORKERS + 1,
+            redis_port=port,
+            BENCH_REPORTS=str(root / "reports"),
+        ) as running:
+            for number in range(1, rounds + 1):
+                # So that a change falls into any phase of what polls.
+                time.sleep(order.uniform(0, contender.follows_s / (3 if slow else 20)))
+                began = ask(running.ports[0], number)
+                # The first is the writer, which has it before it tells anybody.
+                seen = reports.of(number, receivers=WORKERS + 1)[1:]
+                samples += [at - began for at in seen]
+        reports.close()
+    record.samples("update() to applied", contender.name, samples, unit="ms")

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
+import redis
 from flask import Flask
 
 from uwsgi_waffle import WaffleConf
 
-from .timing import samples_ns, show
+from .contenders import contenders
+from .record import Record
+from .servers import redis_server
+from .timing import samples_ns
 
 
 def _make_app(folder: Path, *, live: bool) -> tuple[Flask, WaffleConf | None]:
@@ -28,44 +33,68 @@ def _make_app(folder: Path, *, live: bool) -> tuple[Flask, WaffleConf | None]:
     return app, WaffleConf(app)
 
 
-def run() -> None:
-    """Print the cost of reads, of the check, and of a whole request with and without it."""
-    print("\nReads and the check at the start of a request")
-    with tempfile.TemporaryDirectory() as name:
-        app, waffle = _make_app(Path(name), live=True)
-        plain, _ = _make_app(Path(name), live=False)
-        assert waffle is not None
-        config, path = app.config, waffle.state.options.watcher_file
-        manager = waffle.state.engine.manager
-        ns: dict[str, Any] = {"unit_ns": 1.0, "unit": "ns"}
-        for label, operation in (
-            ("plain app.config['SITENAME']", lambda: plain.config["SITENAME"]),
-            ("live app.config['SITENAME']", lambda: config["SITENAME"]),
-            ("os.lstat of the watch file (the floor of the check)", lambda: os.lstat(path)),
-            ("check at request start, nothing changed", manager.begin_request),
-        ):
-            show(label, samples_ns(operation, rounds=200, repeat=2_000), **ns)
-        with app.test_request_context():
-            waffle.conf["SITENAME"]
-            operation = lambda: waffle.conf["SITENAME"]  # noqa: E731
-            show(
-                "waffle.conf['SITENAME'] in a request",
-                samples_ns(operation, rounds=200, repeat=500),
-                **ns,
-            )
-        # In turns, so that a drift of the machine hits both alike.
-        clients = {"plain": plain.test_client(), "live": app.test_client()}
-        rounds: dict[str, list[float]] = {"plain": [], "live": []}
-        for _ in range(60):
-            for kind, client in clients.items():
-                rounds[kind] += samples_ns(lambda: client.get("/").close(), rounds=1, repeat=30)  # noqa: B023
-        medians = {
-            kind: show(
-                f"whole request through the test client, {kind}",
-                rounds[kind],
-                unit_ns=1_000.0,
-                unit="µs",
-            )
-            for kind in clients
-        }
-        print(f"  requests per second, live to plain: {medians['plain'] / medians['live']:.3f}")
+def run(record: Record) -> None:
+    """Measure reads of one value, the floors, and the check at the start of a request."""
+    print("\nRead of one value, and the check at the start of a request")
+    with tempfile.TemporaryDirectory() as name, redis_server(Path(name)) as port:
+        _measure_here(record, Path(name), port)
+        for contender in contenders(peers=record.peers):
+            if contender.peer is None or contender.baseline is None:
+                continue
+            # How it is told of a change makes no difference to its read.
+            if contender.name == "waffleconf-redis":
+                continue
+            folder = Path(name) / contender.name
+            folder.mkdir()
+            env = {"BENCH_FOLDER": str(folder), "BENCH_REDIS_PORT": str(port)}
+            contender.run("prepare", **env)
+            answer = json.loads(contender.run("reads", str(record.rounds(100, 3)), **env))
+            for way, samples in answer.items():
+                who = contender.name if way == "config" else f"{contender.name} {way}"
+                record.samples("read", who, samples, unit="ns")
+
+
+def _measure_here(record: Record, folder: Path, port: int) -> None:
+    app, waffle = _make_app(folder, live=True)
+    plain, _ = _make_app(folder, live=False)
+    assert waffle is not None
+    config, bare, path = app.config, plain.config, waffle.state.options.watcher_file
+    manager = waffle.state.engine.manager
+    client = redis.Redis(port=port)
+    client.set("SITENAME", "Waffle")
+    with app.test_request_context():
+        waffle.conf["SITENAME"]
+        _in_turns(
+            record,
+            "read",
+            {
+                "flask": (lambda: bare["SITENAME"], 2_000),
+                "waffle": (lambda: config["SITENAME"], 2_000),
+                "waffle waffle.conf": (lambda: waffle.conf["SITENAME"], 500),
+                "floor os.stat": (lambda: os.stat(path), 500),
+                "floor Redis GET": (lambda: client.get("SITENAME"), 10),
+            },
+        )
+    _in_turns(record, "check", {"waffle": (manager.begin_request, 500)})
+    client.close()
+    clients = {"flask": plain.test_client(), "waffle": app.test_client()}
+    _in_turns(
+        record,
+        "request in-process",
+        {
+            "flask": (lambda: clients["flask"].get("/").close(), 30),
+            "waffle": (lambda: clients["waffle"].get("/").close(), 30),
+        },
+    )
+
+
+def _in_turns(
+    record: Record, measure: str, operations: dict[str, tuple[Callable[[], object], int]]
+) -> None:
+    # So that a drift of the machine hits all alike.
+    samples: dict[str, list[float]] = {who: [] for who in operations}
+    for _ in range(record.rounds(200, 5)):
+        for who, (operation, repeat) in operations.items():
+            samples[who] += samples_ns(operation, rounds=1, repeat=repeat)
+    for who, figures in samples.items():
+        record.samples(measure, who, figures, unit="µs" if "request" in measure else "ns")

@@ -11,14 +11,31 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 
-from integration.support.find import need_redis, need_uwsgi
+from integration.support.find import need_redis
 from integration.support.processes import clean_environment, free_port
 from uwsgi_waffle.ini import snippet_path
 
-START_S = 30.0
+from .contenders import ROOT, Contender
+
+START_S = 60.0
+
+
+class Site(NamedTuple):
+    """A server that runs.
+
+    :ivar port: where any of its workers answers.
+    :ivar ports: where each worker answers.
+    :ivar started_s: how long it took until every worker had answered.
+    """
+
+    port: int
+    ports: list[int]
+    pids: list[int]
+    started_s: float
 
 
 @contextlib.contextmanager
@@ -45,41 +62,50 @@ def spawned(arguments: Sequence[str], env: Mapping[str, str], log: Path) -> Iter
 
 
 @contextlib.contextmanager
-def uwsgi(folder: Path, *, workers: int, kind: str, **env: str) -> Iterator[list[int]]:
-    """Run the benchmarks' app under uWSGI; yield the pids of its workers, once they serve."""
-    ports = [free_port() for _ in range(workers)]
-    addresses = []
-    for number, port in enumerate(ports):
-        addresses += [
-            "--http-socket",
-            f"127.0.0.1:{port}",
-            "--map-socket",
-            f"{number}:{number + 1}",
-        ]
+def site(
+    contender: Contender, folder: Path, *, workers: int, redis_port: int, **env: str
+) -> Iterator[Site]:
+    """Run a contender's app under uWSGI; yield once every worker has answered.
+
+    The options are the same for all: those that this project's snippet sets.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    env |= {"BENCH_FOLDER": str(folder), "BENCH_REDIS_PORT": str(redis_port)}
+    if contender.peer is not None:
+        contender.run("prepare", **env)
+    shared, *ports = (free_port() for _ in range(workers + 1))
     arguments = [
-        need_uwsgi().path,
+        contender.uwsgi,
         *("--ini", str(snippet_path("waffle"))),
-        *("--pythonpath", str(Path(__file__).parents[1])),
-        *("--module", "bench.app:app", "--processes", str(workers), "--disable-logging"),
-        *addresses,
+        *("--pythonpath", str(ROOT), "--module", contender.module),
+        *("--processes", str(workers), "--disable-logging", "--listen", "100"),
+        # One connection for each request: a worker serves a connection until it is closed.
+        *("--add-header", "Connection: close"),
     ]
-    environment = clean_environment(BENCH_FOLDER=str(folder), BENCH_KIND=kind, **env)
-    log = folder / f"uwsgi-{kind}.log"
+    for number, port in enumerate(ports):
+        arguments += ["--http-socket", f"127.0.0.1:{port}"]
+        arguments += ["--map-socket", f"{number}:{number + 1}"]
+    arguments += ["--http-socket", f"127.0.0.1:{shared}"]
+    environment = clean_environment(BENCH_KIND=contender.kind, **env)
+    log = folder / f"uwsgi-{contender.name}.log"
+    began = time.monotonic()
     with spawned(arguments, environment, log) as pid:
         for port in ports:
             _await_answer(port, log)
-        yield sorted(child.pid for child in psutil.Process(pid).children())
+        started_s = time.monotonic() - began
+        pids = sorted(child.pid for child in psutil.Process(pid).children())
+        yield Site(shared, ports, pids, started_s)
 
 
 @contextlib.contextmanager
-def redis_server(folder: Path) -> Iterator[str]:
-    """Run a redis-server that keeps nothing; yield its URL."""
+def redis_server(folder: Path) -> Iterator[int]:
+    """Run a redis-server that keeps nothing; yield its port."""
     port = free_port()
     arguments = [need_redis(), "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
     log = folder / "redis.log"
     with spawned([*arguments, "--dir", str(folder)], clean_environment(), log):
         _await_port(port, log)
-        yield f"redis://127.0.0.1:{port}/0"
+        yield port
 
 
 @contextlib.contextmanager
@@ -91,9 +117,30 @@ def raw_subscribers(
         for number in range(count):
             arguments = [sys.executable, "-m", "bench.subscriber", url, channel, str(reports)]
             log = folder / f"subscriber-{number}.log"
-            env = clean_environment(PYTHONPATH=str(Path(__file__).parents[1]))
+            env = clean_environment(PYTHONPATH=str(ROOT))
             stack.enter_context(spawned([*arguments, str(number)], env, log))
         yield
+
+
+def ask(port: int, number: int | None = None) -> int:
+    """Return the number that a worker answers with; tell it another number before.
+
+    :return: after a change the time at which it began, by the monotonic clock.
+    """
+    with socket.create_connection(("127.0.0.1", port), timeout=START_S) as connection:
+        if number is None:
+            head, body = "GET / HTTP/1.0\r\n", ""
+        else:
+            body = str(number)
+            head = f"POST / HTTP/1.0\r\nContent-Length: {len(body)}\r\n"
+        connection.sendall(f"{head}Host: 127.0.0.1\r\n\r\n{body}".encode())
+        answer = b""
+        while block := connection.recv(4096):
+            answer += block
+    status, _, rest = answer.partition(b"\r\n")
+    if b" 200 " not in status:
+        raise RuntimeError(f"no answer: {answer[:2000].decode(errors='replace')}")
+    return int(rest.partition(b"\r\n\r\n")[2])
 
 
 def _await_port(port: int, log: Path) -> None:
@@ -105,13 +152,13 @@ def _await_port(port: int, log: Path) -> None:
         except OSError:
             if time.monotonic() > deadline:
                 raise RuntimeError(f"no server:\n{log.read_text(errors='replace')}") from None
-            time.sleep(0.02)
+            time.sleep(0.005)
 
 
 def _await_answer(port: int, log: Path) -> None:
     # Under lazy-apps the socket is there long before the app is.
     _await_port(port, log)
-    with socket.create_connection(("127.0.0.1", port), timeout=START_S) as connection:
-        connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
-        if b" 200 " not in connection.recv(64):
-            raise RuntimeError(f"no answer:\n{log.read_text(errors='replace')}")
+    try:
+        ask(port)
+    except (OSError, RuntimeError) as exc:
+        raise RuntimeError(f"no answer:\n{log.read_text(errors='replace')}") from exc

@@ -1,8 +1,7 @@
-"""Timing of small operations, and how the figures are shown."""
+"""Timing of small operations, and percentiles; the peers' environments import this, too."""
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable, Sequence
 
@@ -22,14 +21,3 @@ def percentile(samples: Sequence[float], percent: float) -> float:
     """Return the smallest sample that at least ``percent`` % of all don't exceed."""
     ordered = sorted(samples)
     return ordered[min(len(ordered) - 1, max(0, round(len(ordered) * percent / 100) - 1))]
-
-
-def show(label: str, samples: Sequence[float], *, unit_ns: float, unit: str) -> float:
-    """Print median, 5th and 95th percentile of samples in nanoseconds; return the median."""
-    median = statistics.median(samples)
-    low, high = percentile(samples, 5), percentile(samples, 95)
-    print(
-        f"  {label:<58} median {median / unit_ns:8.3f} {unit}"
-        f"   p5 {low / unit_ns:.3f}   p95 {high / unit_ns:.3f}   n={len(samples)}"
-    )
-    return median

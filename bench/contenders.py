@@ -1,0 +1,115 @@
+"""Who is measured: this project, what it is built on, and what others made."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from integration.support.find import need_uwsgi
+from integration.support.processes import clean_environment
+
+ROOT = Path(__file__).resolve().parent.parent
+
+_VERSIONS = """
+import importlib.metadata, json
+print(json.dumps({d.metadata["Name"]: d.version for d in importlib.metadata.distributions()}))
+"""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One app with one way to keep its setting; all answer alike.
+
+    :ivar kind: what the app is told by ``BENCH_KIND``.
+    :ivar baseline: the name of the contender that is the same app without live settings.
+    :ivar peer: the name of its virtual environment, or ``None`` for that of this project.
+    :ivar follows_s: how long its workers may take to follow a change.
+    """
+
+    name: str
+    label: str
+    kind: str
+    baseline: str | None = None
+    peer: str | None = None
+    follows_s: float = 5.0
+
+    @property
+    def ours(self) -> bool:
+        """Whether it is of this project."""
+        return self.name.startswith("waffle-")
+
+    @property
+    def module(self) -> str:
+        """What uWSGI loads."""
+        return {
+            None: "bench.app:app",
+            "waffleconf": "bench.peers.waffleconf_app:app",
+            "constance": "bench.peers.constance_app:application",
+        }[self.peer]
+
+    @property
+    def python(self) -> Path:
+        """The interpreter of its environment."""
+        return Path(sys.executable) if self.peer is None else _venv(self.peer) / "bin" / "python"
+
+    @property
+    def uwsgi(self) -> str:
+        """The uWSGI of its environment."""
+        return need_uwsgi().path if self.peer is None else str(_venv(self.peer) / "bin" / "uwsgi")
+
+    def run(self, *arguments: str, **env: str) -> str:
+        """Run a peer's own program; return what it prints."""
+        command = [str(self.python), "-W", "ignore", "-m", self.module.split(":")[0], *arguments]
+        return subprocess.run(
+            command,
+            env=clean_environment(PYTHONPATH=str(ROOT), BENCH_KIND=self.kind, **env),
+            check=True,
+            stdout=subprocess.PIPE,
+            text=True,
+            timeout=600,
+        ).stdout
+
+
+_ALL = (
+    Contender("flask", "plain Flask", "plain"),
+    Contender("waffle-file", "uwsgi_waffle, file", "file", "flask"),
+    Contender("waffle-redis", "uwsgi_waffle, Redis", "redis", "flask"),
+    Contender("old-flask", "plain Flask 2.2", "plain", peer="waffleconf"),
+    Contender("waffleconf-file", "Flask-WaffleConf, file", "file", "old-flask", "waffleconf", 30.0),
+    Contender("waffleconf-redis", "Flask-WaffleConf, Redis", "redis", "old-flask", "waffleconf"),
+    Contender("django", "plain Django", "plain", peer="constance"),
+    Contender("constance-database", "constance, database", "database", "django", "constance"),
+    Contender("constance-redis", "constance, Redis", "redis", "django", "constance"),
+    Contender(
+        "constance-caching", "constance, CachingRedis", "cachingredis", "django", "constance", 90.0
+    ),
+)
+BY_NAME = {contender.name: contender for contender in _ALL}
+
+
+def contenders(*, peers: bool) -> list[Contender]:
+    """Return all that are installed; tell of each environment that is missing."""
+    absent = {peer for peer in ("waffleconf", "constance") if not _installed(peer)}
+    if peers:
+        for peer in sorted(absent):
+            print(f"left out: {peer}, because {_venv(peer)} is not installed (see make bench)")
+    return [one for one in _ALL if one.peer is None or (peers and one.peer not in absent)]
+
+
+def versions(peer: str | None) -> dict[str, str]:
+    """Return the version of every package in an environment, by name."""
+    python = sys.executable if peer is None else str(_venv(peer) / "bin" / "python")
+    done = subprocess.run([python, "-c", _VERSIONS], check=True, capture_output=True, text=True)
+    found: dict[str, str] = json.loads(done.stdout)
+    return found
+
+
+def _venv(peer: str) -> Path:
+    return ROOT / f".venv-bench-{peer}"
+
+
+def _installed(peer: str) -> bool:
+    return (_venv(peer) / "bin" / "uwsgi").exists() and (_venv(peer) / ".installed").exists()

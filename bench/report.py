@@ -1,0 +1,191 @@
+"""The figures of a run as a page of Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from .contenders import BY_NAME
+from .record import Row, find
+from .targets import targets
+
+Cell = Callable[[Sequence[Row], str], str]
+
+#: The text that README.md has between its two marks for it.
+SUMMARY_ORDER = tuple(name for name, one in BY_NAME.items() if one.baseline is not None)
+
+HEAD = """\
+# Benchmarks
+
+One run of `make bench`: everything side by side, on the same app, the same uWSGI options and the
+same load. Made by `bench/report.py` from [results.json]({folder}/results.json); to repeat it:
+
+```console
+$ make bench        # installs the peers in environments of their own, then takes {minutes} minutes
+```
+
+Medians are of the rounds of this run; p5 and p95 are their spread. Ratios are to the same app
+without live settings, as the median over pairs of neighbouring rounds. Contenders take turns in
+a new random order each round, so that a drift of the machine hits all alike.
+"""
+
+NOTES = """\
+## What was measured, and how
+
+- **Contenders.** Each answers `GET /` with the value of one setting as text, under uWSGI with the
+  options of this project's own snippet. Flask-WaffleConf runs on the newest stack that it works
+  on, reads `app.config` as its watcher keeps it, and is given the right Redis port, which its
+  notifier ignores. django-constance runs on Django without middleware and with a persistent
+  database connection; CachingRedis keeps values for its default of 60 s. Databases are SQLite.
+- **Read**: one value, in one process. **Floors**: `os.stat` of a file, a GET of Redis by
+  redis-py, and redis-py's own loop that receives what was published.
+- **Throughput**: workers on one shared socket, one connection for each request.
+- **Stale reads**: a change is made through one worker; as soon as its answer has come, each
+  worker is asked once on a port of its own. **Served by all**: until each of them has answered
+  with the new value.
+- **update() to applied**: without any request, from the call until the watcher of another worker
+  has put the value into `app.config`; commit and flush to the disk included. constance has
+  nothing that follows; it asks its store at each read.
+- **Published to applied**: through Redis to workers of another host (another watch file), beside
+  raw publish and receive in turns.
+- **Refresh**: of one process; "all" reads everything anew, and is what Flask-WaffleConf does for
+  each change; constance reads all values by `get_values()`.
+- **Memory** is private memory (USS) of a worker that has served one request; "more" is what it
+  has more than the same app without live settings.
+- **Store reads**: how often all watchers together read the store for one change.
+"""
+
+#: Heading and the measures that stand under it.
+_SECTIONS = (
+    ("Reads", ("read", "check", "request in-process")),
+    ("Throughput", ("throughput", "throughput ratio")),
+    ("After a change has returned", ("stale reads", "served by all")),
+    (
+        "Propagation without a request",
+        (
+            "update() to applied",
+            "published to received",
+            "published to applied",
+            "published to received by the last",
+            "published to applied by the last",
+            "update() to applied by the last",
+        ),
+    ),
+    ("Refresh, and how it grows", ("refresh one", "refresh all", "refresh statements")),
+    ("Footprint", ("memory", "memory more", "start-up", "idle")),
+    ("Growth with watchers", ("watchers: store reads", "watchers: update() to applied")),
+)
+
+
+def text(results: dict[str, Any], folder: str, plots: Sequence[str]) -> str:
+    """Return the page.
+
+    :param folder: where the plots and the figures are, beside the page.
+    :param plots: the names of the plots' files.
+    """
+    about, rows = results["about"], results["rows"]
+    parts = [HEAD.format(folder=folder, minutes=-(-about.get("seconds", 0) // 60))]
+    if about.get("quick"):
+        parts.append("**This was a quick run, a smoke test: its figures tell little.**\n")
+    parts += ["## Summary\n", summary(rows), "## Targets\n", _targets(rows)]
+    parts += [f"![{name.removesuffix('.svg')}]({folder}/{name})\n" for name in plots]
+    parts += [NOTES, "## Machine and versions\n", _about(about)]
+    for heading, measures in _SECTIONS:
+        found = [row for measure in measures for row in rows if row["measure"] == measure]
+        if found:
+            parts += [f"## {heading}\n", _details(found)]
+    return "\n".join(parts)
+
+
+def summary(rows: Sequence[Row]) -> str:
+    """Return the table that compares all, as README.md shows it, too."""
+    columns: dict[str, Cell] = {
+        "": lambda rows, who: BY_NAME[who].label,
+        "read": _read,
+        "throughput": lambda rows, who: _of(rows, "throughput ratio", who, "median", ""),
+        "stale reads": lambda rows, who: _stale(rows, who),
+        "served by all, p50 / p99": lambda rows, who: _pair(rows, "served by all", who),
+        "watcher, p50 / p99": lambda rows, who: _pair(rows, "update() to applied", who),
+        "memory": lambda rows, who: _of(rows, "memory more", who, "median", " MiB", "+"),
+        "start-up": lambda rows, who: _of(rows, "start-up", who, "median", " ms"),
+        "idle CPU": lambda rows, who: _of(rows, "idle", who, "median", " %"),
+    }
+    measured = {row["who"] for row in rows}
+    body = [
+        [cell(rows, who) for cell in columns.values()] for who in SUMMARY_ORDER if who in measured
+    ]
+    return _table(list(columns), body)
+
+
+def _targets(rows: Sequence[Row]) -> str:
+    return _table(
+        ["target", "wanted", "measured", ""],
+        [
+            [one.name, one.wanted, "-" if one.figure is None else _number(one.figure), one.verdict]
+            for one in targets(rows)
+        ],
+    )
+
+
+def _about(about: dict[str, Any]) -> str:
+    plain = [[name, str(value)] for name, value in about.items() if name != "environments"]
+    packages = [
+        [f"environment: {name}", ", ".join(f"{one} {number}" for one, number in found.items())]
+        for name, found in about["environments"].items()
+    ]
+    return _table(["", ""], plain + packages)
+
+
+def _details(rows: Sequence[Row]) -> str:
+    keys = ("median", "p5", "p95", "p99", "max")
+    return _table(
+        ["measure", "who", "at", *keys, "unit", "n"],
+        [
+            [
+                row["measure"],
+                BY_NAME[row["who"]].label if row["who"] in BY_NAME else row["who"],
+                "" if row["at"] is None else f"{row['at']:,}",
+                *(_number(row[key]) if key in row else "" for key in keys),
+                row["unit"],
+                str(row["n"]),
+            ]
+            for row in rows
+        ],
+    )
+
+
+def _read(rows: Sequence[Row], who: str) -> str:
+    # How it is told of a change makes no difference to its read.
+    name = {"waffle-file": "waffle", "waffle-redis": "waffle"}.get(who, who)
+    return _of(rows, "read", name.replace("waffleconf-redis", "waffleconf-file"), "median", " ns")
+
+
+def _stale(rows: Sequence[Row], who: str) -> str:
+    row = next((r for r in rows if (r["measure"], r["who"]) == ("stale reads", who)), None)
+    return "-" if row is None else f"{_number(row['median'])} %"
+
+
+def _pair(rows: Sequence[Row], measure: str, who: str) -> str:
+    row = find(rows, measure, who)
+    return "-" if row is None else f"{_number(row['p50'])} / {_number(row['p99'])} {row['unit']}"
+
+
+def _of(
+    rows: Sequence[Row], measure: str, who: str, key: str, unit: str = "", sign: str = ""
+) -> str:
+    row = find(rows, measure, who)
+    return "-" if row is None else f"{sign}{_number(row[key])}{unit}"
+
+
+def _number(figure: float) -> str:
+    """Return a figure with three digits that count."""
+    if figure == 0:
+        return "0"
+    if abs(figure) >= 100:
+        return f"{figure:,.0f}"
+    return f"{figure:.3g}"
+
+
+def _table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *body]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)

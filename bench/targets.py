@@ -1,0 +1,74 @@
+"""What the figures of a run should be, and whether they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from .record import Row, find
+
+
+class Target(NamedTuple):
+    """One thing that was promised.
+
+    :ivar figure: what was measured, or ``None`` if it was not.
+    """
+
+    name: str
+    wanted: str
+    figure: float | None
+    met: bool
+
+    @property
+    def verdict(self) -> str:
+        """In a word."""
+        if self.figure is None:
+            return "not measured"
+        return "met" if self.met else "missed"
+
+
+def targets(rows: Sequence[Row]) -> list[Target]:
+    """Return every target with what a run has measured."""
+
+    def figure(measure: str, who: str, at: int | None = None, key: str = "median") -> float | None:
+        row = find(rows, measure, who, at)
+        return None if row is None else float(row[key])
+
+    def ratio(above: float | None, below: float | None) -> float | None:
+        return None if above is None or below is None else above / below
+
+    raw = figure("published to received", "floor Redis publish/receive")
+    found = []
+
+    def at_most(name: str, limit: float, what: float | None, unit: str = "") -> None:
+        met = what is not None and what <= limit
+        found.append(Target(name, f"at most {limit:g}{unit}", what, met))
+
+    for who in ("waffle-file", "waffle-redis"):
+        what = figure("throughput ratio", who)
+        met = what is not None and what >= 0.98
+        name = f"Throughput of {who}, ratio to plain Flask"
+        found.append(Target(name, "at least 0.98", what, met))
+    for key, limit in (("p50", 2), ("p99", 10)):
+        at_most(
+            f"Propagation by Redis to 4 workers, {key}, ratio to p50 of raw publish/receive",
+            limit,
+            ratio(figure("published to applied", "waffle-redis", key=key), raw),
+        )
+    at_most(
+        "Refresh of 1 changed setting in 10,000",
+        1,
+        figure("refresh one", "waffle", 10_000),
+        " ms",
+    )
+    at_most("Memory of a worker in file mode", 3, figure("memory more", "waffle-file"), " MiB")
+    for who in ("waffle-file", "waffle-redis"):
+        stale = [r for r in rows if r["measure"] == "stale reads" and r["who"] == who]
+        at_most(f"Stale reads of {who}", 0, stale[0]["median"] if stale else None, " %")
+    # Two medians of the same operation differ by some percent.
+    at_most(
+        "Read of app.config, ratio to plain Flask",
+        1.1,
+        ratio(figure("read", "waffle"), figure("read", "flask")),
+    )
+    return found
