@@ -67,10 +67,11 @@ class Log:
         count = bisect_right(self._ends, at)
         return self._floors[count - 1] if count else 0
 
-    def fault_at(self, at: float) -> Fault | None:
-        """Return the fault that lasts at an instant, or whose bound does."""
+    def fault_at(self, read: Read) -> Fault | None:
+        """Return the fault that a request meets, within its bound, too."""
         for fault in self.injected:
-            if fault.begin <= at <= fault.end + STALE[fault.stale].after_s:
+            # One that had begun before may have waited for its worker, and look only now.
+            if fault.begin <= read.end and read.begin <= fault.end + STALE[fault.stale].after_s:
                 return fault
         return None
 
@@ -142,7 +143,7 @@ def backwards(log: Log) -> Iterator[Violation]:
 
 def lag_s(log: Log, read: Read) -> float:
     """Return how old an acknowledged change may be that a request misses."""
-    fault = log.fault_at(read.begin)
+    fault = log.fault_at(read)
     allowed = STALE[fault.stale].lag_s if fault is not None else 0.0
     return allowed if read.host == NEAR else max(allowed, FAR_S)
 
@@ -163,7 +164,7 @@ def stale(log: Log) -> Iterator[Violation]:
             continue
         floor = log.floor(read.begin - allowed_s)
         if read.revision < floor:
-            fault = log.fault_at(read.begin)
+            fault = log.fault_at(read)
             where = f"in {fault.name}" if fault else "without a fault"
             text = f"{where}, more than {allowed_s:g} s behind revision {floor}: {read}"
             yield Violation("no stale request", read.begin, text)

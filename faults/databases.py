@@ -193,11 +193,16 @@ class PostgresDatabase(Database):
 
     @contextlib.contextmanager
     def killed(self) -> Iterator[None]:
-        self.server.stop()
+        self.server.kill()
         try:
             yield
         finally:
             self.server.start()
+
+    def restart(self) -> None:
+        """Shut it down and start it at once."""
+        self.server.stop()
+        self.server.start()
 
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:

@@ -24,24 +24,24 @@ SOUND = '"Default"'
 UNDECODABLE = ("CAST(x'22fffe22' AS TEXT)", "x'22fffe22'", "12", "1.5", "CAST(x'0022' AS TEXT)")
 
 
-@fault(stale="store", explains=("refused",), hold_s=8.0)
+@fault(stale="store", explains=("refused",), hold_s=8.0, stores=("postgres",))
 def database_locked(world: World) -> Steps:
-    """Lock it for 8 s."""
+    """Lock it for 8 s, for readers too."""
     with world.database.locked(), world.refusing():
         yield
 
 
 # SQLite's readers wait for no writer, so that nothing at all may be stale.
-@fault(explains=("refused",), hold_s=3.0, stores=("sqlite",), short=True)
+@fault(explains=("refused",), hold_s=8.0, stores=("sqlite",), short=True)
 def database_written_for_long(world: World) -> Steps:
-    """Let another program be within a long change."""
+    """Lock it for 8 s, as another program's long change does."""
     with world.database.locked(), world.refusing():
         yield
 
 
 @fault(stale="store", explains=("refused",), hold_s=4.0)
 def database_killed(world: World) -> Steps:
-    """Take it away, bring it back later."""
+    """Kill -9 it, or take its file away; bring it back later."""
     with world.database.killed(), world.refusing():
         yield
 
@@ -49,9 +49,9 @@ def database_killed(world: World) -> Steps:
 @fault(stale="store", explains=("refused",), hold_s=1.0, stores=("postgres",))
 def database_restarted(world: World) -> Steps:
     """Restart it at once, twice."""
+    assert isinstance(world.database, PostgresDatabase)
     for _ in range(2):
-        with world.database.killed():
-            pass
+        world.database.restart()
     yield
 
 
