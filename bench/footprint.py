@@ -12,7 +12,7 @@ import psutil
 
 from .contenders import BY_NAME, contenders
 from .record import Record
-from .servers import Site, redis_server, site
+from .servers import Site, cpu_s, redis_server, site
 
 WORKERS = 4
 SIZES = (10, 1_000, 10_000)
@@ -54,13 +54,12 @@ def run(record: Record) -> None:
 def _measure_idle(record: Record, sites: dict[str, Site], idle_s: float) -> None:
     # All in the same seconds: they hardly disturb each other.
     time.sleep(min(2.0, idle_s))
-    workers = {who: [psutil.Process(pid) for pid in one.pids] for who, one in sites.items()}
-    before = {who: [_cpu_s(worker) for worker in those] for who, those in workers.items()}
+    before = {who: [cpu_s(pid) for pid in one.pids] for who, one in sites.items()}
     start = time.monotonic()
     time.sleep(idle_s)
     elapsed_s = time.monotonic() - start
-    for who, those in workers.items():
-        spent = [_cpu_s(one) - was for one, was in zip(those, before[who], strict=True)]
+    for who, running in sites.items():
+        spent = [cpu_s(pid) - was for pid, was in zip(running.pids, before[who], strict=True)]
         record.samples("idle", who, [100 * s / elapsed_s for s in spent], unit="% of a core")
 
 
@@ -83,11 +82,3 @@ def _memory_mib(running: Site) -> float:
     return (
         statistics.median(psutil.Process(pid).memory_full_info().uss for pid in running.pids) / MIB
     )
-
-
-def _cpu_s(process: psutil.Process) -> float:
-    # Nanoseconds, where psutil's cpu_times() counts hundredths of a second.
-    with open(f"/proc/{process.pid}/schedstat", encoding="ascii") as file:
-        main = int(file.read().split()[0])
-    threads = Path(f"/proc/{process.pid}/task").glob("*/schedstat")
-    return max(main, sum(int(t.read_text("ascii").split()[0]) for t in threads)) / 1e9

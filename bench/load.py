@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from typing import NamedTuple
 
 from integration.support.processes import clean_environment
 
@@ -28,8 +29,15 @@ def client() -> str:
     return f"{found.group(0) if found else 'wrk'}, 1 thread, {CONNECTIONS} connections"
 
 
-def requests_per_s(port: int, seconds: int) -> float:
-    """Load a server for some seconds; return how many requests it answered in one.
+class Load(NamedTuple):
+    """What a round of load has come to."""
+
+    requests: int
+    requests_per_s: float
+
+
+def load(port: int, seconds: int) -> Load:
+    """Load a server for some seconds.
 
     :raises RuntimeError: an answer was not 200, or a connection failed.
     """
@@ -46,10 +54,12 @@ def requests_per_s(port: int, seconds: int) -> float:
         text=True,
         timeout=seconds + 60,
     )
-    found = re.search(r"Requests/sec: *([\d.]+)", done.stdout)
-    if found is None or "Non-2xx" in done.stdout or "Socket errors" in done.stdout:
+    count = re.search(r"(\d+) requests in", done.stdout)
+    rate = re.search(r"Requests/sec: *([\d.]+)", done.stdout)
+    failed = "Non-2xx" in done.stdout or "Socket errors" in done.stdout
+    if count is None or rate is None or failed:
         raise RuntimeError(f"a round of load failed: {done.stdout}")
-    return float(found.group(1))
+    return Load(int(count.group(1)), float(rate.group(1)))
 
 
 def main(port: int, seconds: int) -> None:
@@ -74,7 +84,9 @@ def main(port: int, seconds: int) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    print(f"Requests/sec: {sum(counts) / (time.monotonic() - began):.2f}")
+    elapsed_s = time.monotonic() - began
+    print(f"{sum(counts)} requests in {elapsed_s:.2f}s")
+    print(f"Requests/sec: {sum(counts) / elapsed_s:.2f}")
 
 
 if __name__ == "__main__":

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from .contenders import BY_NAME
 from .record import Row
@@ -23,6 +25,7 @@ _STYLE = {
     "axes.spines.right": False,
     "axes.axisbelow": True,
 }
+_PLAIN = FuncFormatter(lambda figure, position: f"{figure:,.10g}")
 
 
 def draw(rows: Sequence[Row], folder: Path) -> list[str]:
@@ -80,6 +83,10 @@ def _bars(axes: Any, rows: Sequence[Row], measure: str, label: str, *, log: bool
     axes.margins(x=0.12)
     if log and found:
         axes.set_xscale("log")
+        smallest = min(row["median"] for row in found)
+        axes.set_xlim(left=10 ** math.floor(math.log10(max(smallest, 1e-6) / 1.5)))
+        axes.xaxis.set_major_formatter(_PLAIN)
+        axes.xaxis.set_minor_formatter(NullFormatter())
     axes.grid(axis="x", color="#e5e7eb")
     return bool(found)
 
@@ -89,12 +96,12 @@ def _growth(measures: Sequence[str], across: str, up: str) -> Callable[[Any, Seq
         lines: dict[str, list[Row]] = {}
         for row in rows:
             if row["measure"] in measures and row["at"] is not None:
-                what = f"{_label(row['who'])}"
+                what = _label(row["who"])
                 if len(measures) > 1:
-                    what += f": {row['measure'].removeprefix('refresh ')}"
+                    what += ", 1 changed" if row["measure"] == "refresh one" else ", all"
                 lines.setdefault(what, []).append(row)
         for what, found in lines.items():
-            ours = "waffle" in found[0]["who"] and "waffleconf" not in found[0]["who"]
+            ours = _ours(found[0]["who"])
             axes.plot(
                 [row["at"] for row in found],
                 [row["median"] for row in found],
@@ -105,7 +112,13 @@ def _growth(measures: Sequence[str], across: str, up: str) -> Callable[[Any, Seq
                 label=what,
             )
         axes.set_xscale("log")
-        axes.set_yscale("symlog" if "reads" in up else "log")
+        # No reads at all are the best of them, and not on a logarithmic scale.
+        axes.set_yscale("linear" if "reads" in up else "log")
+        axes.set_xticks(sorted({row["at"] for found in lines.values() for row in found}))
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(_PLAIN)
+            axis.set_minor_formatter(NullFormatter())
+        axes.minorticks_off()
         axes.set_xlabel(across)
         axes.set_ylabel(up)
         axes.grid(color="#e5e7eb")
@@ -136,11 +149,19 @@ _PLOTS: dict[str, tuple[str, Callable[[Any, Sequence[Row]], bool]]] = {
 }
 
 
+def _ours(who: str) -> bool:
+    return who.split()[0].split("-")[0] == "waffle"
+
+
 def _colour(who: str) -> str:
     if who.startswith("floor"):
         return _FLOOR
-    return _OURS if who.startswith("waffle") and "waffleconf" not in who else _OTHERS
+    return _OURS if _ours(who) else _OTHERS
 
 
 def _label(who: str) -> str:
-    return BY_NAME[who].label if who in BY_NAME else who.replace("waffle", "uwsgi_waffle", 1)
+    if who in BY_NAME:
+        return BY_NAME[who].label
+    first, _, rest = who.partition(" ")
+    named = BY_NAME[first].label.split(",")[0] if first in BY_NAME else first
+    return f"{'uwsgi_waffle' if named == 'waffle' else named} {rest}".rstrip()

@@ -11,9 +11,6 @@ from .targets import targets
 
 Cell = Callable[[Sequence[Row], str], str]
 
-#: The text that README.md has between its two marks for it.
-SUMMARY_ORDER = tuple(name for name, one in BY_NAME.items() if one.baseline is not None)
-
 HEAD = """\
 # Benchmarks
 
@@ -39,7 +36,9 @@ NOTES = """\
   database connection; CachingRedis keeps values for its default of 60 s. Databases are SQLite.
 - **Read**: one value, in one process. **Floors**: `os.stat` of a file, a GET of Redis by
   redis-py, and redis-py's own loop that receives what was published.
-- **Throughput**: workers on one shared socket, one connection for each request.
+- **Throughput**: workers on one shared socket, one connection for each request. The processor
+  time is what the workers spent on a request, by `/proc/*/schedstat`: it says the same, and is
+  disturbed less by what else the machine does.
 - **Stale reads**: a change is made through one worker; as soon as its answer has come, each
   worker is asked once on a port of its own. **Served by all**: until each of them has answered
   with the new value.
@@ -58,7 +57,15 @@ NOTES = """\
 #: Heading and the measures that stand under it.
 _SECTIONS = (
     ("Reads", ("read", "check", "request in-process")),
-    ("Throughput", ("throughput", "throughput ratio")),
+    (
+        "Throughput",
+        (
+            "throughput",
+            "throughput ratio",
+            "processor time of a request",
+            "processor time ratio",
+        ),
+    ),
     ("After a change has returned", ("stale reads", "served by all")),
     (
         "Propagation without a request",
@@ -102,18 +109,21 @@ def summary(rows: Sequence[Row]) -> str:
     columns: dict[str, Cell] = {
         "": lambda rows, who: BY_NAME[who].label,
         "read": _read,
-        "throughput": lambda rows, who: _of(rows, "throughput ratio", who, "median", ""),
+        "requests/s": lambda rows, who: _of(rows, "throughput", who, "median"),
+        "ratio": lambda rows, who: _of(rows, "throughput ratio", who, "median"),
         "stale reads": lambda rows, who: _stale(rows, who),
         "served by all, p50 / p99": lambda rows, who: _pair(rows, "served by all", who),
         "watcher, p50 / p99": lambda rows, who: _pair(rows, "update() to applied", who),
-        "memory": lambda rows, who: _of(rows, "memory more", who, "median", " MiB", "+"),
+        "memory": lambda rows, who: (
+            _of(rows, "memory more", who, "median", " MiB", "+")
+            if BY_NAME[who].baseline
+            else _of(rows, "memory", who, "median", " MiB")
+        ),
         "start-up": lambda rows, who: _of(rows, "start-up", who, "median", " ms"),
         "idle CPU": lambda rows, who: _of(rows, "idle", who, "median", " %"),
     }
     measured = {row["who"] for row in rows}
-    body = [
-        [cell(rows, who) for cell in columns.values()] for who in SUMMARY_ORDER if who in measured
-    ]
+    body = [[cell(rows, who) for cell in columns.values()] for who in BY_NAME if who in measured]
     return _table(list(columns), body)
 
 

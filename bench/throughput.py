@@ -7,10 +7,10 @@ import random
 import tempfile
 from pathlib import Path
 
-from .contenders import BY_NAME, contenders
-from .load import client, requests_per_s
+from .contenders import contenders
+from .load import client, load
 from .record import Record
-from .servers import redis_server, site
+from .servers import Site, cpu_s, redis_server, site
 
 WORKERS = 2
 #: Beside those that all are measured in: the ratio to plain Flask is what matters most.
@@ -22,32 +22,46 @@ def run(record: Record) -> None:
     seconds = record.rounds(2, 1)
     print(f"\nThroughput with {WORKERS} workers, by {client()}, rounds of {seconds} s in turns")
     chosen = contenders(peers=record.peers)
-    samples: dict[str, list[float]] = {one.name: [] for one in chosen}
-    ratios: dict[str, list[float]] = {one.name: [] for one in chosen if one.baseline}
+    rates: dict[str, list[float]] = {one.name: [] for one in chosen}
+    cpu: dict[str, list[float]] = {one.name: [] for one in chosen}
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         root = Path(name)
         redis_port = stack.enter_context(redis_server(root))
-        ports = {
+        sites = {
             one.name: stack.enter_context(
                 site(one, root / one.name, workers=WORKERS, redis_port=redis_port)
-            ).port
+            )
             for one in chosen
         }
-        for port in ports.values():
-            requests_per_s(port, 1)
-        rounds = [list(ports)] * record.rounds(15, 2)
-        rounds += [[one for one in EXTRA if one in ports]] * record.rounds(25, 0)
+        for running in sites.values():
+            load(running.port, 1)
+        rounds = [list(sites)] * record.rounds(15, 2)
+        rounds += [[one for one in EXTRA if one in sites]] * record.rounds(25, 0)
         order = random.Random(1)
         for names in rounds:
             # Whoever always came second would be measured on a warmer machine.
-            turn = order.sample(names, len(names))
-            figures = {one: requests_per_s(ports[one], seconds) for one in turn}
-            for one, figure in figures.items():
-                samples[one].append(figure)
-                baseline = BY_NAME[one].baseline
-                if baseline is not None:
-                    ratios[one].append(figure / figures[baseline])
-    for one, found in samples.items():
-        record.samples("throughput", one, found, unit="requests/s")
-    for one, found in ratios.items():
-        record.samples("throughput ratio", one, found, unit="of its baseline")
+            for who in order.sample(names, len(names)):
+                rate, cpu_ns = _round(sites[who], seconds)
+                rates[who].append(rate)
+                cpu[who].append(cpu_ns)
+    for who, found in rates.items():
+        record.samples("throughput", who, found, unit="requests/s")
+    for who, found in cpu.items():
+        record.samples("processor time of a request", who, found, unit="µs")
+    for one in chosen:
+        if one.baseline is None:
+            continue
+        pairs = zip(rates[one.name], rates[one.baseline], strict=True)
+        ratio = [figure / base for figure, base in pairs]
+        record.samples("throughput ratio", one.name, ratio, unit="of its baseline")
+        pairs = zip(cpu[one.baseline], cpu[one.name], strict=True)
+        ratio = [base / figure for base, figure in pairs]
+        record.samples("processor time ratio", one.name, ratio, unit="its baseline's to its own")
+
+
+def _round(running: Site, seconds: int) -> tuple[float, float]:
+    """Return the requests per second, and the nanoseconds the workers spent on each."""
+    before_s = sum(map(cpu_s, running.pids))
+    done = load(running.port, seconds)
+    spent_s = sum(map(cpu_s, running.pids)) - before_s
+    return done.requests_per_s, spent_s * 1e9 / done.requests
