@@ -12,6 +12,7 @@ from typing import Any
 from . import (
     following,
     footprint,
+    hosts,
     machine,
     propagation,
     reads,
@@ -32,6 +33,7 @@ RUNS = {
     "refresh": refresh.run,
     "footprint": footprint.run,
     "watchers": watchers.run,
+    "hosts": hosts.run,
     "scale": scale.run,
 }
 

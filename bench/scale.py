@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
-from integration.support.postgres_server import PostgresServer
-
+from .hosts import postgres
 from .record import Record
 from .watchers import measure
 
@@ -20,26 +17,16 @@ ROUNDS = 15
 def run(record: Record) -> None:
     """Measure propagation and store reads per change, with and without rows in the message."""
     print("\nWatchers on one Redis and one PostgreSQL, each with a watch file of its own")
-    with tempfile.TemporaryDirectory() as name, _postgres() as store_url:
+    with tempfile.TemporaryDirectory() as name, postgres() as server:
         for crowd in CROWDS:
             for mode in ("redis", "redis rows"):
                 measure(
                     record,
                     Path(name) / f"{crowd}-{mode.replace(' ', '-')}",
                     crowd,
-                    store_url,
+                    server.url("postgresql+psycopg"),
                     mode,
                     rounds=ROUNDS,
                     per_process=MEMBERS_PER_PROCESS,
                     suffix=", PostgreSQL",
                 )
-
-
-@contextlib.contextmanager
-def _postgres() -> Iterator[str]:
-    server = PostgresServer()
-    try:
-        server.start()
-        yield server.url("postgresql+psycopg")
-    finally:
-        server.release()
