@@ -155,7 +155,7 @@ class WorkersMachine(RuleBasedStateMachine):
         self.carries = False
         self.log = [Entry(0, dict.fromkeys(CONFS, 0), self.now, {0, 1})]
         self.backups: list[tuple[int, dict[str, tuple[str | None, int]], Values]] = []
-        self.masters: list[Snapshot] = []
+        self.known: list[Snapshot] = []
         self.touches = 0
         self.restored = False
         self.processes: list[Process] = []
@@ -220,6 +220,8 @@ class WorkersMachine(RuleBasedStateMachine):
         # A state may have come twice, before and after a backup was restored.
         assert places[-1] >= process.floor, "it went back"
         process.floor = min(place for place in places if place >= process.floor)
+        if snapshot not in self.known[-1:]:
+            self.known.append(snapshot)
 
     @rule(pick=PICK)
     def begin_request(self, pick: int) -> None:
@@ -259,7 +261,7 @@ class WorkersMachine(RuleBasedStateMachine):
     def deliver(self, pick: int, which: int) -> None:
         """Any message, at any time, as often as it pleases: so they are lost, late and doubled."""
         process = self.one(pick)
-        process.rig.manager.follow(self.sent[which % len(self.sent)])
+        process.rig.manager.follow(self.sent[-1 - which % len(self.sent)])
         process.look(self)
         self.check_is_whole(process.snapshot, process)
 
@@ -366,19 +368,15 @@ class WorkersMachine(RuleBasedStateMachine):
 
     # Lives
 
-    @rule(pick=PICK)
-    def master_reads(self, pick: int) -> None:
-        self.masters.append(self.one(pick).snapshot)
-
-    @rule(pick=PICK, which=PICK, kept=PICK, forked=st.booleans())
-    def respawn(self, pick: int, which: int, kept: int, forked: bool) -> None:
+    @rule(pick=PICK, which=PICK, kept=PICK, forked=st.booleans(), down=st.booleans())
+    def respawn(self, pick: int, which: int, kept: int, forked: bool, down: bool) -> None:
         """Replace a worker by one that inherits what its master, or its disk, knew once."""
         host = self.one(pick).host
         more: dict[str, Any] = {}
-        if self.masters and forked:
-            more["snapshot"] = self.masters[which % len(self.masters)]
-        if self.masters and kept % 2:
-            old = self.masters[kept % len(self.masters)]
+        if self.known and forked:
+            more["snapshot"] = self.known[which % len(self.known)]
+        if self.known and kept % 2:
+            old = self.known[kept % len(self.known)]
             rows = tuple(Row(name, raw) for name, raw in old.stored.items())
             delta = Delta(old.revision, old.epoch, rows, complete=True)
             more["last_known"] = lambda: LastKnown(delta, "a disk") if delta.epoch else None
@@ -388,8 +386,12 @@ class WorkersMachine(RuleBasedStateMachine):
         if not self.restored:
             # What it knew at its birth, if that is more than the disk did, it does not forget.
             self.check_is_whole(process.snapshot, process)
+        before = self.store.error
+        if down:
+            self.store.error = StoreUnavailable("down")
         with contextlib.suppress(StoreError):
             process.rig.manager.refresh()
+        self.store.error = before
         process.look(self)
         self.check_is_whole(process.snapshot, process)
 
@@ -441,4 +443,4 @@ class WorkersMachine(RuleBasedStateMachine):
 
 
 TestWorkersAreLikeTheirModel = WorkersMachine.TestCase
-TestWorkersAreLikeTheirModel.settings = effort(100, steps=40)
+TestWorkersAreLikeTheirModel.settings = effort(150, steps=40)
