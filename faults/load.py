@@ -60,10 +60,14 @@ class Load:
             self._threads.append(thread)
             thread.start()
 
-    def stop(self) -> None:
-        """Stop all threads, each after the request that it is at."""
+    def finish(self) -> None:
+        """Let all threads end, each after the request that it is at."""
         self._done.set()
         self._may_write.set()
+
+    def stop(self) -> None:
+        """Wait until all threads have ended."""
+        self.finish()
         for thread in self._threads:
             thread.join(30)
 

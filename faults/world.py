@@ -73,27 +73,36 @@ class World:
         self.random = random.Random(0)
         self.fault = ""
         self.recorder = Recorder(folder / "record.jsonl")
-        self._cleanup = contextlib.ExitStack()
+        self.load = Load(self.recorder, lambda: self.targets)
         self.disk = folder / "disk"
         self.disk.mkdir()
-        self.disk_is_small = self._mount()
+        self.hosts: list[Host] = []
+        with contextlib.ExitStack() as stack:
+            self._make(stack)
+            self._cleanup = stack.pop_all()
+
+    def _make(self, stack: contextlib.ExitStack) -> None:
+        folder = self.folder
+        self.disk_is_small = _mount(self.disk)
+        if self.disk_is_small:
+            # Lazily: what was killed a moment ago may not be gone yet.
+            stack.callback(subprocess.run, ["umount", "--lazy", str(self.disk)], check=False)
         self.redis = Redis(folder)
-        self._cleanup.callback(self.redis.kill)
+        stack.callback(self.redis.kill)
+        embedded = self.store == "sqlite"
         self.database: Database = (
-            PostgresDatabase() if store == "postgres" else SqliteDatabase(self.disk / "store")
+            SqliteDatabase(self.disk / "store") if embedded else PostgresDatabase()
         )
-        self._cleanup.callback(self.database.close)
+        stack.callback(self.database.close)
         common = {"WAFFLE_REDIS_URL": self.redis.url, "WAFFLE_STORE_URL": self.database.url}
         watch = self.disk / "watch" / "waffle.watch"
         self.one = Host(folder / "one", "one", workers=WORKERS, watch=watch, **common)
         self.hosts = [self.one]
-        if store == "postgres":
+        if not embedded:
             watch = folder / "two-watch" / "waffle.watch"
             self.hosts.append(Host(folder / "two", "two", workers=1, watch=watch, **common))
         for host in self.hosts:
-            self._cleanup.callback(host.uwsgi.kill)
-        self._aside: list[Target] = []
-        self.load = Load(self.recorder, lambda: self.targets)
+            stack.callback(host.uwsgi.kill)
 
     @property
     def targets(self) -> list[Target]:
@@ -113,11 +122,11 @@ class World:
 
     def close(self) -> None:
         """End all that was started."""
-        try:
-            self.load.stop()
-        finally:
-            self._cleanup.close()
-            self.recorder.close()
+        # The servers first: a request that waits for a stopped one would keep its thread.
+        self.load.finish()
+        self._cleanup.close()
+        self.load.stop()
+        self.recorder.close()
 
     def pid(self, target: Target) -> int:
         """Return the pid of a worker, as it told last."""
@@ -172,12 +181,11 @@ class World:
         """Wait for something; see :func:`~faults.servers.until`."""
         until(what, probe, limit_s=limit_s)
 
-    def _mount(self) -> bool:
-        mount = shutil.which("mount")
-        if os.geteuid() != 0 or mount is None:
-            return False
-        command = [mount, "-t", "tmpfs", "-o", f"size={DISK_MIB}m,mode=700", "tmpfs"]
-        if subprocess.run([*command, str(self.disk)], capture_output=True, check=False).returncode:
-            return False
-        self._cleanup.callback(subprocess.run, ["umount", "--lazy", str(self.disk)], check=False)
-        return True
+
+def _mount(folder: Path) -> bool:
+    """Mount a small tmpfs; return whether that can be done."""
+    mount = shutil.which("mount")
+    if os.geteuid() != 0 or mount is None:
+        return False
+    command = [mount, "-t", "tmpfs", "-o", f"size={DISK_MIB}m,mode=700", "tmpfs", str(folder)]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
