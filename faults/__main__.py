@@ -45,8 +45,10 @@ def main() -> int:
         )
         again = f"python -m faults --seed {seed} --store {store} --rounds {options.rounds}"
         again += " --short" * options.short + "".join(f" --only {name}" for name in options.only)
-        print(f"\n{store}: {len(turns)} faults; the same again: {again}", flush=True)
         folder = Path(tempfile.mkdtemp(prefix=f"waffle-faults-{store}-"))
+        print(
+            f"\n{store}: {len(turns)} faults, in {folder}; the same again:\n  {again}", flush=True
+        )
         began = time.monotonic()
         try:
             failed = _run(folder, seed, store, turns)

@@ -7,13 +7,15 @@ import sqlite3
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import psycopg
-
+from integration.support.find import need_module
 from integration.support.postgres_server import PostgresServer
 
 from .record import Committed
+
+if TYPE_CHECKING:
+    import psycopg
 
 TABLES = ("waffle_meta", "waffle_settings", "waffle_history")
 
@@ -167,6 +169,7 @@ class PostgresDatabase(Database):
     """A PostgreSQL of this run's own."""
 
     def __init__(self) -> None:
+        need_module("psycopg")
         self.server = PostgresServer()
         self.url = self.server.url("postgresql+psycopg")
 
@@ -239,6 +242,9 @@ class PostgresDatabase(Database):
 
     @contextlib.contextmanager
     def _connected(self) -> Iterator[psycopg.Connection[Any]]:
+        # Only here: a run with the embedded store does without the driver.
+        import psycopg
+
         url = self.server.url("postgresql")
         with psycopg.connect(url, autocommit=True, connect_timeout=10) as connection:
             yield connection
