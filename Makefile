@@ -59,6 +59,9 @@ $(PEERS): .venv-bench-%/.installed: bench/peers/%.txt
 		&& $(@D)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $< \
 		&& touch $@ || echo "left out: $*, because it can't be installed"
 
+faults: $(STAMP)  ## Kill, stop, fill and forge around real servers; check every request
+	$(BIN)/python -m faults
+
 bench: $(STAMP) $(VENV)/.bench $(PEERS)  ## Benchmarks beside others, in one run; writes docs/bench
 	$(BIN)/python -m bench --out docs/bench $(BENCH)
 

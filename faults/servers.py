@@ -10,7 +10,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -124,6 +124,12 @@ class Redis:
         """Return its answer to one command."""
         with redis.Redis.from_url(self.url, socket_timeout=5) as client:
             return client.execute_command(*command)
+
+    def publish(self, channel: str, messages: Iterable[bytes]) -> None:
+        """Publish messages on a channel, one after the other, on one connection."""
+        with redis.Redis.from_url(self.url, socket_timeout=5) as client:
+            for message in messages:
+                client.publish(channel, message)
 
     def _answers(self) -> bool:
         try:

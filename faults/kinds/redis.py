@@ -87,7 +87,7 @@ def redis_black_hole(world: World) -> Steps:
 @fault()
 def redis_flooded(world: World) -> Steps:
     """Publish malformed messages on our channel, some thousands."""
-    for turn in range(3000):
-        message = NONSENSE[turn % len(NONSENSE)] if turn % 100 < 10 else NONSENSE[turn % 8]
-        world.redis.ask("PUBLISH", CHANNEL, message)
+    small = [message for message in NONSENSE if len(message) < 100]
+    for _ in range(30):
+        world.redis.publish(CHANNEL, [*NONSENSE, *small * 30])
     yield
