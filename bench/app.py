@@ -69,10 +69,11 @@ def _make_store() -> Any:
     if url is None:
         return None
     # The one store that no URL of the configuration names.
-    from playhouse.db_url import connect
+    from playhouse import db_url
 
     from uwsgi_waffle import PeeweeWaffleStore
 
+    connect: Any = db_url.connect  # without types
     return PeeweeWaffleStore(db=connect(url))
 
 

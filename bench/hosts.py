@@ -1,4 +1,4 @@
-"""Two uWSGI instances as on two hosts, one PostgreSQL: how a change travels, what a store weighs."""
+"""Two uWSGI instances as on two hosts: how a change travels between them, what a store weighs."""
 
 from __future__ import annotations
 
