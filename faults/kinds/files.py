@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import shutil
 import time
@@ -61,6 +62,14 @@ def watch_unreadable(world: World) -> Steps:
     path.chmod(0o660)
 
 
+@fault(stale="resync", hold_s=3.0)
+def watch_locked(world: World) -> Steps:
+    """Hold the lock that whoever announces by it needs."""
+    with world.one.watch_file.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 @fault(stale="resync")
 def watch_folder_removed(world: World) -> Steps:
     """Remove its folder, make it anew later."""
@@ -101,12 +110,15 @@ def disk_full(world: World) -> Steps:
     filler = world.disk / "filler"
     # Of PostgreSQL's disk there is enough.
     effect = world.refusing() if world.store == "sqlite" else contextlib.nullcontext()
-    _fill(filler)
     try:
+        if world.store == "sqlite":
+            # Else it may go on for long within the log that it has.
+            world.database.ask("PRAGMA wal_checkpoint(TRUNCATE)")
+        _fill(filler)
         with effect:
             yield
     finally:
-        filler.unlink()
+        filler.unlink(missing_ok=True)
 
 
 def _fill(path: os.PathLike[str]) -> None:
