@@ -54,6 +54,9 @@ class Log:
             kept = lists.get(type(entry))
             if kept is not None:
                 kept.append(entry)  # type: ignore[attr-defined]
+        self.numbers = {
+            json.loads(row.raw): row.revision for row in self.committed if row.raw is not None
+        }
         self.reads.sort(key=attrgetter("begin"))
         self.writes.sort(key=attrgetter("end"))
         self.good = [read for read in self.reads if not read.failure]
@@ -88,7 +91,6 @@ def lost(log: Log) -> Iterator[Violation]:
     stored: dict[int, dict[str, str | None]] = defaultdict(dict)
     for row in log.committed:
         stored[row.revision][row.name] = row.raw
-    numbers = {json.loads(row.raw): row.revision for row in log.committed if row.raw is not None}
     told: dict[int, Write] = {}
     for write in log.writes:
         if write.outcome == "acknowledged":
@@ -100,9 +102,14 @@ def lost(log: Log) -> Iterator[Violation]:
             if other is not write:
                 text = f"revision {write.revision} was given twice: {other} and {write}"
                 yield Violation("no acknowledged change lost", write.end, text)
-        elif write.outcome == "refused" and write.number in numbers:
-            text = f"refused, yet it is revision {numbers[write.number]}: {write}"
+        elif is_ambiguous(log, write) and not explained(log, write, "ambiguous"):
+            text = f"refused, yet it is revision {log.numbers[write.number]}: {write}"
             yield Violation("nothing refused is written", write.end, text)
+
+
+def is_ambiguous(log: Log, write: Write) -> bool:
+    """Return whether a change was refused, and is stored all the same."""
+    return write.outcome == "refused" and write.number in log.numbers
 
 
 def torn(log: Log) -> Iterator[Violation]:

@@ -11,8 +11,9 @@ from typing import Literal
 
 import msgspec
 
-#: how a request fails; ``status`` is explained by no fault
-Failure = Literal["connection", "timeout", "refused", "status", "slow"]
+#: How a request fails; ``status`` is explained by no fault. ``ambiguous``: a change was refused,
+#: and is stored all the same, because its connection was cut while it was committed.
+Failure = Literal["connection", "timeout", "refused", "status", "slow", "ambiguous"]
 
 
 class Run(msgspec.Struct, frozen=True, tag="run"):

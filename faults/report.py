@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from .bounds import STALE
-from .check import NEAR, Log, Violation, catch_up_s, missed
+from .check import NEAR, Log, Violation, catch_up_s, is_ambiguous, missed
 from .record import Fault
 
 _EXAMPLES = 3
@@ -31,6 +31,8 @@ def describe(log: Log, violations: Sequence[Violation]) -> str:
         "",
         f"{len(log.good)} reads, {dict(outcomes)} changes, "
         f"{len({read.pid for read in log.good})} processes, {len(log.injected)} faults",
+        f"{sum(is_ambiguous(log, write) for write in log.writes)} changes were refused when their "
+        "connection was cut, and are stored all the same",
     ]
     rules = Counter(violation.rule for violation in violations)
     for rule, count in rules.items():

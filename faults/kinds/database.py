@@ -6,6 +6,7 @@ import time
 
 from ..databases import PostgresDatabase
 from ..injection import Steps, fault
+from ..record import Failure
 from ..world import World
 
 POISONS = (
@@ -19,6 +20,8 @@ POISONS = (
     "[" * 100_000,
     '"' + "x" * 1_000_000 + '"',
 )
+# Whose connection is cut within COMMIT can't know whether it was made.
+CUT: tuple[Failure, ...] = ("refused", "ambiguous")
 SOUND = '"Default"'
 # Of SQLite, whose columns hold anything: no UTF-8, bytes, a number.
 UNDECODABLE = ("CAST(x'22fffe22' AS TEXT)", "x'22fffe22'", "12", "1.5", "CAST(x'0022' AS TEXT)")
@@ -39,14 +42,14 @@ def database_written_for_long(world: World) -> Steps:
         yield
 
 
-@fault(stale="store", explains=("refused",), hold_s=4.0)
+@fault(stale="store", explains=CUT, hold_s=4.0)
 def database_killed(world: World) -> Steps:
     """Kill -9 it, or take its file away; bring it back later."""
     with world.database.killed(), world.refusing():
         yield
 
 
-@fault(stale="store", explains=("refused",), hold_s=1.0, stores=("postgres",))
+@fault(stale="store", explains=CUT, hold_s=1.0, stores=("postgres",))
 def database_restarted(world: World) -> Steps:
     """Restart it at once, twice."""
     assert isinstance(world.database, PostgresDatabase)
@@ -55,7 +58,7 @@ def database_restarted(world: World) -> Steps:
     yield
 
 
-@fault(stale="store", explains=("refused",), hold_s=4.0, stores=("postgres",))
+@fault(stale="store", explains=CUT, hold_s=4.0, stores=("postgres",))
 def database_stopped(world: World) -> Steps:
     """SIGSTOP all its processes, SIGCONT them later."""
     assert isinstance(world.database, PostgresDatabase)
