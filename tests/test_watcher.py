@@ -259,3 +259,16 @@ def test_watchers_of_several_apps_do_not_mix(tmp_path: Path) -> None:
     finally:
         for watcher in watchers:
             watcher.stop()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_requests_do_not_rely_on_a_watcher_that_was_ended(rig: Rig) -> None:
+    class Ending(StubNotifier):
+        def wait(self, timeout_s: float) -> Notice | None:
+            # As a greenlet that is killed: it is no Exception.
+            raise SystemExit
+
+    watcher = Watcher(rig.manager, Ending(), poll_interval_s=POLL_S)
+    watcher.start()
+    wait_until(lambda: not watcher.alive and not rig.manager.watched)
+    watcher.stop()

@@ -250,10 +250,12 @@ class WaffleState:
             self._gate.ticket(request.environ).snapshot = self.engine.manager.snapshot
 
     def _begin_request(self) -> Snapshot:
-        engine = self.engine
-        if self._wanted and not engine.watching and not engine.stopped:
+        engine = self._engines.get()
+        manager = engine.manager
+        # Its watcher says so itself, which is ten times cheaper than to ask whether it is alive.
+        if self._wanted and not (manager.watched or engine.watching or engine.stopped):
             self._launch(engine)
-        return engine.manager.begin_request()
+        return manager.begin_request()
 
     def _launch(self, engine: Engine) -> None:
         try:

@@ -77,9 +77,14 @@ class Watcher:
     def start(self) -> None:
         """Start the thread; once only."""
         self._pid = os.getpid()
-        self._thread.start()
-        # Only now: a thread that can't start must not keep the requests from reading.
+        # Not after it: the thread takes it back when it ends, which may be at once.
         self._manager.watched = True
+        try:
+            self._thread.start()
+        except BaseException:
+            # A thread that can't start must not keep the requests from reading.
+            self._manager.watched = False
+            raise
 
     def stop(self, timeout_s: float = 2.0) -> None:
         """Ask the thread to end, and wait for it; blocks for at most ``timeout_s``."""
@@ -90,6 +95,15 @@ class Watcher:
             self._thread.join(timeout_s)
 
     def _run(self) -> None:
+        try:
+            self._watch()
+        finally:
+            # Whatever ended it, requests must not rely on it. stop() said so itself, and by now
+            # another watcher may run.
+            if not self._stopping.is_set():
+                self._manager.watched = False
+
+    def _watch(self) -> None:
         backoff = Backoff()
         while not self._stopping.is_set():
             try:
