@@ -6,8 +6,11 @@ import argparse
 import importlib.util
 import json
 import time
+import traceback
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from . import (
     following,
@@ -57,8 +60,7 @@ def main() -> None:
     about = machine.describe(peers=record.peers)
     print(f"Python {about['python']}, {about['system']}, {about['machine']}")
     began = time.monotonic()
-    for name in chosen.names or RUNS:
-        RUNS[name](record)
+    broken = [name for name in chosen.names or RUNS if not _completed(name, record)]
     about["seconds"] = round(time.monotonic() - began)
     about["quick"] = record.quick
     print("\nTargets")
@@ -67,6 +69,20 @@ def main() -> None:
         print(f"  {target.name:<78} {target.wanted:<16} {figure:>8}  {target.verdict}")
     if chosen.out:
         _write({"about": about, "rows": record.rows}, chosen.out)
+    if broken:
+        parser.exit(1, f"broken: {', '.join(broken)}\n")
+
+
+def _completed(name: str, record: Record) -> bool:
+    """Run one benchmark; what breaks it must not cost the figures of the others."""
+    try:
+        RUNS[name](record)
+    except pytest.skip.Exception as exc:
+        print(f"  left out: {exc}")
+    except (Exception, pytest.fail.Exception):
+        traceback.print_exc()
+        return False
+    return True
 
 
 def _write(results: dict[str, Any], folder: Path) -> None:

@@ -20,7 +20,6 @@ from .reports import Reports
 from .servers import ask, raw_subscribers, redis_server, site
 
 WORKERS = 4
-WARM_UP = 20
 CHANNEL = "bench-settings"
 RAW_CHANNEL = "bench-raw"
 
@@ -87,7 +86,8 @@ def _in_turns(
     each: list[float] = []
     last: list[float] = []
     from_call: list[float] = []
-    for number in range(1, WARM_UP + record.rounds(300, 20) + 1):
+    warm_up = record.rounds(20, 3)
+    for number in range(1, warm_up + record.rounds(300, 20) + 1):
         raw_at = time.monotonic_ns()
         publisher.publish(RAW_CHANNEL, str(number))
         raw_seen = raw_reports.of(number, receivers=WORKERS)
@@ -95,7 +95,7 @@ def _in_turns(
         with mock.patch.object(RedisNotifier, "announce", timed_announce):
             waffle.update({"NUMBER": number})
         seen = reports.of(number, receivers=WORKERS)
-        if number <= WARM_UP:
+        if number <= warm_up:
             continue
         raw_each += [at - raw_at for at in raw_seen]
         raw_last.append(raw_seen[-1] - raw_at)
