@@ -76,10 +76,11 @@ _SECTIONS = (
             "published to received by the last",
             "published to applied by the last",
             "update() to applied by the last",
+            "update() to applied on the other host",
         ),
     ),
     ("Refresh, and how it grows", ("refresh one", "refresh all", "refresh statements")),
-    ("Footprint", ("memory", "memory more", "start-up", "idle")),
+    ("Footprint", ("memory", "memory more", "memory more than plain Flask", "start-up", "idle")),
     ("Growth with watchers", ("watchers: store reads", "watchers: update() to applied")),
 )
 
