@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -16,6 +17,9 @@ from uwsgi_waffle.checks.server import Server
 from .support.find import need_redis, need_uwsgi
 from .support.redis_server import RedisServer
 from .support.uwsgi_server import UwsgiServer
+
+# Tests that a shell runs in its background ignore SIGINT, and so would every program they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 StartUwsgi = Callable[..., UwsgiServer]
 StartRedis = Callable[..., RedisServer]
