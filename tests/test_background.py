@@ -8,7 +8,6 @@ import sys
 import threading
 from pathlib import Path
 
-import pytest
 from flask import Flask
 
 from uwsgi_waffle import WaffleConf
@@ -33,7 +32,6 @@ def make_site(folder: Path) -> tuple[Flask, WaffleConf]:
 
 
 def test_async_view_reads_one_revision_across_its_awaits(tmp_path: Path) -> None:
-    pytest.importorskip("asgiref")
     app, waffle = make_site(tmp_path)
     # Its state, because within the view the current app is this one.
     other = make_site(tmp_path)[1].state
