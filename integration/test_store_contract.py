@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import threading
 import time
 import traceback
 from collections import Counter
@@ -155,6 +156,26 @@ class _Postgres(ServerContract):
             assert 2.5 < time.monotonic() - began < 4.5
             # Reading goes on meanwhile.
             assert stored(store) == {"A": "1"}
+        assert store.write({"A": "3"}) == 2
+
+    def test_writer_gives_up_when_the_server_stands_still_within_its_change(
+        self, store: Store
+    ) -> None:
+        """No timeout of the server's own helps then, as it helps against another's lock."""
+        store.prepare()
+        store.write({"A": "1"})
+        freeze = threading.Timer(0.5, self.server.freeze)
+        with self._admin(self.database) as other, other.begin():
+            other.exec_driver_sql("UPDATE waffle_meta SET revision = revision")
+            began = time.monotonic()
+            freeze.start()
+            try:
+                with raises(StoreUnavailable):
+                    store.write({"A": "2"})
+                assert time.monotonic() - began < 4.5
+            finally:
+                freeze.join()
+                self.server.thaw()
         assert store.write({"A": "3"}) == 2
 
     def test_database_without_the_right_to_make_tables(self, store: Store) -> None:

@@ -72,10 +72,12 @@ class Connections:
         """Give a connection of its own in a transaction, committed at the end."""
         deadline = time.monotonic() + timeout_s
         with self._open(self._writer, timeout_s) as connection:
+            # A detached connection does not tell its driver's any more.
+            driver = connection.connection.driver_connection
             if not self._shared:
                 connection.detach()
             rest_s = deadline - time.monotonic()
-            with cut_after(connection.connection.driver_connection, rest_s), connection.begin():
+            with cut_after(driver, rest_s), connection.begin():
                 for statement in _BOUNDS.get(connection.dialect.name, ()):
                     # A worker that is stopped within its change must not hold all others up.
                     connection.exec_driver_sql(statement.format(ms=_ms(timeout_s), s=_s(timeout_s)))
