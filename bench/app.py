@@ -24,9 +24,23 @@ def create_app() -> Flask:
     def read() -> str:
         return str(app.config["NUMBER"])
 
-    if KIND != "plain":
+    if KIND == "stat":
+        _look_at_each_request(app)
+    elif KIND != "plain":
         _make_live(app)
     return app
+
+
+def _look_at_each_request(app: Flask) -> None:
+    """Do the one thing that no request can do without which must see every change."""
+    path, inner = os.path.join(app.instance_path, "watched"), app.wsgi_app
+    Path(path).touch()
+
+    def looking(environ: Any, start_response: Any) -> Any:
+        os.stat(path)
+        return inner(environ, start_response)
+
+    app.wsgi_app = looking  # type: ignore[method-assign]  # as Flask has it for middleware
 
 
 def _make_live(app: Flask) -> None:

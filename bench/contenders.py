@@ -37,9 +37,9 @@ class Contender:
     follows_s: float = 5.0
 
     @property
-    def ours(self) -> bool:
-        """Whether it is of this project."""
-        return self.name.startswith("waffle-")
+    def live(self) -> bool:
+        """Whether its setting can be changed."""
+        return self.kind not in ("plain", "stat")
 
     @property
     def module(self) -> str:
@@ -75,6 +75,7 @@ class Contender:
 
 _ALL = (
     Contender("flask", "plain Flask", "plain"),
+    Contender("flask-stat", "plain Flask and os.stat", "stat", "flask"),
     Contender("waffle-file", "uwsgi_waffle, file", "file", "flask"),
     Contender("waffle-redis", "uwsgi_waffle, Redis", "redis", "flask"),
     Contender("old-flask", "plain Flask 2.2", "plain", peer="waffleconf"),

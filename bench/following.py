@@ -19,7 +19,7 @@ def run(record: Record) -> None:
     print(f"\nA change made through one of {WORKERS} workers, as the others' requests see it")
     with tempfile.TemporaryDirectory() as name, redis_server(Path(name)) as port:
         for contender in contenders(peers=record.peers):
-            if contender.baseline is None:
+            if not contender.live:
                 continue
             with site(
                 contender, Path(name) / contender.name, workers=WORKERS, redis_port=port

@@ -36,6 +36,8 @@ NOTES = """\
   database connection; CachingRedis keeps values for its default of 60 s. Databases are SQLite.
 - **Read**: one value, in one process. **Floors**: `os.stat` of a file, a GET of Redis by
   redis-py, and redis-py's own loop that receives what was published.
+- **Plain Flask and os.stat** looks at a file in each request, and does nothing with it: the least
+  that anything costs by which a request can't miss a change of this host.
 - **Throughput**: workers on one shared socket, one connection for each request; all servers are
   started anew six times, because two with the very same app differ by some percent. The processor
   time is what the workers spent on a request, by `/proc/*/schedstat`: it says the same, and is

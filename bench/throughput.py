@@ -14,7 +14,7 @@ from .servers import Site, cpu_s, redis_server, site
 
 WORKERS = 2
 #: Beside those that all are measured in: the ratio to plain Flask is what matters most.
-EXTRA = ("flask", "waffle-file", "waffle-redis")
+EXTRA = ("flask", "flask-stat", "waffle-file", "waffle-redis")
 
 
 def run(record: Record) -> None:
