@@ -16,11 +16,15 @@ _TOOK = TOOK.lower().encode() + b":"
 
 
 class Failed(Exception):
-    """A request failed."""
+    """A request failed.
 
-    def __init__(self, kind: Failure, text: str) -> None:
+    :param took_s: within the worker, if it answered.
+    """
+
+    def __init__(self, kind: Failure, text: str, took_s: float = 0.0) -> None:
         super().__init__(text)
         self.kind = kind
+        self.took_s = took_s
 
 
 class Answer(NamedTuple):
@@ -52,10 +56,11 @@ def ask(port: int, path: str, body: object = None, *, timeout_s: float = TIMEOUT
     if status not in ([b"200"], [b"409"]):
         raise Failed("status", f"{lines[0]!r} {text[:300]!r}")
     data = json.loads(text)
-    if status == [b"409"]:
-        raise Failed("refused", data["error"])
     took = [line for line in lines if line.lower().startswith(_TOOK)]
-    return Answer(data, float(took[0].split(b":")[1]) if took else 0.0)
+    took_s = float(took[0].split(b":")[1]) if took else 0.0
+    if status == [b"409"]:
+        raise Failed("refused", data["error"], took_s)
+    return Answer(data, took_s)
 
 
 def _exchange(port: int, path: str, body: object, deadline: float) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,8 @@ from .record import Committed
 
 if TYPE_CHECKING:
     import psycopg
+
+_GATHER_S = 0.3
 
 TABLES = ("waffle_meta", "waffle_settings", "waffle_history")
 
@@ -210,11 +213,15 @@ class PostgresDatabase(Database):
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:
         """Stop all its processes: it accepts, and answers nobody."""
-        self.server.freeze()
-        try:
-            yield
-        finally:
-            self.server.thaw()
+        with self._connected() as connection, connection.transaction():
+            # So that changes are under way, which were answered up to then.
+            connection.execute("SELECT 1 FROM waffle_meta FOR UPDATE")
+            time.sleep(_GATHER_S)
+            self.server.freeze()
+            try:
+                yield
+            finally:
+                self.server.thaw()
 
     @contextlib.contextmanager
     def read_only(self) -> Iterator[None]:

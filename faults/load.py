@@ -98,6 +98,7 @@ class Load:
                 "refused" if exc.kind == "refused" else "unknown",
                 exc.kind,
                 str(exc),
+                took_s=exc.took_s,
             )
         else:
             entry = Write(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from ..bounds import WRITE_S
 from ..databases import PostgresDatabase
 from ..injection import Steps, fault
 from ..record import Failure
@@ -58,7 +59,8 @@ def database_restarted(world: World) -> Steps:
     yield
 
 
-@fault(stale="store", explains=CUT, hold_s=4.0, stores=("postgres",))
+# Longer than any change may take.
+@fault(stale="store", explains=CUT, hold_s=1.5 * WRITE_S, stores=("postgres",))
 def database_stopped(world: World) -> Steps:
     """SIGSTOP all its processes, SIGCONT them later."""
     assert isinstance(world.database, PostgresDatabase)
