@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -65,3 +66,17 @@ class TestSqliteStore(StoreContract):
         store.write({"B": '"c"'})
         assert store.history(name="B", limit=1)[0].old_raw == '"\\xff"'
         assert {row.name: row.raw for row in store.read_since(0, "").rows}["B"] == '"c"'
+
+
+def test_store_that_is_dropped_leaves_no_connection_open(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "waffle.db")
+    store.prepare()
+    store.read_since(0, "")
+    reader = store._reader.peek()
+    assert reader is not None
+    connection = reader._connection
+    assert connection is not None
+    del store, reader
+    gc.collect()
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        connection.execute("SELECT 1")
