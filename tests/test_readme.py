@@ -56,7 +56,9 @@ def test_readme_shows_the_command(command: str) -> None:
     assert f"python -m uwsgi_waffle {command}" in README
 
 
-@pytest.mark.parametrize("target", ["run", "test", "lint", "types", "unit", "integration", "bench"])
+@pytest.mark.parametrize(
+    "target", ["run", "test", "lint", "types", "unit", "integration", "bench", "faults", "fuzz"]
+)
 def test_readme_and_makefile_know_the_target(target: str) -> None:
     assert f"make {target}" in README
     assert f"\n{target}:" in (ROOT / "Makefile").read_text(encoding="utf-8")

@@ -43,7 +43,11 @@ class StoreError(WaffleError):
 
 
 class StoreUnavailable(StoreError):
-    """The store can't be reached, or did not answer within its bound."""
+    """The store can't be reached, or did not answer within its bound.
+
+    A change that ends so was not made, unless the connection broke within the commit itself; it
+    is never made twice. Read the revision, or name the one you expect when you repeat it.
+    """
 
 
 class RevisionConflict(StoreError):

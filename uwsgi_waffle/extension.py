@@ -166,7 +166,8 @@ class WaffleConf(Generic[ConfT]):
         :raises UnknownSettingError: a name is not declared; nothing was written.
         :raises InvalidValueError: a value does not fit; nothing was written.
         :raises RevisionConflict: the store is at another revision; nothing was written.
-        :raises StoreError: the store failed; nothing was written.
+        :raises StoreError: the store failed. Nothing was written, unless the connection broke
+            within the commit itself: then nobody knows, and :meth:`refresh` tells.
         """
         return self.state.update(
             values, author=author, reason=reason, expected_revision=expected_revision
@@ -186,7 +187,8 @@ class WaffleConf(Generic[ConfT]):
 
         :raises UnknownSettingError: a name is not declared; nothing was written.
         :raises RevisionConflict: the store is at another revision; nothing was written.
-        :raises StoreError: the store failed; nothing was written.
+        :raises StoreError: the store failed. Nothing was written, unless the connection broke
+            within the commit itself: then nobody knows, and :meth:`refresh` tells.
         """
         return self.state.reset(
             names, author=author, reason=reason, expected_revision=expected_revision
@@ -220,7 +222,8 @@ class WaffleConf(Generic[ConfT]):
         :raises UnknownRevisionError: there is no such revision, or the history is too short.
         :raises ChangeRefused: names every setting that can't be restored; nothing was written.
         :raises RevisionConflict: the store is at another revision; nothing was written.
-        :raises StoreError: the store failed; nothing was written.
+        :raises StoreError: the store failed. Nothing was written, unless the connection broke
+            within the commit itself: then nobody knows, and :meth:`refresh` tells.
         """
         from . import operations
 
