@@ -56,7 +56,7 @@ def test_the_same_figures_draw_the_same_plots(tmp_path: Path) -> None:
     spread = {"p5": 1.0, "p50": 2.0, "p95": 3.0, "p99": 3.0, "min": 1.0, "max": 3.0}
     rows = [{**row, **spread, "measure": "served by all"}]
     grows = [{**row, **spread, "measure": "refresh one", "at": size} for size in (10, 1000)]
-    about = {"environments": {}}
+    about: dict[str, dict[str, str]] = {"environments": {}}
     drawn = []
     for name in ("one", "two"):
         folder = tmp_path / name
