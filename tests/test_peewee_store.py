@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,10 +16,12 @@ from uwsgi_waffle.stores.mixin import WaffleMixin
 from uwsgi_waffle.stores.peewee import PeeweeWaffleStore
 from uwsgi_waffle.stores.peewee_link import Connection
 from uwsgi_waffle.stores.sqlalchemy import AlchemyWaffleStore
-from uwsgi_waffle.testing import StoreContract, stored
+from uwsgi_waffle.testing import stored
+
+from .file_store import FileStoreContract
 
 
-class TestOwnTables(StoreContract):
+class TestOwnTables(FileStoreContract):
     @pytest.fixture
     def store(self, tmp_path: Path) -> Iterator[PeeweeWaffleStore]:
         self.path = tmp_path / "waffle.db"
@@ -30,15 +30,6 @@ class TestOwnTables(StoreContract):
         )
         yield store
         store.close()
-
-    @contextlib.contextmanager
-    def outage(self) -> Iterator[None]:
-        hidden = self.path.parent.with_name("hidden")
-        os.rename(self.path.parent, hidden)
-        try:
-            yield
-        finally:
-            os.rename(hidden, self.path.parent)
 
 
 class TestOwnModel(TestOwnTables):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sqlite3
 import traceback
 from collections.abc import Iterator
@@ -26,10 +25,12 @@ from uwsgi_waffle.stores.alchemy_tables import define_tables
 from uwsgi_waffle.stores.mixin import WaffleMixin
 from uwsgi_waffle.stores.sqlalchemy import AlchemyWaffleStore
 from uwsgi_waffle.stores.sqlite import SqliteStore
-from uwsgi_waffle.testing import StoreContract, stored
+from uwsgi_waffle.testing import stored
+
+from .file_store import FileStoreContract
 
 
-class TestOwnTables(StoreContract):
+class TestOwnTables(FileStoreContract):
     @pytest.fixture
     def store(self, tmp_path: Path) -> Iterator[AlchemyWaffleStore]:
         self.path = tmp_path / "waffle.db"
@@ -38,15 +39,6 @@ class TestOwnTables(StoreContract):
         )
         yield store
         store.close()
-
-    @contextlib.contextmanager
-    def outage(self) -> Iterator[None]:
-        hidden = self.path.parent.with_name("hidden")
-        os.rename(self.path.parent, hidden)
-        try:
-            yield
-        finally:
-            os.rename(hidden, self.path.parent)
 
 
 class TestOwnModel(TestOwnTables):

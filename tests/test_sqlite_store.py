@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,26 +11,17 @@ from pathlib import Path
 import pytest
 
 from uwsgi_waffle.stores.sqlite import SqliteStore
-from uwsgi_waffle.testing import StoreContract
+
+from .file_store import FileStoreContract
 
 
-class TestSqliteStore(StoreContract):
+class TestSqliteStore(FileStoreContract):
     @pytest.fixture
     def store(self, tmp_path: Path) -> Iterator[SqliteStore]:
         self.path = tmp_path / "waffle.db"
         store = SqliteStore(self.path, timeout_s=1.0, write_timeout_s=20.0)
         yield store
         store.close()
-
-    @contextlib.contextmanager
-    def outage(self) -> Iterator[None]:
-        # A file system that went away: the folder has another name meanwhile.
-        hidden = self.path.parent.with_name("hidden")
-        os.rename(self.path.parent, hidden)
-        try:
-            yield
-        finally:
-            os.rename(hidden, self.path.parent)
 
     def test_one_refresh_is_one_statement(self, store: SqliteStore) -> None:
         store.prepare()

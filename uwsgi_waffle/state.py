@@ -219,11 +219,10 @@ class WaffleState:
 
         :raises UnknownSettingError: a key is not declared.
         """
-        if not has_request_context():
-            self.engine.manager.begin_request()
         wanted = list(keys)
         self.declarations.require(wanted)
-        snapshot = self.snapshot
+        here = has_request_context()
+        snapshot = self.snapshot if here else self.engine.manager.begin_request()
         return {name: snapshot[name] for name in wanted or snapshot}
 
     def update_db(self, new_values: Mapping[str, object]) -> None:

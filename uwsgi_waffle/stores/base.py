@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from ..snapshot import Delta
+from ..snapshot import Delta, Row
 
 
 class HistoryEntry(NamedTuple):
@@ -147,3 +147,20 @@ class Store(ABC):
     @abstractmethod
     def close(self) -> None:
         """Close this process's connections; they open again when they are needed."""
+
+
+def delta_of(rows: Sequence[Any], revision: int, epoch: str) -> Delta:
+    """Return the delta that the one statement of an SQL store has read.
+
+    :param rows: at least one; the store's revision and epoch, and the name and raw text of a
+        setting, or ``None`` for both if there is none to tell.
+    :param revision: what the reader has.
+    :param epoch: likewise.
+    """
+    current, current_epoch = rows[0][0], rows[0][1]
+    return Delta(
+        revision=current,
+        epoch=current_epoch,
+        rows=tuple(Row(name, raw) for _, _, name, raw in rows if name is not None),
+        complete=revision == 0 or epoch != current_epoch or revision > current,
+    )

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 from ..backoff import Backoff
 from ..errors import ConfigurationError, RevisionConflict, StoreUnavailable
-from ..snapshot import Delta, Row
-from .base import HistoryEntry, Store, WorkerReport
+from ..snapshot import Delta
+from .base import HistoryEntry, Store, WorkerReport, delta_of
 from .peewee_link import Connection, Link, is_transient, model_of
 from .sqlworkers import WorkerStatements
 
@@ -93,13 +93,7 @@ class PeeweeWaffleStore(Store):
         rows = self._read(lambda sql: sql.read_since, parameters)
         if not rows:
             raise self._lost()
-        current, current_epoch = rows[0][0], rows[0][1]
-        return Delta(
-            revision=current,
-            epoch=current_epoch,
-            rows=tuple(Row(name, raw) for _, _, name, raw in rows if name is not None),
-            complete=revision == 0 or epoch != current_epoch or revision > current,
-        )
+        return delta_of(rows, revision, epoch)
 
     def write(
         self,

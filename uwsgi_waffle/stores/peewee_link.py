@@ -16,7 +16,7 @@ import peewee
 from ..errors import ConfigurationError, StoreError, StoreUnavailable
 from ..forking import PerProcess
 from ..redaction import redact
-from .deadline import Cut
+from .deadline import cut_after
 from .sqltext import MYSQL, POSTGRESQL, SQLITE, Dialect, Model, Statements
 
 T = TypeVar("T")
@@ -130,18 +130,11 @@ class Connection:
         return list(cursor.fetchall()) if cursor.description is not None else []
 
     def _bounded(self, call: Callable[[Any], T]) -> T:
-        cut = Cut(self._raw, self.deadline - time.monotonic())
-        try:
-            with contextlib.closing(self._raw.cursor()) as cursor:
-                result = call(cursor)
-            self.used = True
-            return result
-        except Exception as exc:
-            if cut.happened:
-                raise TimeoutError("it did not answer in time") from exc
-            raise
-        finally:
-            cut.cancel()
+        rest_s = self.deadline - time.monotonic()
+        with cut_after(self._raw, rest_s), contextlib.closing(self._raw.cursor()) as cursor:
+            result = call(cursor)
+        self.used = True
+        return result
 
 
 class Link:

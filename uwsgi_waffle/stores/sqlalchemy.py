@@ -16,11 +16,11 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemy
 from ..backoff import Backoff
 from ..errors import ConfigurationError, RevisionConflict, StoreError, StoreUnavailable
 from ..forking import PerProcess
-from ..snapshot import Delta, Row
+from ..snapshot import Delta
 from . import alchemy_workers
 from .alchemy_engine import Connections, is_transient, shown_url, translated
 from .alchemy_tables import Tables, define_tables, read_since
-from .base import HistoryEntry, Store, WorkerReport
+from .base import HistoryEntry, Store, WorkerReport, delta_of
 
 T = TypeVar("T")
 
@@ -121,13 +121,7 @@ class AlchemyWaffleStore(Store):
         rows = self._read(self._read_since, {"since": revision, "epoch": epoch})
         if not rows:
             raise self._lost()
-        current, current_epoch = rows[0][0], rows[0][1]
-        return Delta(
-            revision=current,
-            epoch=current_epoch,
-            rows=tuple(Row(name, raw) for _, _, name, raw in rows if name is not None),
-            complete=revision == 0 or epoch != current_epoch or revision > current,
-        )
+        return delta_of(rows, revision, epoch)
 
     def write(
         self,

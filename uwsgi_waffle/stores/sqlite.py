@@ -15,8 +15,8 @@ from typing import Any
 
 from ..errors import RevisionConflict, StoreError, StoreUnavailable
 from ..forking import PerProcess
-from ..snapshot import Delta, Row
-from .base import HistoryEntry, Store, WorkerReport
+from ..snapshot import Delta
+from .base import HistoryEntry, Store, WorkerReport, delta_of
 
 _SCHEMA = (
     """CREATE TABLE IF NOT EXISTS waffle_meta (
@@ -152,13 +152,7 @@ class SqliteStore(Store):
         rows = self._reader.get().query(_READ_SINCE, {"since": revision, "epoch": epoch})
         if not rows:
             raise StoreUnavailable(f"{self.path}: the revision is missing from waffle_meta")
-        current, current_epoch = rows[0][0], rows[0][1]
-        return Delta(
-            revision=current,
-            epoch=current_epoch,
-            rows=tuple(Row(name, raw) for _, _, name, raw in rows if name is not None),
-            complete=revision == 0 or epoch != current_epoch or revision > current,
-        )
+        return delta_of(rows, revision, epoch)
 
     def write(
         self,
