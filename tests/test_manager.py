@@ -774,3 +774,30 @@ def test_touch_by_hand_is_not_lost_on_who_looks_after_the_next_announcement(
     one.update(LIMIT=7)
     snapshot = other.manager.begin_request()
     assert (snapshot.revision, snapshot["SITENAME"], snapshot["LIMIT"]) == (1, "Shop", 7)
+
+
+def test_change_of_another_host_opens_no_watch_file(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.manager.begin_request()
+    monkeypatch.setattr(rig.watch_file, "mark", lambda: pytest.fail("it was opened"))
+    revision = rig.changed_silently(LIMIT=7)
+    rig.manager.follow(Notice(revision))
+    assert rig.config["LIMIT"] == 7
+
+
+def test_touch_by_hand_is_seen_when_the_notice_of_another_host_comes_first(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.manager.begin_request()
+    rig.watch_file.path.touch()
+    asked: list[tuple[int, str]] = []
+    read_since = rig.memory.read_since
+
+    def noted(revision: int, epoch: str) -> Delta:
+        asked.append((revision, epoch))
+        return read_since(revision, epoch)
+
+    monkeypatch.setattr(rig.memory, "read_since", noted)
+    rig.manager.follow(Notice(rig.changed_silently(LIMIT=7)))
+    assert asked == [(0, "")]

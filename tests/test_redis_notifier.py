@@ -161,6 +161,24 @@ def test_only_the_first_of_several_messages_is_waited_for(rig: Rig) -> None:
     assert rig.pubsub.timeouts[-2:] == [0.2, 0.0]
 
 
+def test_message_after_a_silence_is_passed_on_without_a_look_for_more(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.hear(SUBSCRIBED)
+    receive = rig.pubsub.get_message
+
+    def receive_later(timeout: float) -> Any:
+        rig.clock.advance(0.1)
+        return receive(timeout)
+
+    monkeypatch.setattr(rig.pubsub, "get_message", receive_later)
+    del rig.pubsub.timeouts[:]
+    assert rig.hear(told(b'{"revision":7}'), told(b'{"revision":8}')) == Notice(7)
+    assert rig.pubsub.timeouts == [0.2]
+    monkeypatch.undo()
+    assert rig.hear() == Notice(8)
+
+
 def test_flood_is_taken_in_bounded_portions(rig: Rig) -> None:
     rig.hear(*[told(b'{"revision":7}')] * (module.MAX_DRAINED + 1))
     assert len(rig.pubsub.messages) == 1

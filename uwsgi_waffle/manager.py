@@ -14,7 +14,7 @@ from .backoff import Backoff
 from .errors import NotifierError, StoreError, StoreUnavailable
 from .health import Health
 from .notifiers.base import Notice, Notifier
-from .notifiers.file import FileNotifier, Mark, Signature
+from .notifiers.file import FileNotifier, Signature
 from .settings import Declarations
 from .snapshot import Change, Delta, Row, Snapshot, advance, diff, mask_secrets, overlay
 from .stores.base import Store
@@ -259,11 +259,10 @@ class Manager:
         changes: list[Change] = []
         failure: StoreError | None = None
         try:
-            # Asked again: the thread that held the lock may have read it all meanwhile.
-            due = may_read and self._clock() >= self._retry_at and self._is_due(0.0)
             if delta is not None and self._follows(delta):
                 self._believe(delta)
-            elif force or due:
+            # Asked again: the thread that held the lock may have read it all meanwhile.
+            elif force or (may_read and self._clock() >= self._retry_at and self._is_due(0.0)):
                 failure = self._read(complete)
             if not self._settled and may_apply():
                 changes = self._apply()
@@ -293,8 +292,8 @@ class Manager:
 
     def _read(self, complete: bool) -> StoreError | None:
         # The signature comes before the rows: what is announced later makes it differ again.
-        mark = self._mark()
-        by_hand = mark.touch != self._touch
+        signature, touch = self._look()
+        by_hand = touch != self._touch
         complete = complete or by_hand or not self._complete
         base = self._verified
         try:
@@ -318,8 +317,8 @@ class Manager:
             error.__cause__ = exc
             return error
         self._take(delta)
-        self._seen = mark.signature
-        self._touch = mark.touch
+        self._seen = signature
+        self._touch = touch
         now = self._clock()
         self._checked_at = now
         self._resync_at = now + self._resync_interval_s
@@ -388,16 +387,21 @@ class Manager:
         self._settled = True
         return changes
 
-    def _mark(self) -> Mark:
+    def _look(self) -> tuple[Signature | None, int | None]:
+        """Return the watch file's signature and its last touch by hand; make it if it is gone."""
+        seen = self._watch_file.signature()
+        if seen is not None and seen == self._seen:
+            # A change of another host: nothing more is in the file than when it was last opened.
+            return seen, self._touch
         mark = self._watch_file.mark()
         if mark.signature is None:
             try:
                 self._watch_file.ensure()
             except NotifierError as exc:
                 self.health.failed(self._watch_file.name, exc)
-                return mark
+                return mark.signature, mark.touch
             if self._complete:
                 logger.warning("%s was gone and was made anew", self._watch_file.path)
             mark = self._watch_file.mark()
         self.health.works(self._watch_file.name)
-        return mark
+        return mark.signature, mark.touch

@@ -273,6 +273,7 @@ class _Reader:
 
     def __init__(self, path: Path, timeout_s: float) -> None:
         self._path = path
+        self._text_path = os.fspath(path)
         self._timeout_s = timeout_s
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
@@ -286,17 +287,19 @@ class _Reader:
         if not self._lock.acquire(timeout=self._timeout_s):
             raise StoreUnavailable(f"{self._path}: another thread's read takes too long")
         try:
-            with _translated(self._path):
-                connection = self._connected()
-                try:
-                    return connection.execute(statement, parameters).fetchall()
-                except sqlite3.OperationalError as exc:
-                    if "decode to UTF-8" not in str(exc):
-                        raise
-                    # One broken value must not keep all others from being read. Only now,
-                    # because a function in Python is slower than what is built in.
-                    connection.text_factory = _readable
-                    return connection.execute(statement, parameters).fetchall()
+            connection = self._connected()
+            try:
+                return connection.execute(statement, parameters).fetchall()
+            except sqlite3.OperationalError as exc:
+                if "decode to UTF-8" not in str(exc):
+                    raise
+                # One broken value must not keep all others from being read. Only now,
+                # because a function in Python is slower than what is built in.
+                connection.text_factory = _readable
+                return connection.execute(statement, parameters).fetchall()
+        except (sqlite3.Error, OSError) as exc:
+            self._drop()
+            raise _translation(self._path, exc) from exc
         except BaseException:
             self._drop()
             raise
@@ -309,7 +312,7 @@ class _Reader:
 
     def _connected(self) -> sqlite3.Connection:
         # A replaced file would otherwise be read for ever in its old state.
-        status = os.stat(self._path)
+        status = os.stat(self._text_path)
         identity = (status.st_dev, status.st_ino)
         if identity != self._identity:
             self._drop()
@@ -375,10 +378,14 @@ def _translated(path: Path) -> Iterator[None]:
     try:
         yield
     except (sqlite3.Error, OSError) as exc:
-        text = f"{path}: {exc}"
-        if "readonly" in str(exc):
-            raise StoreError(f"{text}; make the file and its folder writable") from exc
-        raise StoreUnavailable(
-            f"{text}; check that the file and its folder are there and that this process may "
-            "write to them"
-        ) from exc
+        raise _translation(path, exc) from exc
+
+
+def _translation(path: Path, exc: Exception) -> StoreError:
+    text = f"{path}: {exc}"
+    if "readonly" in str(exc):
+        return StoreError(f"{text}; make the file and its folder writable")
+    return StoreUnavailable(
+        f"{text}; check that the file and its folder are there and that this process may "
+        "write to them"
+    )
