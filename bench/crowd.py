@@ -68,7 +68,6 @@ class _Member:
             snapshot=initial_snapshot(declarations),
             apply=self._apply,
             changed=self._changed,
-            idle=lambda: True,
             resync_interval_s=_RESYNC_S,
         )
         manager.refresh()

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import signal
+import socket
 from collections.abc import Callable
 
 import pytest
 
 from .conftest import StartUwsgi
+from .support.client import StatusError, call
 from .support.find import need_module, need_uwsgi, need_uwsgi_without_threads
 from .support.following import (
     assert_every_worker_follows,
@@ -68,6 +71,43 @@ def test_each_worker_follows_with_several_threads(
     server = start_uwsgi("--master", "--threads=4", *loading)
     assert_watchers_follow_before_any_request(server)
     assert_every_worker_follows(server)
+
+
+def _failing(port: int) -> None:
+    with pytest.raises(StatusError):
+        call(port, "/fail")
+
+
+def _of_head_only(port: int) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection.request("HEAD", "/")
+    assert connection.getresponse().status == 200
+    connection.close()
+
+
+def _left_in_mid_stream(port: int) -> None:
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        connection.sendall(b"GET /stream HTTP/1.0\r\n\r\n")
+        assert connection.recv(4096)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [[], ["--wsgi-env-behaviour=holy"], ["--wsgi-env-behavior=holy"], ["--threads=4"]],
+    ids=["cheat", "holy", "holy in American", "threads"],
+)
+@pytest.mark.parametrize("ask", [_failing, _of_head_only, _left_in_mid_stream])
+def test_watcher_applies_a_change_after_a_request_that_ended_oddly(
+    start_uwsgi: StartUwsgi, ask: Callable[[int], None], options: list[str]
+) -> None:
+    server = start_uwsgi("--master", "--lazy-apps", *options, workers=1)
+    assert_watchers_follow_before_any_request(server)
+    for _ in range(3):
+        ask(server.ports[0])
+    revision = make_outsider(server.folder).update(SITENAME="After it")
+    server.eventually(
+        "applied without a request", lambda: server.appliers(revision) >= server.worker_pids()
+    )
 
 
 @each_loading

@@ -16,6 +16,7 @@ from typing import Any
 from flask import Flask, jsonify
 
 from uwsgi_waffle import RevisionConflict, WaffleConf
+from uwsgi_waffle.lease import Ticket
 from uwsgi_waffle.manager import Manager
 from uwsgi_waffle.notifiers import Notice, Notifier
 from uwsgi_waffle.notifiers.file import FileNotifier
@@ -170,7 +171,6 @@ class Rig:
         self.memory = MemoryStore()
         self.store = store or self.memory
         self.clock = Clock()
-        self.idle = True
         self.config: dict[str, Any] = {}
         self.applied: list[dict[str, Any]] = []
         self.changes: list[Change] = []
@@ -184,13 +184,23 @@ class Rig:
             snapshot=snapshot or initial_snapshot(self.declarations),
             apply=self._apply,
             changed=self.changes.extend,
-            idle=lambda: self.idle,
             remote=remote,
             wait_s=wait_s,
             resync_interval_s=10.0,
             clock=self.clock,
             **more,
         )
+
+        self._request: Ticket | None = None
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request runs; a test may say so."""
+        return self._request is None
+
+    @idle.setter
+    def idle(self, idle: bool) -> None:
+        self._request = None if idle else self.manager.lease.issue()
 
     def _apply(self, values: Mapping[str, Any]) -> None:
         self.applied.append(dict(values))

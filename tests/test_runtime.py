@@ -28,6 +28,7 @@ class FakeUwsgi(ModuleType):
         self.facts = {"worker": 0, "mule": 0, "master": 4711, **facts}
         self.has_threads = self.facts.get("has_threads", 1)
         self.loop = self.facts.get("loop")
+        self.opt: dict[str, object] = self.facts.get("opt", {})
         self.post_fork_hook: Callable[[], object] | None = None
         if "spooler" in self.facts:
             self.i_am_the_spooler = lambda: self.facts["spooler"]
@@ -123,14 +124,26 @@ def test_package_that_only_has_the_name_is_not_taken_for_uwsgi(
 @pytest.mark.parametrize(
     ("facts", "runtime"),
     [
-        ({"worker": 2}, Runtime(True, 2, True, True, False, False)),
-        ({"worker": 1, "master": 0}, Runtime(True, 1, True, False, False, False)),
-        ({}, Runtime(True, 0, True, True, False, False)),
-        ({"mule": 1}, Runtime(True, 0, True, True, True, False)),
-        ({"spooler": True}, Runtime(True, 0, True, True, True, False)),
-        ({"worker": 1, "spooler": False}, Runtime(True, 1, True, True, False, False)),
-        ({"worker": 1, "has_threads": 0}, Runtime(True, 1, False, True, False, False)),
-        ({"worker": 1, "loop": b"gevent"}, Runtime(True, 1, True, True, False, True)),
+        ({"worker": 2}, Runtime(True, 2, True, True, False, False, True)),
+        ({"worker": 1, "master": 0}, Runtime(True, 1, True, False, False, False, True)),
+        ({}, Runtime(True, 0, True, True, False, False, True)),
+        ({"mule": 1}, Runtime(True, 0, True, True, True, False, True)),
+        ({"spooler": True}, Runtime(True, 0, True, True, True, False, True)),
+        ({"worker": 1, "spooler": False}, Runtime(True, 1, True, True, False, False, True)),
+        ({"worker": 1, "has_threads": 0}, Runtime(True, 1, False, True, False, False, True)),
+        (
+            {"worker": 1, "opt": {"wsgi-env-behaviour": b"holy"}},
+            Runtime(True, 1, True, True, False, False, False),
+        ),
+        (
+            {"worker": 1, "opt": {"wsgi-env-behavior": b"holy", "threads": b"2"}},
+            Runtime(True, 1, True, True, False, False, False),
+        ),
+        (
+            {"worker": 1, "opt": {"wsgi-env-behaviour": b"cheat", "master": True}},
+            Runtime(True, 1, True, True, False, False, True),
+        ),
+        ({"worker": 1, "loop": b"gevent"}, Runtime(True, 1, True, True, False, True, True)),
     ],
 )
 def test_mode_is_told_by_the_server(

@@ -2,76 +2,77 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from werkzeug.wsgi import ClosingIterator
 
-from .snapshot import Snapshot
+from .lease import Lease
 
-WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
-
-
-class Ticket:
-    """One request that runs.
-
-    :ivar snapshot: what the request sees; every read in it comes from this one revision.
-    """
-
-    __slots__ = ("snapshot",)
-
-    def __init__(self) -> None:
-        self.snapshot: Snapshot | None = None
+Environ = dict[str, Any]
+WsgiApp = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
 
 
 class Gate:
-    """A WSGI callable that refreshes the settings at the start of each request.
+    """Gives each request its ticket, after a look for news if the lease is over.
 
     It stands before the app's request context, so that the session and the URL map, too, are
-    opened with current settings. A request ends when the server closes its body, because a
-    streamed body still runs code of the app.
+    opened with current settings. A request runs for as long as its WSGI environment holds the
+    ticket: until the server closes its body, because a streamed body still runs code of the app.
+
+    :ivar lease: that of this process, once there was a look.
+    :ivar wsgi_app: stands for the app's own; a plain function, which Python calls faster than
+        an object.
 
     :param wsgi_app: the app's own callable.
-    :param begin: returns the snapshot for a request that starts now.
-    :param key: under which the ticket lies in the WSGI environment.
+    :param look: puts the ticket of a request that starts now into its environment.
+    :param key: under which the ticket lies in the environment.
+    :param clears_environ: the server empties the environment at the end of each request.
     """
 
-    def __init__(self, wsgi_app: WsgiApp, begin: Callable[[], Snapshot], key: str) -> None:
-        self._wsgi_app = wsgi_app
-        self._begin = begin
+    def __init__(
+        self,
+        wsgi_app: WsgiApp,
+        look: Callable[[Environ], None],
+        key: str,
+        *,
+        clears_environ: bool,
+    ) -> None:
+        self.lease = Lease()
+        self.wsgi_app: WsgiApp = self._serve if clears_environ else self._serve_until_closed
+        self._inner = wsgi_app
+        self._look = look
         self._key = key
-        self._running: set[Ticket] = set()
 
-    @property
-    def idle(self) -> bool:
-        """Whether no request runs in this process."""
-        return not self._running
+    def _serve(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
+        ticket = self.lease.ticket
+        # The environment alone holds it. A traceback that somebody keeps holds all frames below,
+        # and by a ticket in this one the request would seem to run on.
+        if time.monotonic() < ticket.until:
+            environ[self._key] = ticket
+            del ticket
+        else:
+            del ticket
+            self._look(environ)
+        return self._inner(environ, start_response)
 
-    def __call__(
-        self, environ: dict[str, Any], start_response: Callable[..., Any]
+    def _serve_until_closed(
+        self, environ: Environ, start_response: Callable[..., Any]
     ) -> Iterable[bytes]:
-        environ[self._key] = ticket = Ticket()
-        # Before the look at the settings: from here on the watcher leaves app.config alone.
-        self._running.add(ticket)
         try:
-            ticket.snapshot = self._begin()
-            body = self._wsgi_app(environ, start_response)
+            body = self._serve(environ, start_response)
         except BaseException:
-            self._running.discard(ticket)
+            environ.pop(self._key, None)
             raise
         # Nearly every body of Flask's is of this type; others a middleware has made.
         if type(body) is ClosingIterator or _may_run_code(body, environ):
-            return _Body(body, self._running, ticket)
-        self._running.discard(ticket)
+            return _Body(body, environ, self._key)
+        environ.pop(self._key, None)
         return body
 
-    def ticket(self, environ: dict[str, Any]) -> Ticket:
-        """Return a request's ticket; a context that no server made gets one of its own."""
-        ticket: Ticket = environ.setdefault(self._key, Ticket())
-        return ticket
 
-
-def _may_run_code(body: Iterable[bytes], environ: dict[str, Any]) -> bool:
+def _may_run_code(body: Iterable[bytes], environ: Environ) -> bool:
     """Return whether code of the app may still run while a body is sent.
 
     A file is passed on as it is, or the server could not send it by sendfile.
@@ -85,14 +86,12 @@ def _may_run_code(body: Iterable[bytes], environ: dict[str, Any]) -> bool:
 
 
 class _Body:
-    """A response body whose close also ends the request; iterating it costs nothing more."""
+    """A response body whose close also ends the request."""
 
-    __slots__ = ("_body", "_running", "_ticket")
-
-    def __init__(self, body: Any, running: set[Ticket], ticket: Ticket) -> None:
+    def __init__(self, body: Any, environ: Environ, key: str) -> None:
         self._body = body
-        self._running = running
-        self._ticket = ticket
+        self._environ = environ
+        self._key = key
 
     def __iter__(self) -> Iterator[bytes]:
         return iter(self._body)
@@ -101,8 +100,8 @@ class _Body:
         try:
             self._body.close()
         finally:
-            self._running.discard(self._ticket)
+            self._environ.pop(self._key, None)
 
     def __del__(self) -> None:
         # A test client closes nothing by itself, and a request must not seem to run for ever.
-        self._running.discard(self._ticket)
+        self._environ.pop(self._key, None)

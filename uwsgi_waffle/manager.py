@@ -13,6 +13,7 @@ from .announcing import Announcer
 from .backoff import Backoff
 from .errors import NotifierError, StoreError, StoreUnavailable
 from .health import Health
+from .lease import Lease, Ticket, outlast
 from .notifiers.base import Notice, Notifier
 from .notifiers.file import FileNotifier, Signature
 from .settings import Declarations
@@ -57,6 +58,7 @@ class Manager:
     differ only while a request runs that must not see its settings change. A third, *verified*,
     lags behind the newest while that rests on rows that a notice carried.
 
+    :ivar lease: of the requests of this process.
     :ivar refreshes: how often the store was read with success.
     :ivar failures: how often it could not be read.
     :ivar source: where the settings come from: ``store``, ``defaults``, ``master`` (read before
@@ -65,7 +67,6 @@ class Manager:
     :param snapshot: served until the store was read.
     :param apply: called with the values that changed, to put them into ``app.config``.
     :param changed: called with the changes, after they were applied and without any lock held.
-    :param idle: tells whether no request runs, so that the watcher may apply a change.
     :param remote: announces to other hosts, or ``None``.
     :param may_carry: tells whether a notice may carry the values of some settings.
     :param last_known: asked once, if the first read of the store fails.
@@ -82,7 +83,6 @@ class Manager:
         snapshot: Snapshot,
         apply: Callable[[Mapping[str, Any]], None],
         changed: Callable[[list[Change]], None],
-        idle: Callable[[], bool],
         remote: Notifier | None = None,
         last_known: Callable[[], LastKnown | None] = _nothing_known,
         may_carry: Callable[[Iterable[str]], bool] = _never,
@@ -91,6 +91,7 @@ class Manager:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.health = Health()
+        self.lease = Lease()
         self.watched = False
         self.refreshes = 0
         self.failures = 0
@@ -103,7 +104,6 @@ class Manager:
         self._apply_values = apply
         self._changed = changed
         self._may_carry = may_carry
-        self._idle = idle
         self._wait_s = wait_s
         self._resync_interval_s = resync_interval_s
         self._clock = clock
@@ -148,23 +148,43 @@ class Manager:
         """Return a text in which no current value of a secret setting is shown."""
         return mask_secrets(text, self._newest, self._declarations)
 
-    def begin_request(self) -> Snapshot:
-        """Return the snapshot for a request that starts now, refreshed first if need be.
+    def admit(self, environ: dict[str, Any], key: str) -> None:
+        """Give a request that starts now its ticket, with settings refreshed if need be.
 
         Runs in the request's thread. Costs one ``lstat`` when nothing changed. Blocks for at
         most ``wait_s`` for another thread's refresh and once for the store's own bound; while
         the store fails, a worker with a live watcher leaves it to the watcher to try again.
+
+        :param environ: what holds the ticket for as long as the request runs, and no frame of
+            ours, because an error of the store that somebody keeps would hold that, too.
+        :param key: under which it lies there.
         """
+        # Before the look at the settings: from here on the watcher leaves app.config alone.
+        environ[key] = self.lease.issue()
+        looked_at = time.monotonic()
         # A live watcher resyncs, so that no request pays for it; if it hangs, requests take over.
         grace_s = self._resync_interval_s if self.watched else 0.0
         # The watch file first: whoever reads marks it as seen only after unsettling.
-        if self._is_due(grace_s) or not self._settled:
+        due = self._is_due(grace_s) or not self._settled
+        if due:
             self._catch_up(
                 may_read=not (self._failing and self.watched),
                 may_apply=_always,
                 wait_s=0.0 if self._failing else self._wait_s,
             )
-        return self._applied
+        environ[key].snapshot = self._applied
+        if not due:
+            self._grant(environ[key], looked_at)
+
+    def begin_request(self) -> Snapshot:
+        """Return the settings, refreshed if need be as :meth:`admit` does, without a request."""
+        held: dict[str, Any] = {}
+        try:
+            self.admit(held, "ticket")
+            snapshot: Snapshot = held["ticket"].snapshot
+            return snapshot
+        finally:
+            held.clear()
 
     def follow(self, notice: Notice | None) -> None:
         """Refresh if a notice, the watch file or the resync interval calls for it.
@@ -175,7 +195,7 @@ class Manager:
         told = notice is not None and notice.revision != self._base.revision
         if told or not self._settled or self._is_due(0.0):
             delta = notice.delta if notice is not None else None
-            error = self._catch_up(force=told, delta=delta, may_apply=self._idle)
+            error = self._catch_up(force=told, delta=delta, may_apply=self._between_requests)
             if told and error is not None:
                 self._resync_at = 0.0
         self._announcer.retry(self._base.revision)
@@ -210,6 +230,7 @@ class Manager:
         # From here on the change stands: whatever fails is reported and healed by a resync.
         self._catch_up(force=True, may_apply=_always)
         self._announcer.announce(revision, self._carried(revision, raws))
+        outlast()
         return revision
 
     @contextlib.contextmanager
@@ -230,6 +251,18 @@ class Manager:
             self._replace(self._base, layer)
             changes = self._apply()
         self._changed(changes)
+
+    def _grant(self, ticket: Ticket, looked_at: float) -> None:
+        # Under the lock, because a ticket that is older than app.config must not be shared.
+        if self._lock.acquire(blocking=False):
+            try:
+                if self._settled and self._applied is ticket.snapshot:
+                    self.lease.grant(ticket, looked_at)
+            finally:
+                self._lock.release()
+
+    def _between_requests(self) -> bool:
+        return self.lease.unused
 
     def _is_due(self, grace_s: float) -> bool:
         return (
@@ -372,6 +405,7 @@ class Manager:
     def _replace(self, snapshot: Snapshot, names: Iterable[str]) -> None:
         # In this order: a request that starts now must not take what it finds for the newest.
         self._settled = False
+        self.lease.revoke()
         self._touched.update(name for name in names if name in self._declarations)
         self._base = snapshot
         for values in self._overrides:

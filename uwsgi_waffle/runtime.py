@@ -7,6 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+# As uWSGI has it, in both spellings.
+_ENV_BEHAVIOUR = ("wsgi-env-behaviour", "wsgi-env-behavior")
+
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
@@ -18,6 +21,7 @@ class Runtime:
     :ivar has_master: there is a master process.
     :ivar is_helper: this is a mule or a spooler.
     :ivar gevent: requests are greenlets.
+    :ivar clears_environ: the WSGI environment of a request is emptied at its end.
     """
 
     under_uwsgi: bool = False
@@ -26,6 +30,7 @@ class Runtime:
     has_master: bool = False
     is_helper: bool = False
     gevent: bool = False
+    clears_environ: bool = False
 
 
 def detect() -> Runtime:
@@ -36,7 +41,10 @@ def detect() -> Runtime:
     is on by default is absent from it.
 
     Source: uWSGI 2.0.21 to 2.0.31, measured; threads are on by default since 2.0.27
-    (commit 1caea16d), and ``uwsgi.has_threads`` is right on all of them.
+    (commit 1caea16d), and ``uwsgi.has_threads`` is right on all of them. One environment serves
+    all requests of a core and is cleared after each, also if the app failed or the client went
+    away, unless ``wsgi-env-behaviour`` is ``holy``: then each request gets its own, which lives
+    until the next one.
     """
     uwsgi = _module()
     if uwsgi is None:
@@ -48,6 +56,7 @@ def detect() -> Runtime:
         has_master=uwsgi.masterpid() > 0,
         is_helper=uwsgi.mule_id() > 0 or bool(getattr(uwsgi, "i_am_the_spooler", bool)()),
         gevent=getattr(uwsgi, "loop", None) == b"gevent",
+        clears_environ=b"holy" not in map(getattr(uwsgi, "opt", {}).get, _ENV_BEHAVIOUR),
     )
 
 

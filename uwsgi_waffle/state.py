@@ -24,6 +24,7 @@ from .engine import Engine
 from .errors import ConfigurationError, NotifierError, StoreError, WaffleWarning
 from .forking import PerProcess
 from .gate import Gate
+from .lease import Ticket
 from .manager import Manager
 from .notifiers.base import Notifier
 from .notifiers.file import FileNotifier
@@ -78,7 +79,7 @@ class WaffleState:
         )
         self._make_redis_notifier = _redis_notifier_maker(options)
         self._key = f"uwsgi_waffle.{id(self)}"
-        self._gate = Gate(app.wsgi_app, self._begin_request, self._key)
+        self._gate = Gate(app.wsgi_app, self._look, self._key, clears_environ=where.clears_environ)
         self._seed = initial_snapshot(self.declarations)
         self._loaded = False
         self._engines = PerProcess(self._make_engine)
@@ -95,10 +96,9 @@ class WaffleState:
             engine = self.engine
             # In a shell, a script or a mule nobody else may look whether there is news.
             return engine.manager.snapshot if engine.watching else engine.manager.begin_request()
-        ticket = self._gate.ticket(request.environ)
-        if ticket.snapshot is None:
-            ticket.snapshot = self.engine.manager.snapshot
-        return ticket.snapshot
+        ticket: Ticket | None = request.environ.get(self._key)
+        # A context that no server made has none.
+        return self._pin() if ticket is None else ticket.snapshot
 
     def load(self) -> None:
         """Read the store for the first time and put the values into ``app.config``.
@@ -117,7 +117,7 @@ class WaffleState:
     def attach(self) -> None:
         """Put the request-start check into the app, and launch the watcher where it belongs."""
         # Assigned to the instance, as the Flask documentation has it for middleware.
-        self.app.wsgi_app = self._gate  # type: ignore[method-assign]
+        self.app.wsgi_app = self._gate.wsgi_app  # type: ignore[method-assign,assignment]
         where = runtime.detect()
         if where.worker_id > 0:
             if self._wanted:
@@ -187,7 +187,7 @@ class WaffleState:
         )
         if not engine.watching:
             self.chores.changed(manager)
-        self._renew_ticket()
+        self._renew()
         return revision
 
     def refresh(self) -> Snapshot:
@@ -206,10 +206,10 @@ class WaffleState:
         typed = {name: self.declarations[name].decode(raw) for name, raw in raws.items()}
         try:
             with self.engine.manager.override(typed):
-                self._renew_ticket()
+                self._renew()
                 yield
         finally:
-            self._renew_ticket()
+            self._renew()
 
     def parse_conf(self, keys: Iterable[str] = ()) -> dict[str, Any]:
         """Return current typed values by name: of the given settings, or of all.
@@ -241,20 +241,30 @@ class WaffleState:
         :raises StoreError: the store can't be read; the last good values stay.
         """
         self.engine.manager.refresh(complete=True)
-        self._renew_ticket()
+        self._renew()
 
-    def _renew_ticket(self) -> None:
+    def _pin(self) -> Snapshot:
+        """Have this request see the newest settings from here on."""
+        manager = self.engine.manager
+        ticket = request.environ[self._key] = manager.lease.issue()
+        ticket.snapshot = manager.snapshot
+        return ticket.snapshot
+
+    def _renew(self) -> None:
         # A request that makes a change itself reads what it wrote.
         if has_request_context():
-            self._gate.ticket(request.environ).snapshot = self.engine.manager.snapshot
+            self._pin()
 
-    def _begin_request(self) -> Snapshot:
+    def _look(self, environ: dict[str, Any]) -> None:
+        # All that a request may have to see to at its start: with a lease it can wait for a few
+        # milliseconds. A child that is forked meanwhile serves what its parent knew, as fresh.
         engine = self._engines.get()
         manager = engine.manager
         # Its watcher says so itself, which is ten times cheaper than to ask whether it is alive.
         if self._wanted and not (manager.watched or engine.watching or engine.stopped):
             self._launch(engine)
-        return manager.begin_request()
+        self._gate.lease = manager.lease
+        manager.admit(environ, self._key)
 
     def _launch(self, engine: Engine) -> None:
         try:
@@ -280,7 +290,6 @@ class WaffleState:
             snapshot=self._seed,
             apply=self._apply,
             changed=self._send_changed,
-            idle=lambda: self._gate.idle,
             remote=self._make_redis_notifier and self._make_redis_notifier(),
             last_known=self.chores.last_known,
             may_carry=self._may_carry,

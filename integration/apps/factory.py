@@ -8,6 +8,7 @@ without a request.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import logging
 import os
@@ -15,7 +16,7 @@ import threading
 import time
 from typing import Any, NamedTuple
 
-from flask import Flask, request
+from flask import Flask, request, stream_with_context
 
 from uwsgi_waffle import ChangeRefused, StoreError, WaffleConf, setting_changed
 
@@ -58,6 +59,15 @@ def make_site(name: str) -> Site:
         if pause_s:
             time.sleep(pause_s)
         return [waffle.revision, a, config["B"], conf_a, waffle.conf["B"]]
+
+    @app.get("/fail")
+    def fail() -> Any:
+        raise RuntimeError("as the test asked")
+
+    @app.get("/stream")
+    def stream() -> Any:
+        """Send lines without an end, until nobody takes them."""
+        return stream_with_context(itertools.repeat("a line\n" * 1000))
 
     @app.post("/update")
     def update() -> Any:
