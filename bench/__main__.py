@@ -23,6 +23,7 @@ from . import (
     report,
     scale,
     throughput,
+    turns,
     watchers,
 )
 from .record import Record
@@ -31,6 +32,7 @@ from .targets import targets
 RUNS = {
     "reads": reads.run,
     "throughput": throughput.run,
+    "turns": turns.run,
     "following": following.run,
     "propagation": propagation.run,
     "refresh": refresh.run,

@@ -13,6 +13,7 @@ from flask import Flask
 
 from uwsgi_waffle import WaffleConf
 from uwsgi_waffle.notifiers.redis import RedisNotifier
+from uwsgi_waffle.stores.sqlite import SqliteStore
 
 from .contenders import BY_NAME, Contender, contenders
 from .record import Record
@@ -22,6 +23,7 @@ from .servers import ask, raw_subscribers, redis_server, site
 WORKERS = 4
 CHANNEL = "bench-settings"
 RAW_CHANNEL = "bench-raw"
+PAUSE_S = 0.05
 
 
 def run(record: Record) -> None:
@@ -53,6 +55,8 @@ def _between_hosts(record: Record) -> None:
             WAFFLE_STORE_URL=store_url,
         )
         waffle = WaffleConf(app)
+        scratch = SqliteStore(root / "scratch.db")
+        scratch.prepare()
         env = {
             "BENCH_REPORTS": str(root / "reports"),
             "FLASK_WAFFLE_REDIS_CHANNEL": CHANNEL,
@@ -64,14 +68,19 @@ def _between_hosts(record: Record) -> None:
         ):
             raw_reports.of(0, receivers=WORKERS)
             with app.app_context():
-                _in_turns(record, waffle, url, reports, raw_reports)
+                _in_turns(record, waffle, url, scratch, reports, raw_reports)
                 waffle.state.store.close()
         reports.close()
         raw_reports.close()
 
 
 def _in_turns(
-    record: Record, waffle: WaffleConf, url: str, reports: Reports, raw_reports: Reports
+    record: Record,
+    waffle: WaffleConf,
+    url: str,
+    scratch: SqliteStore,
+    reports: Reports,
+    raw_reports: Reports,
 ) -> None:
     publisher = redis.Redis.from_url(url)
     published_at: list[int] = []
@@ -88,9 +97,13 @@ def _in_turns(
     from_call: list[float] = []
     warm_up = record.rounds(20, 3)
     for number in range(1, warm_up + record.rounds(300, 20) + 1):
+        # Both publish after a pause, and right after a commit: as idle a machine, as warm caches.
+        time.sleep(PAUSE_S)
+        scratch.write({"NUMBER": str(number)})
         raw_at = time.monotonic_ns()
         publisher.publish(RAW_CHANNEL, str(number))
         raw_seen = raw_reports.of(number, receivers=WORKERS)
+        time.sleep(PAUSE_S)
         called_at = time.monotonic_ns()
         with mock.patch.object(RedisNotifier, "announce", timed_announce):
             waffle.update({"NUMBER": number})

@@ -62,12 +62,36 @@ def spawned(arguments: Sequence[str], env: Mapping[str, str], log: Path) -> Iter
 
 
 @contextlib.contextmanager
+def core(number: int) -> Iterator[None]:
+    """Have what is started within run on one core only, and leave this process as it was.
+
+    A client and a worker that move from core to core disturb each other by tens of percent.
+
+    :param number: counts the cores that this process may use; -1 is the last of them.
+    """
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {sorted(allowed)[number]})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
+@contextlib.contextmanager
 def site(
-    contender: Contender, folder: Path, *, workers: int, redis_port: int, **env: str
+    contender: Contender,
+    folder: Path,
+    *,
+    workers: int,
+    redis_port: int,
+    module: str | None = None,
+    **env: str,
 ) -> Iterator[Site]:
     """Run a contender's app under uWSGI; yield once every worker has answered.
 
     The options are the same for all: those that this project's snippet sets.
+
+    :param module: loaded in the place of the contender's own.
     """
     folder.mkdir(parents=True, exist_ok=True)
     env |= {"BENCH_FOLDER": str(folder), "BENCH_REDIS_PORT": str(redis_port)}
@@ -77,7 +101,7 @@ def site(
     arguments = [
         contender.uwsgi,
         *("--ini", str(snippet_path("waffle"))),
-        *("--pythonpath", str(ROOT), "--module", contender.module),
+        *("--pythonpath", str(ROOT), "--module", module or contender.module),
         *("--processes", str(workers), "--disable-logging", "--listen", "100"),
         # One connection for each request: a worker serves a connection until it is closed.
         *("--add-header", "Connection: close"),

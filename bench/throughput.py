@@ -10,30 +10,29 @@ from pathlib import Path
 from .contenders import Contender, contenders
 from .load import client, load
 from .record import Record
-from .servers import Site, cpu_s, redis_server, site
+from .servers import Site, core, cpu_s, redis_server, site
 
-WORKERS = 2
-#: Beside those that all are measured in: the ratio to plain Flask is what matters most.
-EXTRA = ("flask", "flask-stat", "waffle-file", "waffle-redis")
+#: Measured in more rounds, as the ratio to plain Flask is what matters most.
+MANY = ("flask", "flask-stat", "waffle-file", "waffle-redis")
 
 
 def run(record: Record) -> None:
     """Measure throughput of every contender, and its ratio to the same app without it."""
-    seconds = record.rounds(2, 1)
-    print(f"\nThroughput with {WORKERS} workers, by {client()}, rounds of {seconds} s in turns")
+    print(f"\nThroughput of one worker on a core of its own, by {client()}, rounds of 1 s in turns")
     chosen = contenders(peers=record.peers)
+    many = [one for one in chosen if one.name in MANY]
     rates: dict[str, list[float]] = {one.name: [] for one in chosen}
     cpu: dict[str, list[float]] = {one.name: [] for one in chosen}
     order = random.Random(1)
-    for _ in range(record.rounds(6, 1)):
+    for start in range(record.rounds(8, 1)):
         with contextlib.ExitStack() as stack:
-            sites = _start(chosen, stack)
-            rounds = [list(sites)] * record.rounds(3, 2)
-            rounds += [[one for one in EXTRA if one in sites]] * record.rounds(5, 0)
+            sites = _start(chosen if start < record.rounds(3, 1) else many, stack)
+            rounds = [list(sites)] * record.rounds(5, 2)
+            rounds += [[one.name for one in many]] * record.rounds(3, 0)
             for names in rounds:
                 # Whoever always came second would be measured on a warmer machine.
                 for who in order.sample(names, len(names)):
-                    rate, cpu_ns = _round(sites[who], seconds)
+                    rate, cpu_ns = _round(sites[who])
                     rates[who].append(rate)
                     cpu[who].append(cpu_ns)
     for who, found in rates.items():
@@ -59,20 +58,22 @@ def _start(chosen: list[Contender], stack: contextlib.ExitStack) -> dict[str, Si
     """
     root = Path(stack.enter_context(tempfile.TemporaryDirectory()))
     redis_port = stack.enter_context(redis_server(root))
-    sites = {
-        one.name: stack.enter_context(
-            site(one, root / one.name, workers=WORKERS, redis_port=redis_port)
-        )
-        for one in chosen
-    }
+    with core(-1):
+        sites = {
+            one.name: stack.enter_context(
+                site(one, root / one.name, workers=1, redis_port=redis_port)
+            )
+            for one in chosen
+        }
     for running in sites.values():
-        load(running.port, 1)
+        _round(running)
     return sites
 
 
-def _round(running: Site, seconds: int) -> tuple[float, float]:
+def _round(running: Site) -> tuple[float, float]:
     """Return the requests per second, and the nanoseconds the workers spent on each."""
     before_s = sum(map(cpu_s, running.pids))
-    done = load(running.port, seconds)
+    with core(0):
+        done = load(running.port, 1)
     spent_s = sum(map(cpu_s, running.pids)) - before_s
     return done.requests_per_s, spent_s * 1e9 / done.requests

@@ -1,0 +1,81 @@
+"""An app that is served by turns with and without the extension, in one and the same worker."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from .app import app
+
+WsgiApp = Callable[[dict[str, Any], Any], Iterable[bytes]]
+
+#: Requests in a turn: about as long as a lease.
+TURN = 250
+
+
+class Turns:
+    """Serves the app in one way for some requests, then in another, and notes what each took.
+
+    Servers with the very same app differ by some percent, as their memory happens to lie; here
+    only what stands before the app is exchanged.
+
+    :param ways: mapping of name to what is assigned to ``app.wsgi_app``, or ``None`` for the
+        app's own method.
+    """
+
+    def __init__(self, ways: dict[str, WsgiApp | None]) -> None:
+        self._ways = ways
+        self._order = random.Random(1)
+        self._coming: list[str] = []
+        self._way: str | None = None
+        self._left = 0
+        self._began_ns = 0
+        self._ns: dict[str, list[float]] = {name: [] for name in ways}
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        if environ["PATH_INFO"] == "/turns":
+            start_response("200 OK", [("Content-Type", "application/json")])
+            return [json.dumps(self._ns).encode()]
+        if self._left == 0:
+            self._next_turn()
+        self._left -= 1
+        return app(environ, start_response)
+
+    def _next_turn(self) -> None:
+        if self._way is not None:
+            self._ns[self._way].append((time.thread_time_ns() - self._began_ns) / TURN)
+        if not self._coming:
+            self._coming = self._order.sample(list(self._ways), len(self._ways))
+        self._way = self._coming.pop()
+        way = self._ways[self._way]
+        if way is None:
+            app.__dict__.pop("wsgi_app", None)
+        else:
+            app.__dict__["wsgi_app"] = way
+        self._left = TURN
+        self._began_ns = time.thread_time_ns()
+
+
+def _looking(inner: WsgiApp) -> WsgiApp:
+    path = os.path.join(app.instance_path, "waffle.watch")
+
+    def serve(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        os.stat(path)
+        return inner(environ, start_response)
+
+    return serve
+
+
+_inner: WsgiApp = type(app).wsgi_app.__get__(app)
+application = Turns(
+    {
+        "flask": None,
+        "flask again": None,
+        "flask-stat": _looking(_inner),
+        f"waffle-{os.environ['BENCH_KIND']}": app.wsgi_app,
+    }
+)
