@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator
+from time import monotonic
 from typing import Any
 
 from werkzeug.wsgi import ClosingIterator
@@ -31,6 +31,9 @@ class Gate:
     :param clears_environ: the server empties the environment at the end of each request.
     """
 
+    # Fewer places in memory that each request has to visit.
+    __slots__ = ("_inner", "_key", "_look", "lease", "wsgi_app")
+
     def __init__(
         self,
         wsgi_app: WsgiApp,
@@ -49,7 +52,7 @@ class Gate:
         ticket = self.lease.ticket
         # The environment alone holds it. A traceback that somebody keeps holds all frames below,
         # and by a ticket in this one the request would seem to run on.
-        if time.monotonic() < ticket.until:
+        if monotonic() < ticket.until:
             environ[self._key] = ticket
             del ticket
         else:

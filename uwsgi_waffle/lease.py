@@ -41,6 +41,8 @@ class Lease:
     :ivar ticket: what a request that starts now shares, unless its time is over.
     """
 
+    __slots__ = ("_issued", "ticket")
+
     def __init__(self) -> None:
         self.ticket = Ticket()
         self._issued: weakref.WeakSet[Ticket] = weakref.WeakSet()
