@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import signal
 import time
 import traceback
 from pathlib import Path
@@ -50,14 +51,21 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="small rounds, as a smoke test")
     parser.add_argument("--no-peers", action="store_true", help="only this project and the floors")
     parser.add_argument("--out", type=Path, help="write FOLDER/results.json, FOLDER.md and plots")
+    parser.add_argument(
+        "--again", action="store_true", help="keep what FOLDER/results.json has of other parts"
+    )
     parser.add_argument("--draw", type=Path, help="only write FOLDER.md and plots of such a file")
     chosen = parser.parse_args()
     unknown = [name for name in chosen.names if name not in RUNS]
     if unknown:
         parser.error(f"no benchmark {', '.join(unknown)}; there are {', '.join(RUNS)}")
+    if chosen.again and not chosen.out:
+        parser.error("--again needs --out, the folder of the results that are kept")
     if chosen.draw:
         _write(json.loads((chosen.draw / "results.json").read_text("utf-8")), chosen.draw)
         return
+    # SIGTERM, too, ends the servers that were started.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     record = Record(quick=chosen.quick, peers=not chosen.no_peers)
     about = machine.describe(peers=record.peers)
     print(f"Python {about['python']}, {about['system']}, {about['machine']}")
@@ -70,7 +78,11 @@ def main() -> None:
         figure = "" if target.figure is None else f"{target.figure:.3f}"
         print(f"  {target.name:<78} {target.wanted:<16} {figure:>8}  {target.verdict}")
     if chosen.out:
-        _write({"about": about, "rows": record.rows}, chosen.out)
+        results = {"about": about, "rows": record.rows}
+        if chosen.again:
+            earlier = json.loads((chosen.out / "results.json").read_text("utf-8"))
+            results = _merged(earlier, results, " ".join(chosen.names))
+        _write(results, chosen.out)
     if broken:
         parser.exit(1, f"broken: {', '.join(broken)}\n")
 
@@ -85,6 +97,15 @@ def _completed(name: str, record: Record) -> bool:
         traceback.print_exc()
         return False
     return True
+
+
+def _merged(earlier: dict[str, Any], later: dict[str, Any], names: str) -> dict[str, Any]:
+    """Return results with what a later run has measured again, and a word about that."""
+    measures = {row["measure"] for row in later["rows"]}
+    kept = [row for row in earlier["rows"] if row["measure"] not in measures]
+    again = ", ".join(str(later["about"][name]) for name in ("date", "commit"))
+    about = {**earlier["about"], f"measured again: {names}": again}
+    return {"about": about, "rows": kept + later["rows"]}
 
 
 def _write(results: dict[str, Any], folder: Path) -> None:

@@ -39,13 +39,14 @@ NOTES = """\
 - **Plain Flask and os.stat** looks at a file in each request, and does nothing with it: the least
   that anything costs by which a request can't miss a change of this host.
 - **Throughput**: of one worker on a core of its own, the client on another, one connection for
-  each request; all servers are started anew eight times (the peers three times), because two with
-  the very same app differ by some percent. The processor time is what the worker spent on a
-  request, by `/proc/*/schedstat`: it says the same.
-- **Request in turns**: one worker serves the same app 250 requests with the extension, 250
-  without, in random order, for 40 s; the processor time of its thread. What differs from server
-  to server is the same for both here, so this tells tenths of a microsecond; "flask again" shows
-  how far two turns of the same differ.
+  each request; all servers are started anew eight times (the peers three times). The processor
+  time is what the worker spent on a request, by `/proc/*/schedstat`. It compares what differs by
+  tens of percent; two servers with the very same app differ by some percent, as their memory
+  happens to lie, and a shared machine by more.
+- **Throughput in turns**, by which the target is judged, tells one percent: one worker serves the
+  same app 250 requests with the extension, 250 without, in random order, for 40 s of full load.
+  Only what stands before the app is exchanged; "flask again" shows how far two turns of the very
+  same differ.
 - **Stale reads**: a change is made through one worker; as soon as its answer has come, each
   worker is asked once on a port of its own. **Served by all**: until each of them has answered
   with the new value.
@@ -71,8 +72,10 @@ _SECTIONS = (
             "throughput ratio",
             "processor time of a request",
             "processor time ratio",
-            "request in turns",
-            "request in turns, ratio",
+            "throughput in turns",
+            "throughput in turns, ratio",
+            "processor time in turns",
+            "processor time in turns, ratio",
         ),
     ),
     ("After a change has returned", ("stale reads", "served by all")),

@@ -44,17 +44,12 @@ def targets(rows: Sequence[Row]) -> list[Target]:
         met = what is not None and what <= limit
         found.append(Target(name, f"at most {limit:g}{unit}", what, met))
 
-    for measure, name in (
-        ("throughput ratio", "Throughput of {}, ratio to plain Flask"),
-        (
-            "request in turns, ratio",
-            "Request of {} in one worker, ratio to plain Flask",
-        ),
-    ):
-        for who in ("waffle-file", "waffle-redis"):
-            what = figure(measure, who)
-            met = what is not None and what >= 0.98
-            found.append(Target(name.format(who), "at least 0.98", what, met))
+    for who in ("waffle-file", "waffle-redis"):
+        # The ratio of two servers can't tell: two with the very same app differ by more.
+        what = figure("throughput in turns, ratio", who)
+        met = what is not None and what >= 0.98
+        name = f"Throughput of {who}, ratio to plain Flask"
+        found.append(Target(name, "at least 0.98", what, met))
     for key, limit in (("p50", 2), ("p99", 10)):
         at_most(
             f"Propagation by Redis to 4 workers, {key}, ratio to p50 of raw publish/receive",

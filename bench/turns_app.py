@@ -33,13 +33,14 @@ class Turns:
         self._coming: list[str] = []
         self._way: str | None = None
         self._left = 0
-        self._began_ns = 0
-        self._ns: dict[str, list[float]] = {name: [] for name in ways}
+        self._began = (0, 0)
+        # By name, of each turn: nanoseconds of the clock and of the processor for a request.
+        self._took: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         if environ["PATH_INFO"] == "/turns":
             start_response("200 OK", [("Content-Type", "application/json")])
-            return [json.dumps(self._ns).encode()]
+            return [json.dumps(self._took).encode()]
         if self._left == 0:
             self._next_turn()
         self._left -= 1
@@ -47,7 +48,9 @@ class Turns:
 
     def _next_turn(self) -> None:
         if self._way is not None:
-            self._ns[self._way].append((time.thread_time_ns() - self._began_ns) / TURN)
+            clock_ns, processor_ns = self._began
+            took = (time.perf_counter_ns() - clock_ns, time.thread_time_ns() - processor_ns)
+            self._took[self._way].append((took[0] / TURN, took[1] / TURN))
         if not self._coming:
             self._coming = self._order.sample(list(self._ways), len(self._ways))
         self._way = self._coming.pop()
@@ -57,7 +60,7 @@ class Turns:
         else:
             app.__dict__["wsgi_app"] = way
         self._left = TURN
-        self._began_ns = time.thread_time_ns()
+        self._began = (time.perf_counter_ns(), time.thread_time_ns())
 
 
 def _looking(inner: WsgiApp) -> WsgiApp:

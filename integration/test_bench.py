@@ -8,10 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from .support.find import need_redis, need_uwsgi
 from .support.processes import clean_environment
+from .support.waiting import eventually
 
 ROOT = Path(__file__).resolve().parent.parent
 PARTS = ("reads", "throughput", "following", "propagation", "refresh")
@@ -46,6 +48,51 @@ def test_the_quick_benchmarks_run_whole_and_tell_every_target(tmp_path: Path) ->
     for text in (said, page):
         for word in ("Throughput of waffle-file", "Stale reads of waffle-redis", "not measured"):
             assert word in text
+
+
+@pytest.mark.timeout(120)
+def test_part_that_is_measured_again_replaces_its_figures_and_no_others(tmp_path: Path) -> None:
+    need_uwsgi()
+    need_redis()
+    folder = tmp_path / "bench"
+    folder.mkdir()
+    kept = {"measure": "memory", "who": "flask", "at": None, "unit": "MiB", "n": 1, "median": 7.0}
+    old = {**kept, "measure": "refresh one", "who": "waffle", "at": 10, "unit": "ms"}
+    about = {"date": "2026-01-01", "environments": {}}
+    before = {"about": about, "rows": [kept, old]}
+    (folder / "results.json").write_text(json.dumps(before), encoding="utf-8")
+    _bench("--quick", "--no-peers", "--again", "--out", str(folder), "refresh")
+    after = json.loads((folder / "results.json").read_text("utf-8"))
+    assert kept in after["rows"]
+    assert old not in after["rows"]
+    assert after["about"]["date"] == "2026-01-01"
+    assert "measured again: refresh" in after["about"]
+
+
+@pytest.mark.timeout(120)
+def test_benchmark_that_is_ended_by_sigterm_leaves_no_server(tmp_path: Path) -> None:
+    need_uwsgi()
+    need_redis()
+    log = tmp_path / "log"
+    with log.open("wb") as output:
+        bench = subprocess.Popen(
+            [sys.executable, "-m", "bench", "--quick", "--no-peers", "throughput"],
+            cwd=ROOT,
+            env=clean_environment(PYTHONPATH=str(ROOT)),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+
+    def servers() -> list[psutil.Process]:
+        return psutil.Process(bench.pid).children(recursive=True)
+
+    eventually("uWSGI and Redis", lambda: len(servers()) > 3)
+    started = servers()
+    bench.terminate()
+    assert bench.wait(60) != 0, log.read_text()
+    gone, alive = psutil.wait_procs(started, timeout=20)
+    assert not alive, log.read_text()
+    assert len(gone) > 3
 
 
 def test_the_same_figures_draw_the_same_plots(tmp_path: Path) -> None:
