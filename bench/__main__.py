@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import json
 import signal
@@ -11,6 +12,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from . import (
@@ -66,6 +68,16 @@ def main() -> None:
         return
     # SIGTERM, too, ends the servers that were started.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        _run(parser, chosen)
+    finally:
+        # One that was just being started when the signal came is in nobody's hands.
+        for child in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
+
+
+def _run(parser: argparse.ArgumentParser, chosen: argparse.Namespace) -> None:
     record = Record(quick=chosen.quick, peers=not chosen.no_peers)
     about = machine.describe(peers=record.peers)
     print(f"Python {about['python']}, {about['system']}, {about['machine']}")

@@ -111,21 +111,14 @@ def test_ticket_that_is_older_than_what_another_thread_applied_is_not_shared(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settled(rig).revoke()
-    issue = rig.manager.lease.issue
-
-    def issue_then_change() -> Ticket:
-        monkeypatch.undo()
-        ticket = issue()
-        look = rig.watch_file.signature
-        # Between its look and its grant another thread changes a setting.
-        monkeypatch.setattr(
-            rig.manager, "_grant", lambda *given: (rig.update(LIMIT=7), grant(*given))
-        )
-        assert look is not None
-        return ticket
-
     grant = rig.manager._grant
-    monkeypatch.setattr(rig.manager.lease, "issue", issue_then_change)
+
+    def change_then_grant(ticket: Ticket, looked_at: float) -> None:
+        # Between its look and its grant another thread changes a setting.
+        rig.update(LIMIT=7)
+        grant(ticket, looked_at)
+
+    monkeypatch.setattr(rig.manager, "_grant", change_then_grant)
     assert rig.manager.begin_request()["LIMIT"] != 7
     assert not shared(rig.manager.lease)
 
