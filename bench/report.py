@@ -37,7 +37,7 @@ NOTES = """\
 - **Read**: one value, in one process. **Floors**: `os.stat` of a file, a GET of Redis by
   redis-py, and redis-py's own loop that receives what was published.
 - **Plain Flask and os.stat** looks at a file in each request, and does nothing with it: the least
-  that anything costs by which a request can't miss a change of this host.
+  that a request costs which looks for changes itself, and does not share a look with others.
 - **Throughput**: of one worker on a core of its own, the client on another, one connection for
   each request; all servers are started anew eight times (the peers three times). The processor
   time is what the worker spent on a request, by `/proc/*/schedstat`. It compares what differs by
@@ -124,6 +124,7 @@ def summary(rows: Sequence[Row]) -> str:
         "read": _read,
         "requests/s": lambda rows, who: _of(rows, "throughput", who, "median"),
         "ratio": lambda rows, who: _of(rows, "throughput ratio", who, "median"),
+        "in turns": _in_turns,
         "stale reads": lambda rows, who: _stale(rows, who),
         "served by all, p50 / p99": lambda rows, who: _pair(rows, "served by all", who),
         "watcher, p50 / p99": lambda rows, who: _pair(rows, "update() to applied", who),
@@ -181,6 +182,11 @@ def _read(rows: Sequence[Row], who: str) -> str:
     # How it is told of a change makes no difference to its read.
     name = {"waffle-file": "waffle", "waffle-redis": "waffle"}.get(who, who)
     return _of(rows, "read", name.replace("waffleconf-redis", "waffleconf-file"), "median", " ns")
+
+
+def _in_turns(rows: Sequence[Row], who: str) -> str:
+    name = "flask-stat beside waffle-file" if who == "flask-stat" else who
+    return _of(rows, "throughput in turns, ratio", name, "median")
 
 
 def _stale(rows: Sequence[Row], who: str) -> str:
