@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from bench.report import summary, text
 from uwsgi_waffle.checks import RULES
 from uwsgi_waffle.ini import SNIPPETS
 from uwsgi_waffle.options import ConfigKeys
@@ -44,6 +47,19 @@ def test_readme_shows_every_case_of_the_store_contract_passed() -> None:
     cases = {name for name in dir(StoreContract) if name.startswith("test_")}
     assert shown == {case.removeprefix("test_").replace("_", " ") for case in cases}
     assert "✗" not in table
+
+
+def test_readme_shows_the_summary_of_the_benchmarks_that_were_run() -> None:
+    results = json.loads((ROOT / "docs" / "bench" / "results.json").read_text(encoding="utf-8"))
+    assert summary(results["rows"]) in README
+    assert "(docs/bench/served.svg)" in README
+
+
+def test_benchmark_page_is_what_its_figures_make() -> None:
+    folder = ROOT / "docs" / "bench"
+    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    page = folder.with_suffix(".md").read_text(encoding="utf-8")
+    assert page == text(results, folder.name, re.findall(r"\(bench/([\w-]+\.svg)\)", page))
 
 
 @pytest.mark.parametrize("name", SNIPPETS)
