@@ -801,3 +801,20 @@ def test_touch_by_hand_is_seen_when_the_notice_of_another_host_comes_first(
     monkeypatch.setattr(rig.memory, "read_since", noted)
     rig.manager.follow(Notice(rig.changed_silently(LIMIT=7)))
     assert asked == [(0, "")]
+
+
+def test_watch_file_that_comes_back_as_it_was_fails_no_more(tmp_path: Path) -> None:
+    folder = tmp_path / "here"
+    folder.mkdir()
+    rig = Rig(folder)
+    rig.manager.begin_request()
+    folder.rename(tmp_path / "away")
+    # A notice of another host comes while the folder is gone, and the store is elsewhere.
+    rig.memory.error = StoreUnavailable("gone, too")
+    rig.manager.follow(Notice(rig.manager.snapshot.revision + 1))
+    assert set(rig.manager.health.failing()) == {"watch file", "store"}
+    (tmp_path / "away").rename(folder)
+    rig.memory.error = None
+    rig.clock.advance(60)
+    rig.manager.follow(None)
+    assert rig.manager.health.failing() == {}

@@ -426,6 +426,7 @@ class Manager:
         seen = self._watch_file.signature()
         if seen is not None and seen == self._seen:
             # A change of another host: nothing more is in the file than when it was last opened.
+            self.health.works(self._watch_file.name)
             return seen, self._touch
         mark = self._watch_file.mark()
         if mark.signature is None:
