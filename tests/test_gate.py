@@ -286,6 +286,24 @@ def test_request_whose_body_nobody_closes_ends_when_it_is_dropped(gated: Gated) 
     assert gated.idle
 
 
+def test_request_that_is_made_again_in_its_environment_keeps_its_new_ticket(gated: Gated) -> None:
+    @gated.app.get("/")
+    def view() -> Response:
+        return Response(numbers(gated, []))
+
+    app: Any = gated.app
+    environ = EnvironBuilder("/").get_environ()
+    body = app(environ, started)
+    body.close()
+    # As a middleware does that tries again: the first body is dropped only now.
+    body = app(environ, started)
+    assert KEY in environ
+    assert not gated.idle
+    body.close()
+    environ.clear()
+    assert gated.idle
+
+
 def test_requests_at_once_are_told_apart(gated: Gated) -> None:
     @gated.app.get("/")
     def view() -> Response:

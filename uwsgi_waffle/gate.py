@@ -103,8 +103,13 @@ class _Body:
         try:
             self._body.close()
         finally:
-            self._environ.pop(self._key, None)
+            self._end()
 
     def __del__(self) -> None:
         # A test client closes nothing by itself, and a request must not seem to run for ever.
-        self._environ.pop(self._key, None)
+        self._end()
+
+    def _end(self) -> None:
+        # Once only: a middleware that asks again in the same environment has a new ticket there.
+        environ, self._environ = self._environ, {}
+        environ.pop(self._key, None)
