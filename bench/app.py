@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import socket
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from flask import Flask, request
 
 from .reports import pack
+
+WsgiApp = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
 KIND = os.environ["BENCH_KIND"]
 
@@ -31,16 +34,20 @@ def create_app() -> Flask:
     return app
 
 
-def _look_at_each_request(app: Flask) -> None:
-    """Do the one thing that no request can do without which must see every change."""
-    path, inner = os.path.join(app.instance_path, "watched"), app.wsgi_app
-    Path(path).touch()
+def looking(inner: WsgiApp, path: str) -> WsgiApp:
+    """Return a WSGI app that looks at a file in each request, and does nothing with it."""
 
-    def looking(environ: Any, start_response: Any) -> Any:
+    def serve(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         os.stat(path)
         return inner(environ, start_response)
 
-    app.wsgi_app = looking  # type: ignore[method-assign]  # as Flask has it for middleware
+    return serve
+
+
+def _look_at_each_request(app: Flask) -> None:
+    path = os.path.join(app.instance_path, "watched")
+    Path(path).touch()
+    app.__dict__["wsgi_app"] = looking(app.wsgi_app, path)
 
 
 def _make_live(app: Flask) -> None:

@@ -6,12 +6,10 @@ import json
 import os
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
-from .app import app
-
-WsgiApp = Callable[[dict[str, Any], Any], Iterable[bytes]]
+from .app import WsgiApp, app, looking
 
 #: Requests in a turn: about as long as a lease.
 TURN = 250
@@ -63,22 +61,12 @@ class Turns:
         self._began = (time.perf_counter_ns(), time.thread_time_ns())
 
 
-def _looking(inner: WsgiApp) -> WsgiApp:
-    path = os.path.join(app.instance_path, "waffle.watch")
-
-    def serve(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        os.stat(path)
-        return inner(environ, start_response)
-
-    return serve
-
-
 _inner: WsgiApp = type(app).wsgi_app.__get__(app)
 application = Turns(
     {
         "flask": None,
         "flask again": None,
-        "flask-stat": _looking(_inner),
+        "flask-stat": looking(_inner, os.path.join(app.instance_path, "waffle.watch")),
         f"waffle-{os.environ['BENCH_KIND']}": app.wsgi_app,
     }
 )
