@@ -42,8 +42,8 @@ integration: $(STAMP)  ## Tests on real uWSGI and real Redis
 
 fuzz: $(STAMP)  ## Search long for what the tests miss: fuzzed input, random histories
 	WAFFLE_FUZZ=deep $(BIN)/python -m pytest --timeout=3600 \
-		tests/test_fuzz.py tests/test_model_store.py tests/test_model_workers.py \
-		tests/test_legacy_fuzz.py
+		tests/test_fuzz.py tests/stores/test_model_store.py tests/process/test_model_workers.py \
+		tests/legacy/test_legacy_fuzz.py
 
 # What is compared has needs of its own; one that can't be installed is left out.
 PEERS := .venv-bench-waffleconf/.installed .venv-bench-constance/.installed

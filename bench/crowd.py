@@ -13,14 +13,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from uwsgi_waffle.manager import Manager
 from uwsgi_waffle.notifiers.base import Notifier
 from uwsgi_waffle.notifiers.file import FileNotifier
 from uwsgi_waffle.notifiers.redis import RedisNotifier
-from uwsgi_waffle.settings import declare
+from uwsgi_waffle.process.manager import Manager
+from uwsgi_waffle.process.watcher import Watcher
+from uwsgi_waffle.settings.declarations import declare
 from uwsgi_waffle.snapshot import Change, Delta, initial_snapshot
 from uwsgi_waffle.stores import Store, store_from_url
-from uwsgi_waffle.watcher import Watcher
 
 from .reports import pack
 

@@ -13,7 +13,7 @@ import redis
 from flask import Flask
 
 from uwsgi_waffle import WaffleConf
-from uwsgi_waffle.gate import Gate
+from uwsgi_waffle.process.gate import Gate
 
 from .contenders import contenders
 from .record import Record

@@ -1,6 +1,6 @@
 """A store of one's own: all settings in one JSON file, which is replaced at each change.
 
-It keeps the contract; tests/test_own_store.py shows how that is tested. For a real site the
+It keeps the contract; tests/stores/test_own_store.py shows how that is tested. For a real site the
 embedded SQLite store is the better choice: this one writes everything anew each time.
 """
 

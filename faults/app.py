@@ -20,7 +20,7 @@ from typing import Any
 from flask import Flask, request
 
 from uwsgi_waffle import ChangeRefused, StoreError, WaffleConf
-from uwsgi_waffle.announcing import Announcer
+from uwsgi_waffle.process.announcer import Announcer
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "A": {"desc": "Always equal to B", "default": 0},

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from xprocess import XProcess
 
-from uwsgi_waffle.checks.server import Server
+from uwsgi_waffle.checks.binary import Server
 
 from .support.find import need_redis, need_uwsgi
 from .support.redis_server import RedisServer

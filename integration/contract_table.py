@@ -15,12 +15,12 @@ from pathlib import Path
 from uwsgi_waffle.testing import StoreContract
 
 FILES = (
-    "tests/test_sqlite_store.py",
-    "tests/test_sqlalchemy_store.py",
-    "tests/test_peewee_store.py",
+    "tests/stores/test_sqlite_store.py",
+    "tests/stores/test_sqlalchemy_store.py",
+    "tests/stores/test_peewee_store.py",
     "integration/test_store_contract.py",
 )
-_UNIT, _REAL = "tests.test_", "integration.test_store_contract.Test"
+_UNIT, _REAL = "tests.stores.test_", "integration.test_store_contract.Test"
 #: each test class that runs the contract, and its heading
 STORES = {
     f"{_UNIT}sqlite_store.TestSqliteStore": "SQLite, built in",

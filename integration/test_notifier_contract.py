@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.contracts import NotifierContract
+from tests.support.notifier_contract import NotifierContract
 from uwsgi_waffle.notifiers import Notice, Notifier
 from uwsgi_waffle.notifiers.redis import RedisNotifier
 

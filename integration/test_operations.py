@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from uwsgi_waffle.ini import snippet_path
-from uwsgi_waffle.metrics import METRICS
+from uwsgi_waffle.reporting.uwsgi_metrics import METRICS
 from uwsgi_waffle.stores import WorkerReport
 
 from .conftest import StartUwsgi

@@ -20,8 +20,8 @@ from typing import Any
 import pytest
 import redis
 
+from uwsgi_waffle.checks.binary import Server, ask, clean_env, find_binary
 from uwsgi_waffle.checks.model import CheckError
-from uwsgi_waffle.checks.server import Server, ask, clean_env, find_binary
 from uwsgi_waffle.ini import SNIPPETS, snippet_path
 
 pytestmark = pytest.mark.uwsgi

@@ -23,13 +23,13 @@ from sqlalchemy.orm import Session
 from uwsgi_waffle.errors import RevisionConflict, StoreError, StoreUnavailable
 from uwsgi_waffle.notifiers.base import Notice
 from uwsgi_waffle.notifiers.redis import RedisNotifier
-from uwsgi_waffle.processes import in_processes
 from uwsgi_waffle.stores.base import Store
 from uwsgi_waffle.stores.mixin import WaffleMixin
 from uwsgi_waffle.stores.peewee import PeeweeWaffleStore
 from uwsgi_waffle.stores.redis import RedisStore
 from uwsgi_waffle.stores.sqlalchemy import AlchemyWaffleStore
-from uwsgi_waffle.testing import StoreContract, raises, stored
+from uwsgi_waffle.testing import in_processes
+from uwsgi_waffle.testing.store_contract import StoreContract, raises, stored
 
 from .support.postgres_server import PostgresServer
 from .support.redis_server import RedisServer

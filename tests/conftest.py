@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from . import hypothesis_profiles  # noqa: F401
-from .support import NOBODY, Rig, Worker
+from .support import hypothesis_profiles  # noqa: F401
+from .support.rig import NOBODY, Rig, Worker
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""The arrows between the modules, as DESIGN.md's Layout draws them."""
+"""The arrows between the rooms of the package, as docs/architecture.md draws them."""
 
 from __future__ import annotations
 
@@ -13,54 +13,60 @@ import pytest
 import uwsgi_waffle
 
 PACKAGE = Path(uwsgi_waffle.__file__).parent
-# What whole parts of the package may use: names of their own or of other modules.
-LEAVES = {"errors", "backoff", "forking", "redaction", "processes"}
+#: the layers, the lowest first: a room may import its own layer's and lower ones, never higher ones
+LAYERS: tuple[set[str], ...] = (
+    {"errors", "version", "backoff", "forking", "masking", "runtime"},
+    {"config", "settings", "ini"},
+    {"snapshot"},
+    {"signals"},
+    {"stores", "notifiers"},
+    {"process"},
+    {"reporting", "preflight"},
+    {"app_state"},
+    {"operations", "prometheus", "checks"},
+    {"legacy", "doctor"},
+    {"admin", "cli", "testing"},
+    {"extension"},
+    {"", "__main__"},
+)
+# What single modules may use, where that is less than what their layer may.
 ARROWS = {
-    "errors": set(),
-    "backoff": set(),
-    "forking": set(),
-    "redaction": set(),
-    "health": {"errors"},
-    "signals": set(),
-    "runtime": set(),
-    "options": {"errors"},
-    "settings": {"errors", "classes"},
-    "classes": {"errors"},
-    "snapshot": {"errors", "settings"},
-    "lease": {"snapshot"},
-    "gate": {"lease"},
-    "notifiers": {*LEAVES, "snapshot", "notifiers"},
-    "stores": {*LEAVES, "snapshot", "stores"},
-    "manager": {
-        *("errors", "backoff", "health", "lease", "settings", "snapshot"),
-        *("announcing", "stores.base", "notifiers.base", "notifiers.file"),
+    "errors": set[str](),
+    "backoff": set[str](),
+    "forking": set[str](),
+    "masking": set[str](),
+    "runtime": set[str](),
+    "config": {"errors"},
+    "settings": {"errors", "settings"},
+    "snapshot": {"errors", "settings", "masking"},
+    "notifiers": {"errors", "backoff", "masking", "snapshot", "notifiers"},
+    "stores": {"errors", "backoff", "forking", "masking", "snapshot", "stores"},
+    "process": {
+        *("errors", "backoff", "runtime", "masking", "settings", "snapshot", "process"),
+        *("stores.base", "notifiers.base", "notifiers.file"),
     },
-    "watcher": {"errors", "backoff", "health", "manager", "notifiers.base"},
-    "roster": {"backoff", "manager", "redaction", "stores.base"},
-    "metrics": {"manager", "runtime"},
-    "lastgood": {"backoff", "health", "manager", "settings", "snapshot"},
 }
 # Third-party modules, or those of a server, and who alone may import them.
 IMPORTERS = {
-    "flask": {"extension", "state", "cli", "admin", "overriding"},
+    "flask": {"extension", "app_state", "signals", "cli", "admin", "testing.fixture"},
     "uwsgi": {"runtime"},
     "uwsgidecorators": {"runtime"},
     "blinker": {"signals"},
     "redis": {"notifiers.redis", "stores.redis"},
     # legacy reads what the ancestor of this package left, in whatever it kept it.
     "sqlite3": {"stores.sqlite", "doctor", "legacy"},
-    "sqlalchemy": {"stores", "legacy"},
-    "flask_sqlalchemy": {"stores"},
-    "peewee": {"stores", "legacy"},
-    "click": {"cli"},
+    "sqlalchemy": {"stores.sqlalchemy", "legacy"},
+    "flask_sqlalchemy": {"stores.sqlalchemy"},
+    "peewee": {"stores.peewee", "legacy"},
+    "click": {"cli", "__main__"},
     "prometheus_client": {"prometheus"},
     "gevent": set(),
     "pickle": {"legacy"},
     "marshal": set(),
     "shelve": set(),
 }
-# Only these know that there is an app with an extension.
-ABOVE_STATE = {"", "extension", "cli", "admin", "doctor", "overriding", "operations", "prometheus"}
+#: what no worker imports unless the app asks for it
+NOT_IN_A_WORKER = ("cli", "admin", "doctor", "checks", "legacy", "testing", "operations")
 
 
 def modules() -> Iterator[tuple[str, Path]]:
@@ -117,10 +123,24 @@ def test_module_of_others_is_imported_where_it_belongs_only(module: str) -> None
     assert {name for name in importers if not within(name, IMPORTERS[module])} == set()
 
 
-@pytest.mark.parametrize("upper", [".extension", ".state"])
-def test_nothing_below_knows_the_extension(upper: str) -> None:
-    importers = {name for name in MODULES if upper in imported(name)}
-    assert {name for name in importers if name and not within(name, ABOVE_STATE)} == set()
+def layer(name: str) -> int:
+    """Return how high a module stands."""
+    room = name.split(".")[0]
+    (height,) = [height for height, rooms in enumerate(LAYERS) if room in rooms]
+    return height
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_nothing_imports_upward(name: str) -> None:
+    targets = {target[1:] for target in imported(name) if target.startswith(".")}
+    assert {target for target in targets if layer(target) > layer(name)} == set()
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_rooms_of_one_layer_do_not_know_each_other(name: str) -> None:
+    room = name.split(".")[0]
+    targets = {target[1:].split(".")[0] for target in imported(name) if target.startswith(".")}
+    assert {target for target in targets if layer(target) == layer(name)} <= {room}
 
 
 def test_no_module_is_named_uwsgi() -> None:
@@ -150,14 +170,37 @@ def test_every_module_that_the_arrows_name_is_there() -> None:
     assert set(ARROWS) <= set(MODULES)
 
 
-def test_import_of_the_package_brings_no_driver() -> None:
+def test_worker_imports_nothing_of_the_tools(tmp_path: Path) -> None:
     # In lazy-apps mode every worker pays for every import.
     code = (
-        "import sys, uwsgi_waffle\n"
-        "print(*sorted({'redis', 'sqlalchemy', 'peewee', 'sqlite3', 'click.testing', 'pytest',"
-        " 'uwsgi_waffle.admin', 'uwsgi_waffle.cli', 'uwsgi_waffle.checks'} & set(sys.modules)))"
+        "import sys\n"
+        "from flask import Flask\n"
+        "from uwsgi_waffle import WaffleConf\n"
+        f"app = Flask('app', instance_path={str(tmp_path)!r})\n"
+        "app.config['WAFFLE_CONFS'] = {'LIMIT': {'desc': 'Limit', 'default': 1}}\n"
+        "waffle = WaffleConf(app)\n"
+        "app.add_url_rule('/', view_func=lambda: str(waffle.conf['LIMIT']))\n"
+        "assert app.test_client().get('/').text == '1'\n"
+        "waffle.update({'LIMIT': 2}); waffle.status(); waffle.workers()\n"
+        "print(*sys.modules)\n"
     )
+    loaded = _printed(code)
+    rooms = {name.split(".")[1] for name in loaded if name.startswith("uwsgi_waffle.")}
+    assert rooms & set(NOT_IN_A_WORKER) == set()
+    assert loaded & {"redis", "sqlalchemy", "peewee", "pytest"} == set()
+
+
+def test_import_of_the_package_brings_no_driver() -> None:
+    loaded = _printed("import sys, uwsgi_waffle; print(*sys.modules)")
+    assert loaded & {"redis", "sqlalchemy", "peewee", "sqlite3", "click.testing", "pytest"} == set()
+
+
+def test_root_of_the_package_has_no_more_files_than_its_layout_allows() -> None:
+    assert len(list(PACKAGE.glob("*.py"))) <= 16
+
+
+def _printed(code: str) -> set[str]:
     answer = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
-    assert answer.stdout.split() == []
+    return set(answer.stdout.split())

@@ -31,11 +31,11 @@ from uwsgi_waffle import (
     WaffleWarning,
     setting_changed,
 )
-from uwsgi_waffle.lease import outlast
 from uwsgi_waffle.notifiers.file import FileNotifier
+from uwsgi_waffle.process.lease import outlast
 from uwsgi_waffle.stores.sqlite import SqliteStore
 
-from .support import CONFS, Clock, MemoryStore, Worker, ordinary_user
+from .support.rig import CONFS, Clock, MemoryStore, Worker, ordinary_user
 
 MakeWorker = Callable[..., Worker]
 

@@ -27,23 +27,23 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 
 from uwsgi_waffle import NotifierError
-from uwsgi_waffle.checks import CheckError, Report, check_file, server
+from uwsgi_waffle.checks import CheckError, Report, binary, check_file
 from uwsgi_waffle.checks.reader import read
 from uwsgi_waffle.ini import SNIPPETS, snippet_path
-from uwsgi_waffle.lastgood import LastGood
 from uwsgi_waffle.legacy import LegacyError, decode_legacy
+from uwsgi_waffle.masking import redact
 from uwsgi_waffle.notifiers import Notice
 from uwsgi_waffle.notifiers.file import FileNotifier
 from uwsgi_waffle.notifiers.redis import RedisNotifier
-from uwsgi_waffle.redaction import redact
-from uwsgi_waffle.settings import Declaration, declare, differ
+from uwsgi_waffle.reporting.last_known import LastGood
+from uwsgi_waffle.settings.declarations import Declaration, declare, differ
 from uwsgi_waffle.snapshot import advance, initial_snapshot
 
-from .hypothesis_profiles import effort
-from .legacy_corpus import b64
-from .support import CONFS, Clock
-from .test_legacy_fuzz import WATCH, only_plain
-from .test_redis_notifier import SUBSCRIBED, FakeClient, told
+from .legacy.test_legacy_fuzz import WATCH, only_plain
+from .notifiers.test_redis_notifier import SUBSCRIBED, FakeClient, told
+from .support.hypothesis_profiles import effort
+from .support.legacy_corpus import b64
+from .support.rig import CONFS, Clock
 
 # Far more than any input here needs on a machine that is busy otherwise.
 LIMIT_S = 5.0
@@ -235,7 +235,7 @@ def within(folder: Path) -> Iterator[None]:
 
 
 def check_without_server(folder: Path, name: str, env: dict[str, str]) -> Report:
-    no_server = mock.patch.object(server, "find_binary", return_value=None)
+    no_server = mock.patch.object(binary, "find_binary", return_value=None)
     with within(folder), no_server:
         return check_file(name, env=env)
 
@@ -331,18 +331,18 @@ PLAIN_LINES = st.lists(
 @effort(15)
 @given(lines=PLAIN_LINES)
 def test_the_built_in_reader_sees_what_uwsgi_sees(module_folder: Path, lines: list[str]) -> None:
-    binary = server.find_binary(None, os.environ)
-    if binary is None:
+    uwsgi_path = binary.find_binary(None, os.environ)
+    if uwsgi_path is None:
         pytest.skip("uWSGI is not installed")
     env = {"HOME": "/root", "PATH": os.environ["PATH"]}
-    uwsgi = server.Server(binary, "", None, frozenset(), False)
+    uwsgi = binary.Server(uwsgi_path, "", None, frozenset(), False)
     (module_folder / "one.txt").write_text("one\n")
     (module_folder / "more.ini").write_text("[uwsgi]\nplace = %(name)\n[other]\na = 2\n")
     (module_folder / "plain.ini").write_text("[uwsgi]\nname = x\n" + "\n".join(lines) + "\n")
     with within(module_folder):
         resolved = read("plain.ini", env=env)
         assert not resolved.hazards
-        theirs = server.show_config(uwsgi, "plain.ini", "uwsgi", env)
+        theirs = binary.show_config(uwsgi, "plain.ini", "uwsgi", env)
     assert [(option.key, option.value) for option in resolved.options] == theirs
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from uwsgi_waffle.__main__ import main
-from uwsgi_waffle.checks import server as servers
+from uwsgi_waffle.checks import binary as servers
 from uwsgi_waffle.errors import ConfigurationError
 from uwsgi_waffle.ini import SNIPPETS, snippet_path, snippet_text
 

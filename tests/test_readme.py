@@ -12,9 +12,9 @@ import pytest
 
 from bench.report import summary, text
 from uwsgi_waffle.checks import RULES
+from uwsgi_waffle.config import ConfigKeys
 from uwsgi_waffle.ini import SNIPPETS
-from uwsgi_waffle.options import ConfigKeys
-from uwsgi_waffle.settings import DECLARATION_KEYS
+from uwsgi_waffle.settings.declarations import DECLARATION_KEYS
 from uwsgi_waffle.testing import StoreContract
 
 ROOT = Path(__file__).parents[1]

@@ -17,7 +17,7 @@ from flask import Flask
 from uwsgi_waffle import ConfigurationError, WaffleConf, WaffleWarning
 from uwsgi_waffle.runtime import Runtime, detect, on_postfork
 
-from .support import Worker, wait_until
+from .support.rig import Worker, wait_until
 
 
 class FakeUwsgi(ModuleType):

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .classes import Setting
-from .engine import Status
 from .errors import (
     ChangeRefused,
     ConfigurationError,
@@ -19,18 +17,19 @@ from .errors import (
     WaffleWarning,
 )
 from .extension import WaffleConf
-from .health import State
+from .process.engine import Status
+from .process.health import State
+from .settings.classes import Setting
 from .signals import setting_changed
 from .snapshot import Snapshot
 from .stores import HistoryEntry, Store, WorkerReport
 from .stores.mixin import WaffleMixin
+from .version import __version__ as __version__
 
 if TYPE_CHECKING:
     from .stores.peewee import PeeweeWaffleStore as PeeweeWaffleStore
     from .stores.redis import RedisStore as RedisStore
     from .stores.sqlalchemy import AlchemyWaffleStore as AlchemyWaffleStore
-
-__version__ = "0.1.0"
 
 __all__ = [
     "ChangeRefused",

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Generic, cast, overload
 
 from flask import Flask, current_app, has_app_context
 
-from .engine import Status
+from .app_state import EXTENSION_NAME, WaffleState, state_of
+from .config import ConfigKeys
 from .errors import ConfigurationError
-from .options import ConfigKeys
+from .process.engine import Status
 from .snapshot import Snapshot
-from .state import WaffleState
 from .stores import Store, WorkerReport
 
 if TYPE_CHECKING:
@@ -30,8 +30,6 @@ else:
     from typing import TypeVar
 
     ConfT = TypeVar("ConfT")
-
-EXTENSION_NAME = "waffleconf"
 
 
 class WaffleConf(Generic[ConfT]):
@@ -74,7 +72,7 @@ class WaffleConf(Generic[ConfT]):
     def init_app(self, app: Flask, configstore: Store | None = None) -> None:
         """Declare the app's settings, load them, and keep them current from now on.
 
-        Reads the keys of :class:`~uwsgi_waffle.options.ConfigKeys` once. Under uWSGI it starts
+        Reads the keys of :class:`~uwsgi_waffle.config.ConfigKeys` once. Under uWSGI it starts
         the watcher thread of this worker, or arranges that each worker starts its own after the
         fork. Blocks for at most the store's timeout.
 
@@ -105,20 +103,13 @@ class WaffleConf(Generic[ConfT]):
         :raises ConfigurationError: it is not clear which app is meant.
         """
         if has_app_context():
-            state = current_app.extensions.get(EXTENSION_NAME)
-            if state is None:
-                raise ConfigurationError(
-                    f"{current_app.name!r} has no WaffleConf: call init_app(app) first"
-                )
-        elif len(self._apps) == 1:
+            return state_of(current_app)
+        if len(self._apps) == 1:
             (app,) = self._apps
-            state = app.extensions[EXTENSION_NAME]
-        else:
-            raise ConfigurationError(
-                f"this WaffleConf serves {len(self._apps)} apps: use it within app.app_context()"
-            )
-        assert isinstance(state, WaffleState)
-        return state
+            return state_of(app)
+        raise ConfigurationError(
+            f"this WaffleConf serves {len(self._apps)} apps: use it within app.app_context()"
+        )
 
     @property
     def conf(self) -> ConfT:

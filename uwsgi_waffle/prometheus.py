@@ -12,10 +12,10 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from .app_state import state_of
 from .errors import ConfigurationError
-from .manager import Manager
+from .process.manager import Manager
 from .runtime import detect
-from .state import WaffleState
 
 try:
     from prometheus_client import (
@@ -71,10 +71,7 @@ def export(app: Any) -> None:
             f"{_FOLDER_KEY} names no folder ({folder!r}): create it before the server starts, or "
             "unset it if there is one process only"
         )
-    state = app.extensions.get("waffleconf")
-    if not isinstance(state, WaffleState):
-        raise ConfigurationError(f"{app.name!r} has no WaffleConf: call init_app(app) first")
-    state.add_chore(lambda manager: _Meter(manager, app.name))
+    state_of(app).add_chore(lambda manager: _Meter(manager, app.name))
 
 
 def metrics_text() -> bytes:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, TypeVar
 
 from .errors import UnknownSettingError
-from .settings import Declarations, differ, unknown_name
+from .settings.declarations import Declarations, differ, unknown_name
 
 MASK = "********"
 

@@ -12,8 +12,8 @@ from typing import NoReturn
 
 import pytest
 
+from uwsgi_waffle.checks.binary import Server, ask, find_binary
 from uwsgi_waffle.checks.model import CheckError
-from uwsgi_waffle.checks.server import Server, ask, find_binary
 
 
 def missing(what: str) -> NoReturn:

@@ -11,7 +11,7 @@ from typing import Any
 
 from xprocess import XProcess
 
-from uwsgi_waffle.checks.server import Server
+from uwsgi_waffle.checks.binary import Server
 
 from .client import call
 from .processes import Process, clean_environment, free_port

@@ -7,8 +7,8 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from .access import Access, Author, Authorize
 from .headers import protect
-from .pages import TEMPLATES, Pages
 from .tokens import require_extra
+from .views import TEMPLATES, Pages
 
 #: nothing from elsewhere, nothing inline
 POLICY = (

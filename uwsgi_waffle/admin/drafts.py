@@ -10,9 +10,9 @@ from urllib.parse import quote
 from werkzeug.datastructures import MultiDict
 
 from .. import operations
-from ..settings import Declaration, Declarations
+from ..app_state import WaffleState
+from ..settings.declarations import Declaration, Declarations
 from ..snapshot import Snapshot
-from ..state import WaffleState
 from .tokens import is_signed, sign
 from .widgets import Widget, dump, make_widget, plain, read, write
 

@@ -10,8 +10,8 @@ from flask import Blueprint
 from ..errors import ConfigurationError
 from .access import Access, Author, Authorize
 from .headers import protect
-from .pages import TEMPLATES, Answer, Pages
 from .tokens import require_extra
+from .views import TEMPLATES, Answer, Pages
 
 try:
     from flask_admin import BaseView, expose

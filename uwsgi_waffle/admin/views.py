@@ -1,287 +1,310 @@
-"""What the templates show, worked out so that they need no logic of their own."""
+"""The pages of the admin, whatever serves them: a blueprint of their own, or Flask-Admin."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from itertools import groupby
-from typing import NamedTuple
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from flask import (
+    Response,
+    current_app,
+    make_response,
+    redirect,
+    request,
+    send_from_directory,
+    url_for,
+)
+from werkzeug.wrappers import Response as BaseResponse
 
 from .. import operations
-from ..errors import StoreError
-from ..operations import HistoryItem, SettingInfo
-from ..roster import make_report
-from ..settings import Declaration
-from ..snapshot import MASK
-from ..state import WaffleState
-from ..stores.base import WorkerReport
-from .drafts import Draft, Entry, fingerprint, key_of, prove, widget_of
-from .widgets import Widget, describe, write
+from ..app_state import WaffleState, state_of
+from ..errors import ChangeRefused, RevisionConflict, StoreError, WaffleError
+from ..version import __version__
+from .access import current_author
+from .drafts import (
+    MAX_REASON_LENGTH,
+    Draft,
+    Outcome,
+    check_proofs,
+    read_draft,
+    touched,
+    work_out,
+)
+from .presenting import Made, made_since, make_groups, make_history, make_lines, make_workers
+from .tokens import is_token_valid, make_token, require_secret_key
 
-NO_GROUP = "General"
-_MEANWHILE_LIMIT = 200
-#: what is older is of a process that nobody waits for
-_WORKERS_MAX_AGE_S = 3600.0
+TEMPLATES = Path(__file__).parent / "templates"
+ASSETS = Path(__file__).parent / "static"
+#: of a form with all settings; the app's own limit may be one of them, and too small
+MAX_FORM_BYTES = 16 * 1024 * 1024
+HISTORY_SIZE = 50
+_MAX_PAGE = 1000
+_EXPIRED = (
+    "This page was open for too long, or was made for another session. Nothing was saved, and what "
+    "you typed is still here: look it over and send it again. If this goes on, the app's workers "
+    "may have different SECRET_KEYs."
+)
+
+Render = Callable[..., str]
+Answer = str | BaseResponse
 
 
-class Shown(NamedTuple):
-    """A value as a person may see it.
+class Pages:
+    """The view functions.
 
-    :ivar is_default: nothing is stored.
+    :param render: called with a template's name and its variables.
+    :param layout: the template that every page extends.
     """
 
-    text: str
-    is_default: bool = False
-    secret: bool = False
+    def __init__(self, render: Render, layout: str) -> None:
+        self._render = render
+        self._layout = layout
 
+    def begin(self) -> None:
+        """Check what every page needs, before it is made.
 
-@dataclass(frozen=True)
-class Field:
-    """One setting on the page.
+        :raises ConfigurationError: the app lacks ``SECRET_KEY`` or :class:`WaffleConf`.
+        """
+        require_secret_key(current_app._get_current_object())  # type: ignore[attr-defined]
+        state_of(current_app)
+        try:
+            request.max_content_length = MAX_FORM_BYTES
+            request.max_form_memory_size = MAX_FORM_BYTES
+        except AttributeError:  # Flask before 3.1 has only the app's own limit
+            pass
 
-    :ivar text: what stands in the control.
-    :ivar matches: it is among what was searched for.
-    :ivar again: a secret was typed, which is never sent back, so it has to be typed again.
-    :ivar error: what is wrong with what was typed, or an empty text.
-    """
+    def index(self) -> Answer:
+        """Show every setting."""
+        saved = request.args.get("saved", type=int)
+        return self._form(saved=saved, unchanged="unchanged" in request.args)
 
-    info: SettingInfo
-    key: str
-    widget: Widget
-    text: str
-    null: bool
-    reset: bool
-    base: str
-    default: Shown
-    matches: bool
-    again: bool
-    error: str
+    def edit(self) -> Answer:
+        """Show every setting, with what was typed already."""
+        draft = read_draft(request.form, state_of(current_app).declarations)
+        if not is_token_valid():
+            return self._form(draft, notice=_EXPIRED, code=400)
+        return self._form(draft)
 
-    @property
-    def changed(self) -> bool:
-        """Whether it may be reset to the default."""
-        return self.info.raw is not None
+    def preview(self) -> Answer:
+        """Show what the change would alter, before it is made."""
+        state = state_of(current_app)
+        draft = self._draft(state)
+        if not is_token_valid():
+            return self._form(draft, notice=_EXPIRED, code=400)
+        outcome = work_out(state, draft)
+        if outcome.problems:
+            return self._form(draft, problems=outcome.problems, code=422)
+        if not outcome.raws:
+            return redirect(url_for(".index", unchanged=1), 303)
+        return self._look_over(draft, outcome)
 
-    @property
-    def search_text(self) -> str:
-        """What the search looks at; never a secret."""
-        return _search_text(self.info)
-
-    @property
-    def notes(self) -> str:
-        """The ids of what describes the control."""
-        parts = ["d", "h", *(["x"] if self.info.fault else []), *(["e"] if self.error else [])]
-        return " ".join(f"{part}-{self.key}" for part in parts)
-
-    @property
-    def bounds(self) -> str:
-        """The bounds in words, or an empty text."""
-        low, high = (self.widget.attributes.get(name) for name in ("min", "max"))
-        if low is not None and high is not None:
-            return f"from {low} to {high}"
-        if low is not None:
-            return f"at least {low}"
-        return f"at most {high}" if high is not None else ""
-
-
-@dataclass(frozen=True)
-class Group:
-    """Fields under one heading."""
-
-    key: str
-    title: str
-    fields: list[Field]
-
-    @property
-    def matches(self) -> bool:
-        """Whether any of its fields is among what was searched for."""
-        return any(field.matches for field in self.fields)
-
-
-@dataclass(frozen=True)
-class Line:
-    """One setting of a change that is looked over before it is made.
-
-    :ivar entry: what to send again, or ``None`` if the change is not made of a form.
-    :ivar base: fingerprint of what is served now.
-    :ivar proof: of a secret, the signature of what was typed.
-    :ivar overlap: somebody else changed it meanwhile.
-    """
-
-    name: str
-    key: str
-    desc: str
-    old: Shown
-    new: Shown
-    entry: Entry | None = None
-    base: str = ""
-    proof: str = ""
-    overlap: bool = False
-    error: str = ""
-
-
-class Made(NamedTuple):
-    """A change that was made: everything of one revision."""
-
-    revision: int
-    items: list[tuple[HistoryItem, Shown, Shown]]
-
-    @property
-    def first(self) -> HistoryItem:
-        """An item that tells who made it, when and why."""
-        return self.items[0][0]
-
-
-def make_groups(
-    state: WaffleState,
-    *,
-    query: str = "",
-    draft: Draft | None = None,
-    problems: Mapping[str, str] | None = None,
-) -> list[Group]:
-    """Return every setting under its group, as they are declared; those without group come first.
-
-    :param draft: what was typed already.
-    """
-    grouped: dict[str | None, list[Field]] = {None: []}
-    for info in operations.describe(state):
-        entry = draft.entries.get(info.name) if draft else None
-        error = (problems or {}).get(info.name, "")
-        field = _make_field(state, info, query, entry, error)
-        grouped.setdefault(info.group or None, []).append(field)
-    return [
-        Group(f"g-{number}", title or NO_GROUP, fields)
-        for number, (title, fields) in enumerate(grouped.items())
-        if fields
-    ]
-
-
-def make_lines(
-    state: WaffleState,
-    raws: Mapping[str, str | None],
-    *,
-    draft: Draft | None = None,
-    overlaps: Iterable[str] = (),
-    problems: Mapping[str, str] | None = None,
-) -> list[Line]:
-    """Return what a change would alter, compared with what is served now."""
-    snapshot = state.snapshot
-    lines: list[Line] = []
-    for name, raw in raws.items():
-        declaration = state.declarations[name]
-        entry = draft.entries.get(name) if draft else None
-        proof = ""
-        if declaration.secret and entry is not None and not entry.reset:
-            # What was typed first counts, as long as it is not proved to be the same again.
-            proof = entry.proof or prove(name, entry.text)
-        lines.append(
-            Line(
-                name,
-                key_of(name),
-                declaration.desc,
-                show(declaration, snapshot.stored.get(name)),
-                show(declaration, raw),
-                entry=entry,
-                base=fingerprint(declaration, widget_of(snapshot, declaration), snapshot),
-                proof=proof,
-                overlap=name in overlaps,
-                error=(problems or {}).get(name, ""),
+    def save(self) -> Answer:
+        """Make a change that was looked over."""
+        state = state_of(current_app)
+        draft = self._draft(state, chosen_only=True)
+        if not is_token_valid():
+            return self._form(draft, notice=_EXPIRED, code=400)
+        outcome = work_out(state, draft)
+        if outcome.problems:
+            return self._form(draft, problems=outcome.problems, code=422)
+        if not outcome.raws:
+            return redirect(url_for(".index", unchanged=1), 303)
+        problems = check_proofs(state, draft, outcome.raws)
+        if problems:
+            return self._look_over(draft, outcome, problems=problems, code=422)
+        try:
+            revision = state.commit(
+                outcome.raws,
+                author=current_author(),
+                reason=draft.reason or None,
+                expected_revision=draft.revision,
             )
+        except RevisionConflict:
+            return self._conflict(draft)
+        except StoreError as exc:
+            return self._look_over(draft, outcome, notice=_not_saved(exc), code=503)
+        return redirect(url_for(".index", saved=revision), 303)
+
+    def history(self) -> Answer:
+        """Show who changed what, when and why."""
+        state = state_of(current_app)
+        name = request.args.get("name") or None
+        page = min(max(request.args.get("page", 1, type=int), 1), _MAX_PAGE)
+        made: list[Made] = []
+        more, notice, code = False, "", 200
+        try:
+            made, more = make_history(state, name=name, page=page, size=HISTORY_SIZE)
+        except StoreError as exc:
+            notice, code = f"The history can't be read now: {exc}", 503
+        return self._page(
+            "history.html",
+            code,
+            made=made,
+            more=more,
+            page=page,
+            name=name,
+            names=list(state.declarations),
+            notice=notice,
         )
-    return lines
+
+    def rollback(self) -> Answer:
+        """Show what going back to a revision would alter; on a POST, go back."""
+        state = state_of(current_app)
+        revision = request.values.get("to", type=int)
+        name = request.values.get("name") or None
+        names = None if name is None else [name]
+        reason = request.form.get("reason", "").strip()[:MAX_REASON_LENGTH]
+        notice, code, conflict = "", 200, False
+        try:
+            if revision is None:
+                raise operations.UnknownRevisionError("no revision is named")
+            if request.method == "POST":
+                if is_token_valid():
+                    made = operations.rollback(
+                        state,
+                        revision,
+                        names=names,
+                        author=current_author(),
+                        reason=reason or None,
+                        expected_revision=request.form.get("revision", -1, type=int),
+                    )
+                    return redirect(url_for(".index", saved=made), 303)
+                notice, code = _EXPIRED, 400
+        except RevisionConflict:
+            code, conflict = 409, True
+        except StoreError as exc:
+            notice, code = _not_saved(exc), 503
+        except WaffleError as exc:
+            return self._refuse(revision, exc)
+        try:
+            # So that what is compared is what the change would be made from.
+            state.update_conf()
+            assert revision is not None
+            plan = operations.plan_rollback(state, revision, names=names)
+        except StoreError as exc:
+            text = f"The store fails: {exc}. Nothing was changed; try again."
+            return self._page("stop.html", 503, title="Not now", notice=text, problems={})
+        except WaffleError as exc:
+            return self._refuse(revision, exc)
+        return self._page(
+            "preview.html",
+            code,
+            lines=make_lines(state, plan.raws),
+            problems={},
+            revision=plan.revision,
+            reason=reason,
+            notice=notice,
+            conflict=conflict,
+            meanwhile=[],
+            rollback=revision,
+            name=name,
+        )
+
+    def workers(self) -> Answer:
+        """Show how every process is doing."""
+        reports, problem = make_workers(state_of(current_app))
+        return self._page("workers.html", reports=reports, problem=problem)
+
+    def asset(self, filename: str) -> Answer:
+        """Return a style sheet or a script of the pages."""
+        return send_from_directory(ASSETS, filename, max_age=3600)
+
+    def _draft(self, state: WaffleState, *, chosen_only: bool = False) -> Draft:
+        draft = read_draft(request.form, state.declarations, chosen_only=chosen_only)
+        return touched(draft, state.declarations, state.snapshot)
+
+    def _conflict(self, draft: Draft) -> Answer:
+        state = state_of(current_app)
+        try:
+            # The request's own snapshot is the one before the other change.
+            state.update_conf()
+        except StoreError as exc:
+            return self._look_over(draft, work_out(state, draft), notice=_not_saved(exc), code=503)
+        outcome = work_out(state, draft)
+        if outcome.problems:
+            return self._form(draft, problems=outcome.problems, code=422)
+        if not outcome.raws:
+            return redirect(url_for(".index", unchanged=1), 303)
+        return self._look_over(draft, outcome, code=409)
+
+    def _look_over(self, draft: Draft, outcome: Outcome, *, code: int = 200, **more: Any) -> Answer:
+        state = state_of(current_app)
+        conflict = code == 409 or bool(outcome.overlaps)
+        problems = more.pop("problems", None)
+        return self._page(
+            "preview.html",
+            409 if conflict and code == 200 else code,
+            lines=make_lines(
+                state,
+                outcome.raws,
+                draft=draft,
+                overlaps=outcome.overlaps,
+                problems=problems,
+            ),
+            problems=problems or {},
+            revision=state.snapshot.revision,
+            reason=draft.reason,
+            conflict=conflict,
+            meanwhile=made_since(state, draft.revision),
+            rollback=None,
+            name=None,
+            **{"notice": "", **more},
+        )
+
+    def _form(
+        self,
+        draft: Draft | None = None,
+        *,
+        problems: dict[str, str] | None = None,
+        code: int = 200,
+        **more: Any,
+    ) -> Answer:
+        state = state_of(current_app)
+        query = request.values.get("q", "").strip()
+        if draft is not None:
+            draft = touched(draft, state.declarations, state.snapshot)
+        groups = make_groups(state, query="" if problems else query, draft=draft, problems=problems)
+        fields = [field for group in groups for field in group.fields]
+        return self._page(
+            "index.html",
+            code,
+            groups=groups,
+            fields=fields,
+            query=query,
+            problems=problems or {},
+            # As long as something typed is kept, the page still comes from that revision.
+            revision=draft.revision if draft and draft.entries else state.snapshot.revision,
+            reason=draft.reason if draft else "",
+            undeclared=operations.undeclared(state),
+            **{"notice": "", "saved": None, "unchanged": False, **more},
+        )
+
+    def _refuse(self, revision: int | None, exc: WaffleError) -> Answer:
+        problems = exc.problems if isinstance(exc, ChangeRefused) else {}
+        text = str(exc)[:1].upper() + str(exc)[1:]
+        title = f"Can't go back to revision {revision}"
+        notice = "Nothing was changed." if problems else f"{text}. Nothing was changed."
+        return self._page("stop.html", 422, title=title, notice=notice, problems=problems)
+
+    def _page(self, template: str, code: int = 200, **context: Any) -> Response:
+        state = state_of(current_app)
+        text = self._render(
+            f"waffle_admin/{template}",
+            layout=f"waffle_admin/{self._layout}",
+            page_template=template,
+            # So that no browser shows a new page with an old script.
+            version=__version__,
+            token=make_token(),
+            app_name=current_app.name,
+            status=state.engine.status(),
+            max_reason_length=MAX_REASON_LENGTH,
+            current_revision=state.snapshot.revision,
+            author=current_author(),
+            **context,
+        )
+        return make_response(text, code)
 
 
-def show(declaration: Declaration | None, raw: str | None) -> Shown:
-    """Return a raw text as a person may see it; what is no longer declared may be a secret."""
-    if declaration is None:
-        return Shown("" if raw is None else MASK, raw is None, raw is not None)
-    if declaration.secret:
-        return Shown(MASK, raw is None, True)
-    return Shown(declaration.default_raw if raw is None else raw, raw is None)
-
-
-def made_since(state: WaffleState, revision: int) -> list[HistoryItem]:
-    """Return what was changed after a revision, newest first, as far as that can be told."""
-    if revision >= state.snapshot.revision:
-        return []
-    with contextlib.suppress(StoreError):
-        items = operations.history(state, limit=_MEANWHILE_LIMIT)
-        return [item for item in items if item.revision > revision]
-    return []
-
-
-def make_history(
-    state: WaffleState, *, name: str | None, page: int, size: int
-) -> tuple[list[Made], bool]:
-    """Return one page of the history by revision, newest first, and whether older ones follow.
-
-    :raises StoreUnavailable: the store can't be read within its bound.
-    """
-    entries = state.store.history(name=name, limit=page * size + 1)
-    made = []
-    for revision, group in groupby(entries[(page - 1) * size : page * size], lambda e: e.revision):
-        items = []
-        for entry in group:
-            declaration = state.declarations.get(entry.name)
-            old, new = show(declaration, entry.old_raw), show(declaration, entry.new_raw)
-            item = HistoryItem(
-                revision, entry.name, old.text, new.text, entry.author, entry.reason, entry.at
-            )
-            items.append((item, old, new))
-        made.append(Made(revision, items))
-    return made, len(entries) > page * size
-
-
-def make_workers(state: WaffleState) -> tuple[list[WorkerReport], str]:
-    """Return how every process is doing, and why that is not known of all, if so."""
-    problem = ""
-    reports: list[WorkerReport] = []
-    try:
-        reports = state.store.workers(_WORKERS_MAX_AGE_S)
-    except StoreError as exc:
-        problem = str(exc)
-    own = make_report(
-        state.engine.manager,
-        app=state.app.name,
-        worker_id=state.engine.status().worker_id,
-        lifetime_s=0.0,
-    )
-    # Of this process what is true now, not what it told a while ago.
-    me = (own.app, own.host, own.pid)
-    others = [report for report in reports if (report.app, report.host, report.pid) != me]
-    return sorted([*others, own], key=lambda r: (r.app, r.host, r.worker_id, r.pid)), problem
-
-
-def _make_field(
-    state: WaffleState, info: SettingInfo, query: str, entry: Entry | None, error: str
-) -> Field:
-    declaration = state.declarations[info.name]
-    snapshot = state.snapshot
-    value = snapshot[info.name]
-    widget = widget_of(snapshot, declaration)
-    default = show(declaration, None)
-    if not info.secret:
-        default = Shown(describe(widget, declaration.default), True)
-    typed = write(widget, value)
-    if entry is not None and not info.secret:
-        typed = entry.text
-    return Field(
-        info=info,
-        key=key_of(info.name),
-        widget=widget,
-        text=typed,
-        null=entry.null if entry is not None else widget.null_box and value is None,
-        reset=entry is not None and entry.reset,
-        # Of what was typed already, what it was typed over.
-        base=entry.base if entry else fingerprint(declaration, widget, snapshot),
-        default=default,
-        matches=all(word in _search_text(info) for word in query.lower().split()),
-        again=info.secret and entry is not None and not entry.reset,
-        error=error,
-    )
-
-
-def _search_text(info: SettingInfo) -> str:
-    parts = [info.name, info.desc, info.group or NO_GROUP]
-    return " ".join(parts).lower()
+def _not_saved(exc: StoreError) -> str:
+    return f"Nothing was saved, because the store fails: {exc}. What you typed is still here."

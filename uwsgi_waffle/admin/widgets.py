@@ -17,7 +17,7 @@ from uuid import UUID
 
 import msgspec
 
-from ..settings import Declaration
+from ..settings.declarations import Declaration
 
 Kind = Literal[
     "switch",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from uwsgi_waffle.checks.model import Level
+from .model import Level
 
 _INCLUDE = "`ini = …` with the path that `python -m uwsgi_waffle ini waffle --path` prints"
 

@@ -9,9 +9,9 @@ from collections import defaultdict, deque
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from uwsgi_waffle.checks import rules, server
-from uwsgi_waffle.checks.model import CheckError, Hazard, Option, Report, Resolved
-from uwsgi_waffle.checks.reader import read
+from . import binary, rules
+from .model import CheckError, Hazard, Option, Report, Resolved
+from .reader import read
 
 _FLAGS = {"exec": "--allow-exec", "plugins": "--allow-plugins"}
 
@@ -43,9 +43,9 @@ def check_file(
     file = os.fspath(path)
     _reject_other_formats(file)
     notes = []
-    scanned = read(file, section, server.clean_env(env))
-    binary = server.find_binary(uwsgi, env)
-    found = None if binary is None else server.ask(binary, env)
+    scanned = read(file, section, binary.clean_env(env))
+    path_of_uwsgi = binary.find_binary(uwsgi, env)
+    found = None if path_of_uwsgi is None else binary.ask(path_of_uwsgi, env)
     allowed = {kind for kind, on in (("exec", allow_exec), ("plugins", allow_plugins)) if on}
     held_back = [h for h in scanned.hazards if h.kind not in allowed]
     opaque = [h for h in (scanned.hazards if found is None else held_back) if h.opaque]
@@ -61,7 +61,7 @@ def check_file(
         resolved = scanned
     else:
         parser = f"uWSGI {found.version}"
-        resolved = _located(server.show_config(found, file, section, env), scanned)
+        resolved = _located(binary.show_config(found, file, section, env), scanned)
     ignored = sorted(n for n in env if n.startswith("UWSGI_") and n != "UWSGI_BINARY_PATH")
     if ignored:
         notes.append(f"Left out of the check, though uWSGI reads them: {', '.join(ignored)}.")
@@ -132,7 +132,7 @@ def _located(pairs: Sequence[tuple[str, str]], scanned: Resolved) -> Resolved:
 
 
 def _python_version(
-    given: str | None, found: server.Server | None
+    given: str | None, found: binary.Server | None
 ) -> tuple[tuple[int, int] | None, str]:
     if given is not None:
         match = re.fullmatch(r"(\d+)\.(\d+)(\.\S+)?", given)

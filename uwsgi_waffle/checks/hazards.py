@@ -12,8 +12,8 @@ import re
 from collections.abc import Iterable
 from typing import Protocol
 
-from uwsgi_waffle.checks.model import Hazard
-from uwsgi_waffle.checks.options import LAST_WINS, is_true
+from .model import Hazard
+from .vocabulary import LAST_WINS, is_true
 
 _SCHEME = re.compile(r"[A-Za-z]+://")
 _INCLUDES = frozenset({"ini", "include", "inherit"})

@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from uwsgi_waffle.errors import WaffleError
+from ..errors import WaffleError
 
 Level = Literal["error", "warning"]
 

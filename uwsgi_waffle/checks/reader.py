@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-from uwsgi_waffle.checks import hazards, logic
-from uwsgi_waffle.checks.magic import is_exact, logical_lines, magic_table
-from uwsgi_waffle.checks.model import CheckError, Hazard, Option, Resolved
+from . import hazards, logic
+from .magic import is_exact, logical_lines, magic_table
+from .model import CheckError, Hazard, Option, Resolved
 
 _MAX_DEPTH = 32
 _MAX_OPTIONS = 20_000

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
-from uwsgi_waffle.checks.catalogue import RULES
-from uwsgi_waffle.checks.model import Finding, Option
-from uwsgi_waffle.checks.options import (
+from .binary import Server
+from .catalogue import RULES
+from .model import Finding, Option
+from .vocabulary import (
     DEFAULT_APP,
     IMPLY_MASTER,
     IMPLY_THREADS,
@@ -19,7 +20,6 @@ from uwsgi_waffle.checks.options import (
     PROMISED,
     is_true,
 )
-from uwsgi_waffle.checks.server import Server
 
 _THREADS_BY_DEFAULT = (2, 0, 27)
 _BY_ID = {rule.id: rule for rule in RULES}

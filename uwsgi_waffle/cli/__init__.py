@@ -6,7 +6,7 @@ module adds commands by ``@group.command()``, and is imported here.
 
 from __future__ import annotations
 
-from . import changing, doctoring, legacy, moving, reading, working
+from . import changes, doctor, legacy, queries, transfer, workers
 from .base import group
 
-__all__ = ["changing", "doctoring", "group", "legacy", "moving", "reading", "working"]
+__all__ = ["changes", "doctor", "group", "legacy", "queries", "transfer", "workers"]

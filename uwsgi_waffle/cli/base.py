@@ -13,14 +13,12 @@ from typing import Any, TypeVar
 import click
 import msgspec
 from click.shell_completion import CompletionItem
-from flask import Flask
 from flask.cli import ScriptInfo
 
 from .. import operations
-from ..errors import ChangeRefused, ConfigurationError, RevisionConflict, WaffleError
-from ..extension import EXTENSION_NAME
-from ..state import WaffleState
-from ..tables import visible
+from ..app_state import WaffleState, state_of
+from ..errors import ChangeRefused, RevisionConflict, WaffleError
+from .tables import visible
 
 R = TypeVar("R")
 
@@ -74,16 +72,9 @@ def load_state(ctx: click.Context) -> WaffleState:
     :raises ConfigurationError: the app is set up wrongly, or has no WaffleConf.
     """
     app = ctx.ensure_object(ScriptInfo).load_app()
-    state = _state_of(app)
+    state = state_of(app)
     ctx.with_resource(app.app_context())
     ctx.call_on_close(state.store.close)
-    return state
-
-
-def _state_of(app: Flask) -> WaffleState:
-    state = app.extensions.get(EXTENSION_NAME)
-    if not isinstance(state, WaffleState):
-        raise ConfigurationError(f"{app.name!r} has no WaffleConf: call init_app(app) first")
     return state
 
 
@@ -107,7 +98,7 @@ def complete_names(suffix: str = "") -> Callable[..., list[CompletionItem]]:
     ) -> list[CompletionItem]:
         try:
             # Without an app context: click never ends what a completion begins.
-            declarations = _state_of(ctx.ensure_object(ScriptInfo).load_app()).declarations
+            declarations = state_of(ctx.ensure_object(ScriptInfo).load_app()).declarations
         except Exception:  # whatever the app raises must not spoil the line being typed
             return []
         return [

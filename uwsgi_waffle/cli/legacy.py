@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .. import operations
+from ..app_state import WaffleState
 from ..errors import RevisionConflict
-from ..state import WaffleState
-from ..tables import table, visible
 from .base import change_options, group, load_state, warn_unannounced
+from .tables import table, visible
 
 if TYPE_CHECKING:
     from ..legacy import LegacyPlan

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from ..settings import Declaration, Declarations, differ
+from ..settings.declarations import Declaration, Declarations, differ
 from .decode import decode_legacy
 from .limits import LegacyError
 

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 from ..errors import ConfigurationError, StoreError
-from ..redaction import redact
+from ..masking import redact
 
 _TIMEOUT_S = 5.0
 

@@ -18,7 +18,7 @@ from redis.retry import Retry
 
 from ..backoff import Backoff
 from ..errors import ConfigurationError, NotifierError
-from ..redaction import redact
+from ..masking import redact
 from ..snapshot import Delta, Row
 from .base import Notice, Notifier
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from .base import DEFAULT, Difference, HistoryItem, Origin, SettingInfo, Settings, show_raw
-from .moving import export, import_, parse_json, plan_import, prune, trim
-from .restoring import Plan, UnknownRevisionError, plan_rollback, rollback
-from .showing import describe, history, history_since, preview, undeclared
+from .describe import describe, history, history_since, preview, undeclared
+from .rollback import Plan, UnknownRevisionError, plan_rollback, rollback
+from .transfer import export, import_, parse_json, plan_import, prune, trim
 
 __all__ = [
     "DEFAULT",

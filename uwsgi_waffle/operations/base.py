@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Literal, NamedTuple, Protocol
 
 from ..errors import RevisionConflict
-from ..settings import Declaration, Declarations, differ
+from ..settings.declarations import Declaration, Declarations, differ
 from ..snapshot import MASK, Snapshot
 from ..stores.base import Store
 

@@ -36,7 +36,7 @@ class WorkerReport(NamedTuple):
     :ivar revision: the revision that is applied.
     :ivar staleness_s: seconds since the store was last read with success when it was reported,
         or ``None`` if it never was.
-    :ivar state: the name of its :class:`~uwsgi_waffle.health.State`.
+    :ivar state: the name of its :class:`~uwsgi_waffle.process.health.State`.
     :ivar last_error: what failed last, without passwords and secret values, or ``None``.
     :ivar lifetime_s: seconds after which a report that was not repeated is of a dead process.
     :ivar age_s: seconds since it was reported; ignored when it is reported.

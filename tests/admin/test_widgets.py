@@ -1,0 +1,253 @@
+"""Every type has a control that shows its value and takes another."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from datetime import date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+from uuid import UUID
+
+import msgspec
+import pytest
+
+from uwsgi_waffle.admin.drafts import key_of
+from uwsgi_waffle.admin.widgets import Widget, make_widget, read, write
+from uwsgi_waffle.settings.declarations import Declaration, declare
+
+from ..support.forms import browse
+from ..support.rig import Worker
+from .test_views import Admin
+
+
+class Tone(enum.Enum):
+    INFO = "info"
+    WARNING = "warning"
+
+
+class Box(msgspec.Struct):
+    width: int = 1
+
+
+class Case(NamedTuple):
+    """A declared type, the control it has, the text in it, and what somebody types."""
+
+    default: Any
+    type: Any
+    kind: str
+    shown: str
+    typed: str
+    value: Any
+
+
+UTC = timezone.utc
+CASES = {
+    "bool": Case(False, bool, "switch", "false", "true", True),
+    "int": Case(5, int, "number", "5", " 7 ", 7),
+    "float": Case(0.5, float, "number", "0.5", "1e3", 1000.0),
+    "decimal": Case(Decimal("1.50"), Decimal, "number", "1.50", "2.25", Decimal("2.25")),
+    "no number": Case(Decimal("Infinity"), Decimal, "text", "Infinity", "1", Decimal(1)),
+    "literal": Case("a", Literal["a", "b"], "select", '"a"', '"b"', "b"),
+    "numbers": Case(1, Literal[1, "1"], "select", "1", '"1"', "1"),
+    "enum": Case(Tone.INFO, Tone, "select", '"info"', '"warning"', Tone.WARNING),
+    "date": Case(date(2026, 5, 31), date, "date", "2026-05-31", "2026-06-01", date(2026, 6, 1)),
+    "datetime": Case(
+        datetime(2026, 5, 31, 14, 30),
+        datetime,
+        "datetime-local",
+        "2026-05-31T14:30",
+        "2026-06-01T08:15:30",
+        datetime(2026, 6, 1, 8, 15, 30),
+    ),
+    "aware": Case(
+        datetime(2026, 5, 31, 14, 30, tzinfo=timezone(timedelta(hours=2))),
+        datetime,
+        "datetime-local",
+        "2026-05-31T12:30",
+        "2026-06-01T08:15",
+        datetime(2026, 6, 1, 8, 15, tzinfo=UTC),
+    ),
+    "aware by declaration": Case(
+        None,
+        Annotated[datetime, msgspec.Meta(tz=True)] | None,
+        "datetime-local",
+        "",
+        "2026-06-01T08:15Z",
+        datetime(2026, 6, 1, 8, 15, tzinfo=UTC),
+    ),
+    "end of time": Case(
+        datetime(9999, 12, 31, 23, 59, tzinfo=timezone(timedelta(hours=-5))),
+        datetime,
+        "text",
+        "9999-12-31T23:59-05:00",
+        "2026-06-01T08:15",
+        datetime(2026, 6, 1, 8, 15, tzinfo=UTC),
+    ),
+    "microseconds": Case(
+        datetime(2026, 5, 31, 14, 30, 0, 1),
+        datetime,
+        "text",
+        "2026-05-31T14:30:00.000001",
+        "2026-06-01T08:15",
+        datetime(2026, 6, 1, 8, 15),
+    ),
+    "milliseconds": Case(time(14, 30, 0, 5000), time, "time", "14:30:00.005", "08:15", time(8, 15)),
+    "time": Case(time(14, 30), time, "time", "14:30", "08:15:30", time(8, 15, 30)),
+    "timedelta": Case(
+        timedelta(hours=1), timedelta, "text", "PT3600S", "PT1H30M", timedelta(minutes=90)
+    ),
+    "uuid": Case(UUID(int=1), UUID, "text", str(UUID(int=1)), str(UUID(int=2)), UUID(int=2)),
+    "bytes": Case(b"abc", bytes, "text", "YWJj", "eHl6", b"xyz"),
+    "str": Case("a", str, "text", "a", " b ", " b "),
+    "control": Case("a\0b", str, "json", '"a\\u0000b"', '"c"', "c"),
+    "lines": Case("a\nb", str, "textarea", "a\nb", "a\r\nc", "a\nc"),
+    "long": Case("", Annotated[str, msgspec.Meta(max_length=500)], "textarea", "", "x", "x"),
+    "list": Case([1], list[int], "json", "[\n  1\n]", "[1, 2]", [1, 2]),
+    "set": Case({"b", "a"}, set[str], "json", '[\n  "a",\n  "b"\n]', '["c"]', {"c"}),
+    "struct": Case(Box(), Box, "json", '{\n  "width": 1\n}', '{"width": 2}', Box(2)),
+    "union": Case(1, int | str, "json", "1", '"1"', "1"),
+    "any": Case({"a": None}, dict, "json", '{\n  "a": null\n}', "{}", {}),
+    "no int": Case(None, int | None, "number", "", "5", 5),
+    "int or none": Case(5, int | None, "number", "5", "", None),
+    "no bool": Case(None, bool | None, "select", "null", "false", False),
+    "no literal": Case("a", Literal["a"] | None, "select", '"a"', "null", None),
+    "no date": Case(date(2026, 5, 31), date | None, "date", "2026-05-31", " ", None),
+    "no str": Case(None, str | None, "text", "", "", ""),
+}
+
+
+def make(case: Case, **more: Any) -> tuple[Declaration, Widget]:
+    spec = {"desc": "d", "default": case.default, "type": case.type, **more}
+    declaration = declare({"X": spec})["X"]
+    return declaration, make_widget(declaration, case.default)
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_control_shows_the_value_and_takes_another(case: Case) -> None:
+    declaration, widget = make(case)
+    assert widget.kind == case.kind
+    assert write(widget, case.default) == case.shown
+    assert declaration.decode(read(widget, declaration, case.typed)) == case.value
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_what_is_shown_is_read_as_the_same_value(case: Case) -> None:
+    declaration, widget = make(case)
+    null = widget.null_box and case.default is None
+    raw = read(widget, declaration, case.shown, null=null)
+    assert declaration.decode(raw) == case.default
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_secret_tells_nothing_and_takes_a_value(case: Case) -> None:
+    declaration, widget = make(case, secret=True)
+    assert widget.kind == "password"
+    assert not widget.attributes
+    assert not widget.choices
+    assert write(widget, case.default) == ""
+    # What is typed is of the type alone: no quotes around a choice, and no zone by itself.
+    skipped = case.kind in ("select", "json", "textarea") or widget.utc != make(case)[1].utc
+    if not skipped and case.value is not None:
+        assert declaration.decode(read(widget, declaration, case.typed)) == case.value
+
+
+@pytest.fixture
+def everything(make_worker: Callable[..., Worker]) -> Admin:
+    """The page of an app that declares every case."""
+    confs = {
+        name: {"desc": "d", "default": case.default, "type": case.type}
+        for name, case in CASES.items()
+    }
+    worker = make_worker(confs=confs, SECRET_KEY="k")
+    worker.app.register_blueprint(worker.waffle.admin_blueprint(lambda: True))
+    return Admin(worker, "")
+
+
+def test_page_without_a_touch_changes_nothing(everything: Admin) -> None:
+    assert "Nothing was changed" in everything.open().submit("/preview").text
+
+
+def test_page_saves_what_is_typed(everything: Admin) -> None:
+    page = everything.open()
+    fields = page.form("/preview")
+    for name, case in CASES.items():
+        key = key_of(name)
+        fields[f"v-{key}"] = [case.typed]
+        fields.pop(f"n-{key}", None)
+    page = browse(everything.client, "/preview", fields, method="post")
+    page.submit("/save")
+    assert everything.conf == {name: case.value for name, case in CASES.items()}
+
+
+def test_no_text_is_another_thing_than_an_empty_one() -> None:
+    declaration, widget = make(Case("a", str | None, "text", "a", "", ""))
+    assert widget.null_box
+    assert declaration.decode(read(widget, declaration, "", null=False)) == ""
+    assert declaration.decode(read(widget, declaration, "a", null=True)) is None
+
+
+@pytest.mark.parametrize(
+    ("typed", "case", "problem"),
+    [
+        ("x", CASES["int"], "Expected `int`"),
+        ("", CASES["int"], "Expected `int`"),
+        ("tomorrow", CASES["date"], "it is not a date such as 2026-05-31"),
+        ("25:00", CASES["time"], "it is not a time such as 14:30"),
+        ("soon", CASES["datetime"], "it is not a date and time such as"),
+        ("{", CASES["struct"], "it is not JSON: Expecting property name"),
+        ('{"width": "x"}', CASES["struct"], r"Expected `int`, got `str` - at `\$.width`"),
+        ("[" * 100_000, CASES["list"], "it is nested too deeply|malformed|not JSON"),
+        ('"c"', CASES["literal"], "Invalid enum value"),
+        ("maybe", CASES["bool"], "it is not JSON"),
+    ],
+)
+def test_unfit_text_is_refused_in_words(typed: str, case: Case, problem: str) -> None:
+    declaration, widget = make(case)
+    with pytest.raises(ValueError, match=problem):
+        read(widget, declaration, typed)
+
+
+@pytest.mark.parametrize(
+    ("case", "more", "attributes"),
+    [
+        (CASES["int"], {"min": 1, "max": 9}, {"step": "1", "min": "1", "max": "9"}),
+        (CASES["float"], {"max": 1.5}, {"step": "any", "max": "1.5"}),
+        (
+            Case(5, Annotated[int, msgspec.Meta(ge=2, le=8)], "number", "", "", ""),
+            {},
+            {"step": "1", "min": "2", "max": "8"},
+        ),
+        (CASES["date"], {"min": date(2026, 1, 1)}, {"min": "2026-01-01"}),
+        (
+            CASES["aware"],
+            {"max": datetime(2027, 1, 1, 1, tzinfo=timezone(timedelta(hours=1)))},
+            {"step": "1", "max": "2027-01-01T00:00"},
+        ),
+        (
+            Case("a", Annotated[str, msgspec.Meta(min_length=1, max_length=9)], "", "", "", ""),
+            {},
+            {"data-shortest": "1", "data-longest": "9"},
+        ),
+    ],
+)
+def test_bounds_reach_the_control(
+    case: Case, more: dict[str, Any], attributes: dict[str, str]
+) -> None:
+    assert make(case, **more)[1].attributes == attributes
+
+
+def test_choices_are_offered_and_the_served_value_is_one_of_them() -> None:
+    declaration, _ = make(CASES["int"], choices=[5, 10])
+    assert [c.label for c in make_widget(declaration, 10).choices] == ["5", "10"]
+    # An override in a test, say: the browser must not pick another by itself.
+    assert [c.label for c in make_widget(declaration, 7).choices] == ["7", "5", "10"]
+
+
+def test_text_that_begins_with_a_line_end_survives(
+    make_worker: Callable[..., Worker], tmp_path: Path
+) -> None:
+    worker = make_worker(confs={"X": {"desc": "d", "default": "\n\na\r\nb\n"}}, SECRET_KEY="k")
+    worker.app.register_blueprint(worker.waffle.admin_blueprint(lambda: True))
+    assert "Nothing was changed" in Admin(worker, "").open().submit("/preview").text

@@ -1,0 +1,102 @@
+"""``flask waffle workers``: who is there, who is stale, and the exit status."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from click.testing import Result
+
+from uwsgi_waffle.cli import group
+from uwsgi_waffle.testing.report_contract import a_report
+
+from ..support.rig import MemoryStore, Worker
+
+MakeWorker = Callable[..., Worker]
+
+
+@pytest.fixture(autouse=True)
+def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+
+
+def run(worker: Worker, *arguments: str, status: int = 0) -> Result:
+    result = worker.app.test_cli_runner().invoke(group, ["workers", *arguments])
+    assert result.exit_code == status, result.output + repr(result.exception)
+    return result
+
+
+def test_workers_of_all_hosts_are_listed(make_worker: MakeWorker) -> None:
+    worker = make_worker()
+    revision = worker.waffle.update({"LIMIT": 5})
+    store = worker.state.store
+    store.report(a_report(revision=revision))
+    store.report(a_report(host="web2", pid=5, worker_id=0, revision=revision, staleness_s=None))
+    header, one, two = run(worker).stdout.splitlines()
+    assert header.split() == ["APP", "HOST", "PID", "WORKER", "REV", "BEHIND", *header.split()[6:]]
+    assert one.split()[:7] == ["shop", "web1", "101", "1", "1", "-", "VALID"]
+    assert two.split()[:8] == ["shop", "web2", "5", "-", "1", "-", "VALID", "never"]
+
+
+def test_one_that_is_behind_is_shown_and_makes_status_one(make_worker: MakeWorker) -> None:
+    worker = make_worker()
+    for limit in range(1, 4):
+        worker.waffle.update({"LIMIT": limit})
+    store = worker.state.store
+    store.report(a_report(revision=3))
+    error = "store: it is down\x1b[31m " + "x" * 200
+    store.report(a_report(pid=102, revision=1, state="INTERRUPTED", last_error=error))
+    lines = run(worker, status=1).stdout.splitlines()
+    assert lines[2].split()[:7] == ["shop", "web1", "102", "1", "1", "2", "INTERRUPTED"]
+    assert "store: it is" in lines[2]
+    assert all(len(line) <= 100 and line.isprintable() for line in lines)
+
+
+def test_json_has_everything(make_worker: MakeWorker) -> None:
+    worker = make_worker()
+    worker.waffle.update({"LIMIT": 5})
+    worker.state.store.report(a_report(revision=0, last_error="watch file: gone"))
+    document: dict[str, Any] = json.loads(run(worker, "--json", status=1).stdout)
+    (told,) = document["workers"]
+    assert document["revision"] == 1
+    assert told.pop("age_s") >= 0
+    assert told.pop("staleness_s") >= 0.25
+    assert told == {
+        "app": "shop",
+        "host": "web1",
+        "pid": 101,
+        "worker_id": 1,
+        "revision": 0,
+        "behind": 1,
+        "state": "VALID",
+        "last_error": "watch file: gone",
+        "lifetime_s": 3600.0,
+    }
+
+
+def test_worker_that_is_ahead_of_what_was_read_is_not_stale(make_worker: MakeWorker) -> None:
+    worker = make_worker()
+    worker.state.store.report(a_report(revision=9))
+    assert json.loads(run(worker, "--json").stdout)["workers"][0]["behind"] == 0
+
+
+def test_wait_lasts_until_all_have_followed(make_worker: MakeWorker) -> None:
+    worker = make_worker()
+    worker.waffle.update({"LIMIT": 5})
+    store = worker.state.store
+    store.report(a_report(revision=0))
+    run(worker, "--wait", "0.01", status=1)
+    follow = threading.Timer(0.3, lambda: store.report(a_report(revision=1)))
+    follow.start()
+    try:
+        run(worker, "--wait", "20")
+    finally:
+        follow.join()
+
+
+def test_nobody_is_told_with_the_reasons(make_worker: MakeWorker) -> None:
+    assert "no worker has reported" in run(make_worker(store=MemoryStore())).stdout
+    assert "no worker has reported" in run(make_worker()).stdout

@@ -1,0 +1,331 @@
+"""The watch file: its signature differs after each announcement, whatever happens to it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from uwsgi_waffle import NotifierError
+from uwsgi_waffle.notifiers import Notice, Notifier
+from uwsgi_waffle.notifiers.file import FileNotifier
+
+from ..support.notifier_contract import NotifierContract
+from ..support.rig import ordinary_user
+
+
+class TestFileNotifier(NotifierContract):
+    @pytest.fixture
+    def make(self, path: Path) -> Callable[[], Notifier]:
+        return lambda: FileNotifier(path, poll_interval_s=0.005)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "waffle.watch"
+
+
+@pytest.fixture
+def notifier(path: Path) -> FileNotifier:
+    notifier = FileNotifier(path, poll_interval_s=0.005)
+    assert notifier.ensure()
+    return notifier
+
+
+def test_cat_tells_the_revision(notifier: FileNotifier, path: Path) -> None:
+    notifier.announce(12345)
+    notifier.announce(7)
+    assert path.read_text().splitlines()[0] == "7"
+    assert notifier.mark().revision == 7
+
+
+def test_each_announcement_sets_a_later_mtime(notifier: FileNotifier, path: Path) -> None:
+    times = []
+    for revision in range(200):
+        notifier.announce(revision)
+        times.append(path.stat().st_mtime_ns)
+    assert times == sorted(set(times))
+
+
+def test_mtime_an_hour_ahead_still_grows(notifier: FileNotifier, path: Path) -> None:
+    ahead_ns = time.time_ns() + 3600 * 10**9
+    os.utime(path, ns=(ahead_ns, ahead_ns))
+    for _ in range(3):
+        before = path.stat().st_mtime_ns
+        notifier.announce(1)
+        assert path.stat().st_mtime_ns > before
+
+
+def test_clock_set_back_does_no_harm(
+    notifier: FileNotifier, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notifier.announce(1)
+    before = path.stat().st_mtime_ns
+    monkeypatch.setattr(time, "time_ns", lambda: before - 10**15)
+    notifier.announce(1)
+    assert path.stat().st_mtime_ns > before
+
+
+@pytest.mark.parametrize("step_ns", [100, 1_000_000, 1_000_000_000, 2_000_000_000])
+def test_file_system_with_coarse_times_gets_a_later_mtime_too(
+    notifier: FileNotifier, path: Path, monkeypatch: pytest.MonkeyPatch, step_ns: int
+) -> None:
+    utime = os.utime
+
+    def coarse(target: Any, *, ns: tuple[int, int]) -> None:
+        utime(target, ns=(ns[0] // step_ns * step_ns, ns[1] // step_ns * step_ns))
+
+    monkeypatch.setattr(os, "utime", coarse)
+    times = []
+    for revision in range(5):
+        notifier.announce(revision)
+        times.append(path.stat().st_mtime_ns)
+        assert notifier.mark().announced
+    assert times == sorted(set(times))
+
+
+def test_announcement_is_told_from_a_touch_by_hand(notifier: FileNotifier, path: Path) -> None:
+    assert not notifier.mark().announced
+    notifier.announce(7)
+    assert notifier.mark().announced
+    path.touch()
+    assert not notifier.mark().announced
+    notifier.announce(7)
+    assert notifier.mark().announced
+
+
+@pytest.mark.parametrize(
+    ("text", "revision"),
+    [
+        (b"", None),
+        (b"12\n", 12),
+        (b"12", 12),
+        (b"-1\n", None),
+        (b"1_0\n", None),
+        (b"\xff\xfe", None),
+        (b"nonsense 7", None),
+        ("٣".encode(), None),
+        (b"9" * 5000, int(b"9" * 64)),
+    ],
+)
+def test_whatever_is_in_the_file_can_be_read(
+    notifier: FileNotifier, path: Path, text: bytes, revision: int | None
+) -> None:
+    path.write_bytes(text)
+    assert notifier.mark().revision == revision
+    notifier.announce(3)
+    assert notifier.mark().revision == 3
+
+
+def test_file_is_made_with_mode_0660_whatever_the_umask(path: Path) -> None:
+    umask = os.umask(0o077)
+    try:
+        FileNotifier(path).ensure()
+    finally:
+        os.umask(umask)
+    assert path.stat().st_mode & 0o777 == 0o660
+
+
+def test_existing_file_keeps_its_mode(path: Path) -> None:
+    path.write_text("")
+    path.chmod(0o600)
+    assert not FileNotifier(path).ensure()
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_deleted_file_is_made_anew_by_the_next_announcement(
+    notifier: FileNotifier, path: Path
+) -> None:
+    notifier.announce(1)
+    path.unlink()
+    assert notifier.signature() is None
+    assert notifier.mark() == (None, None, False, None)
+    notifier.announce(2)
+    assert notifier.mark().revision == 2
+
+
+def test_wait_tells_of_deletion_replacement_truncation_and_touch(
+    notifier: FileNotifier, path: Path
+) -> None:
+    notifier.announce(5)
+    assert notifier.wait(1.0) == Notice(5)
+    path.unlink()
+    assert notifier.wait(1.0) == Notice(None)
+    path.write_text("6\n")
+    assert notifier.wait(1.0) == Notice(6)
+    path.write_text("")
+    assert notifier.wait(1.0) == Notice(None)
+    os.utime(path, ns=(1, 1))
+    assert notifier.wait(1.0) == Notice(None)
+    assert notifier.wait(0.01) is None
+
+
+def make_link(path: Path) -> None:
+    path.with_name("target").write_text("precious")
+    path.symlink_to("target")
+
+
+def make_dangling_link(path: Path) -> None:
+    path.symlink_to("target")
+
+
+@pytest.mark.parametrize("make", [make_link, make_dangling_link])
+def test_symbolic_link_is_never_followed(path: Path, make: Callable[[Path], None]) -> None:
+    make(path)
+    notifier = FileNotifier(path)
+    with pytest.raises(NotifierError, match=r"symbolic link.*WAFFLE_WATCHER_FILE"):
+        notifier.ensure()
+    with pytest.raises(NotifierError, match="symbolic link"):
+        notifier.announce(1)
+    assert notifier.mark().revision is None
+    target = path.with_name("target")
+    assert not target.exists() or target.read_text() == "precious"
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
+def test_pipe_or_directory_in_its_place_is_an_error_and_hangs_nobody(
+    path: Path, make: Callable[[Path], None]
+) -> None:
+    make(path)
+    notifier = FileNotifier(path)
+    with pytest.raises(NotifierError, match=r"not a regular file.*WAFFLE_WATCHER_FILE"):
+        notifier.ensure()
+    with pytest.raises(NotifierError, match="not a regular file"):
+        notifier.announce(1)
+    assert notifier.mark().revision is None
+
+
+def test_missing_folder_is_an_error_that_names_the_key(tmp_path: Path) -> None:
+    notifier = FileNotifier(tmp_path / "nowhere" / "waffle.watch")
+    for announce in (notifier.ensure, lambda: notifier.announce(1)):
+        with pytest.raises(NotifierError, match=r"No such file.*WAFFLE_WATCHER_FILE"):
+            announce()
+    assert notifier.signature() is None
+
+
+def test_file_that_is_not_writable_is_an_error_that_names_the_key(open_folder: Path) -> None:
+    notifier = FileNotifier(open_folder / "waffle.watch")
+    with ordinary_user():
+        notifier.ensure()
+        notifier.path.chmod(0o440)
+        with pytest.raises(NotifierError, match=r"Permission denied.*WAFFLE_WATCHER_FILE"):
+            notifier.announce(1)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs two users")
+def test_user_who_may_write_but_does_not_own_the_file_can_announce(open_folder: Path) -> None:
+    notifier = FileNotifier(open_folder / "waffle.watch")
+    notifier.announce(1)
+    notifier.path.chmod(0o666)
+    with ordinary_user():
+        signatures = {notifier.signature()}
+        for revision in range(2, 7):
+            notifier.announce(revision)
+            signatures.add(notifier.signature())
+            assert notifier.mark().revision == revision
+    assert len(signatures) == 6
+
+
+def test_other_owner_can_announce_also_with_an_mtime_ahead_and_a_clock_set_back(
+    notifier: FileNotifier, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ahead_ns = time.time_ns() + 3600 * 10**9
+    os.utime(path, ns=(ahead_ns, ahead_ns))
+    utime = os.utime
+
+    def only_now(target: Any, ns: tuple[int, int] | None = None) -> None:
+        if ns is not None:
+            raise PermissionError(1, "Operation not permitted")
+        utime(target)
+
+    monkeypatch.setattr(os, "utime", only_now)
+    before = notifier.signature()
+    notifier.announce(7)
+    assert notifier.signature() != before
+    assert notifier.mark().revision == 7
+
+
+def test_lock_held_by_another_process_is_a_bounded_error(
+    notifier: FileNotifier, path: Path
+) -> None:
+    holder = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import fcntl, sys; f = open(sys.argv[1]); fcntl.flock(f, fcntl.LOCK_EX);"
+            "print('held', flush=True); sys.stdin.read()",
+            str(path),
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    with holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        started = time.monotonic()
+        with pytest.raises(NotifierError, match=r"can't be written.*WAFFLE_WATCHER_FILE"):
+            notifier.announce(1)
+        assert time.monotonic() - started < 3.0
+        holder.communicate()
+    notifier.announce(1)
+
+
+def test_lock_is_left_free(notifier: FileNotifier, path: Path) -> None:
+    notifier.announce(1)
+    with path.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_file_replaced_while_waiting_for_the_lock_is_announced_in_the_new_one(
+    notifier: FileNotifier, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = FileNotifier._lock
+
+    def replaced(self: FileNotifier, *args: Any) -> None:
+        monkeypatch.undo()
+        lock(self, *args)
+        other = path.with_suffix(".new")
+        other.write_text("")
+        other.replace(path)
+
+    monkeypatch.setattr(FileNotifier, "_lock", replaced)
+    notifier.announce(7)
+    assert notifier.mark().revision == 7
+
+
+def test_file_that_seems_replaced_for_ever_is_a_bounded_error(
+    notifier: FileNotifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As on a file system whose lstat and fstat tell different inode numbers.
+    monkeypatch.setattr(notifier, "signature", lambda: (-5, 0, 0))
+    started = time.monotonic()
+    with pytest.raises(NotifierError, match="again and again"):
+        notifier.announce(1)
+    assert time.monotonic() - started < 5.0
+
+
+def test_no_descriptor_is_left_open(notifier: FileNotifier, path: Path) -> None:
+    before = len(os.listdir("/proc/self/fd")) if sys.platform == "linux" else 0
+    for _ in range(5):
+        notifier.announce(1)
+        notifier.mark()
+        notifier.ensure()
+    path.unlink()
+    path.mkdir()
+    for _ in range(5):
+        notifier.mark()
+        with pytest.raises(NotifierError):
+            notifier.announce(1)
+    if sys.platform == "linux":
+        assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_repr_names_the_file(notifier: FileNotifier, path: Path) -> None:
+    assert repr(notifier) == f"<FileNotifier {path}>"

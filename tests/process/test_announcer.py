@@ -1,0 +1,80 @@
+"""Announcing again what could not be announced."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+
+from uwsgi_waffle import NotifierError
+
+from ..support.rig import Rig, StubNotifier
+
+
+@pytest.fixture
+def remote() -> StubNotifier:
+    return StubNotifier()
+
+
+@pytest.fixture
+def rig(tmp_path: Path, remote: StubNotifier) -> Rig:
+    return Rig(tmp_path, remote=remote)
+
+
+def test_watcher_announces_what_could_not_be_announced(rig: Rig, remote: StubNotifier) -> None:
+    remote.error = NotifierError("away")
+    rig.update(LIMIT=7)
+    remote.error = None
+    rig.manager.follow(None)
+    assert remote.announced == [], "the backoff is not over"
+    rig.clock.advance(2)
+    rig.manager.follow(None)
+    assert remote.announced == [1]
+    assert rig.manager.health.state == "VALID"
+    rig.clock.advance(60)
+    rig.manager.follow(None)
+    assert remote.announced == [1], "it is announced once"
+
+
+def test_notifier_that_stays_away_is_tried_ever_more_rarely(
+    rig: Rig, remote: StubNotifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[float] = []
+
+    def announce(revision: int) -> None:
+        tried.append(rig.clock.now)
+        raise NotifierError("away")
+
+    monkeypatch.setattr(remote, "announce", announce)
+    rig.update(LIMIT=7)
+    for _ in range(600):
+        rig.clock.advance(0.1)
+        rig.manager.follow(None)
+    pauses = [later - earlier for earlier, later in itertools.pairwise(tried)]
+    assert 0.5 <= pauses[0] <= 1.2
+    assert max(pauses) <= 10.2
+    assert len(tried) < 20
+
+
+def test_only_the_notifier_that_failed_is_told_again(rig: Rig, remote: StubNotifier) -> None:
+    remote.error = NotifierError("away")
+    rig.update(LIMIT=7)
+    signature = rig.watch_file.signature()
+    remote.error = None
+    rig.clock.advance(2)
+    rig.manager.follow(None)
+    assert remote.announced == [1]
+    assert rig.watch_file.signature() == signature
+
+
+def test_newest_revision_is_announced_late_not_the_one_that_failed(
+    rig: Rig, remote: StubNotifier
+) -> None:
+    remote.error = NotifierError("away")
+    rig.update(LIMIT=7)
+    rig.memory.write({"LIMIT": "8"})
+    remote.error = None
+    rig.clock.advance(20)
+    rig.manager.follow(None)
+    assert remote.announced == [2]

@@ -1,0 +1,463 @@
+"""A host keeps its last good settings, and serves them while the store can't be read."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from uwsgi_waffle import StoreUnavailable, setting_changed
+from uwsgi_waffle.process.manager import LastKnown
+from uwsgi_waffle.reporting import last_known
+from uwsgi_waffle.reporting.last_known import LAST_GOOD, Keeper, LastGood
+from uwsgi_waffle.snapshot import Delta, Row, Snapshot
+from uwsgi_waffle.testing import in_processes
+
+from ..support.rig import NOBODY, MemoryStore, Rig, Worker, ordinary_user, wait_until
+
+
+@pytest.fixture
+def rig(folder: Path) -> Rig:
+    return Rig(folder)
+
+
+def make_file(rig: Rig, **options: Any) -> LastGood:
+    made: dict[str, Any] = {"app": "shop", "store": "sqlite:///x", **options}
+    return LastGood(rig.watch_file.path, declarations=rig.declarations, **made)
+
+
+@pytest.fixture
+def file(rig: Rig) -> LastGood:
+    return make_file(rig)
+
+
+def snapshot_at(revision: int, epoch: str = "first", **stored: str) -> Snapshot:
+    return Snapshot(revision, epoch, {}, stored)
+
+
+def known(file: LastGood) -> dict[str, str | None]:
+    found = file.load()
+    assert found is not None
+    assert found.delta.complete
+    return dict(found.delta.rows)
+
+
+# The file.
+
+
+def test_file_lies_beside_the_watch_file_and_belongs_to_one_app(rig: Rig) -> None:
+    assert make_file(rig).path.name == "waffle.watch.shop.last"
+    assert make_file(rig, app="../a/b").path.parent == rig.watch_file.path.parent
+
+
+def test_what_was_kept_is_loaded(file: LastGood) -> None:
+    assert file.load() is None
+    assert file.keep(snapshot_at(7, SITENAME='"Zürich"', LIMIT="5"))
+    rows = (Row("SITENAME", '"Zürich"'), Row("LIMIT", "5"))
+    assert file.load() == LastKnown(Delta(7, "first", rows, complete=True), str(file.path))
+
+
+def test_file_is_for_its_owner_only(file: LastGood) -> None:
+    old = os.umask(0)
+    try:
+        file.keep(snapshot_at(1))
+        file.keep(snapshot_at(2))
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE(file.path.stat().st_mode) == 0o600
+    assert sorted(os.listdir(file.path.parent)) == [file.path.name]
+
+
+def test_secret_and_undeclared_settings_are_left_out(rig: Rig, file: LastGood) -> None:
+    snapshot = snapshot_at(1, TOKEN='"top"', LIMIT="5", GONE='"once a secret"')
+    file.keep(snapshot)
+    assert known(file) == {"LIMIT": "5"}
+    text = file.path.read_text()
+    assert "top" not in text
+    assert "once" not in text
+    asked = make_file(rig, secrets=True)
+    asked.keep(snapshot)
+    assert known(asked) == {"TOKEN": '"top"', "LIMIT": "5", "GONE": '"once a secret"'}
+    assert stat.S_IMODE(file.path.stat().st_mode) == 0o600
+
+
+def test_older_revision_never_replaces_a_newer_one_of_the_same_epoch(file: LastGood) -> None:
+    file.keep(snapshot_at(5, LIMIT="5"))
+    assert file.keep(snapshot_at(4, LIMIT="4"))
+    assert known(file) == {"LIMIT": "5"}
+    assert file.keep(snapshot_at(1, "second", LIMIT="1"))
+    assert known(file) == {"LIMIT": "1"}
+
+
+def test_file_that_holds_it_already_is_not_written_again(file: LastGood) -> None:
+    file.keep(snapshot_at(5, LIMIT="5"))
+    before = file.path.stat()
+    file.keep(snapshot_at(5, LIMIT="5"))
+    after = file.path.stat()
+    assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
+
+
+def test_release_that_declares_more_completes_the_same_revision(rig: Rig, file: LastGood) -> None:
+    file.keep(snapshot_at(5))
+    file.keep(snapshot_at(5, LIMIT="5"))
+    assert known(file) == {"LIMIT": "5"}
+
+
+def test_many_processes_leave_the_newest(file: LastGood) -> None:
+    def keep(number: int) -> int:
+        for revision in range(number, 400, 4):
+            file.keep(snapshot_at(revision, LIMIT=str(revision)))
+        while not file.keep(snapshot_at(number + 400, LIMIT=str(number + 400))):
+            pass
+        return number
+
+    assert in_processes(4, keep) == [0, 1, 2, 3]
+    assert known(file) == {"LIMIT": "403"}
+
+
+def test_folder_that_another_process_works_in_is_not_waited_for(file: LastGood) -> None:
+    folder = os.open(file.path.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        assert not file.keep(snapshot_at(1))
+        assert not file.path.exists()
+    finally:
+        os.close(folder)
+    assert file.keep(snapshot_at(1))
+
+
+def test_leftover_of_a_crash_and_a_planted_link_are_replaced(
+    file: LastGood, tmp_path: Path
+) -> None:
+    target = tmp_path / "target"
+    target.write_text("precious")
+    new = file.path.with_name(file.path.name + ".new")
+    new.symlink_to(target)
+    file.path.symlink_to(target)
+    assert file.keep(snapshot_at(1, LIMIT="5"))
+    assert target.read_text() == "precious"
+    assert not file.path.is_symlink()
+    assert known(file) == {"LIMIT": "5"}
+
+
+def test_failed_write_leaves_the_old_file_and_no_other(
+    file: LastGood, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file.keep(snapshot_at(1, LIMIT="5"))
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        file.keep(snapshot_at(2, LIMIT="6"))
+    assert known(file) == {"LIMIT": "5"}
+    assert os.listdir(file.path.parent) == [file.path.name]
+
+
+GOOD: dict[str, Any] = {
+    "format": 1,
+    "store": "sqlite:///x",
+    "revision": 3,
+    "epoch": "first",
+    "raws": {"LIMIT": "5"},
+}
+
+
+def test_good_file_by_hand_is_loaded(file: LastGood) -> None:
+    file.path.write_text(json.dumps(GOOD))
+    file.path.chmod(0o600)
+    assert known(file) == {"LIMIT": "5"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"{",
+        b"\xff\xfe",
+        b"[1, 2]",
+        b"null",
+        b"[" * 100_000,
+        json.dumps({**GOOD, "format": 2}).encode(),
+        json.dumps({**GOOD, "revision": -1}).encode(),
+        json.dumps({**GOOD, "revision": "3"}).encode(),
+        json.dumps({**GOOD, "raws": {"LIMIT": 5}}).encode(),
+        json.dumps({**GOOD, "store": "sqlite:///other"}).encode(),
+        json.dumps({**GOOD, "more": 1}).encode(),
+        json.dumps(GOOD).encode()[:-5],
+    ],
+)
+def test_unusable_file_is_ignored_with_a_warning(
+    file: LastGood, text: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    file.path.write_bytes(text)
+    file.path.chmod(0o600)
+    assert file.load() is None
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert str(file.path) in record.getMessage()
+    # And a good one takes its place.
+    assert file.keep(snapshot_at(1, LIMIT="6"))
+    assert known(file) == {"LIMIT": "6"}
+
+
+def test_oversized_file_is_neither_read_nor_written(
+    file: LastGood, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    file.keep(snapshot_at(1, LIMIT="5"))
+    monkeypatch.setattr(last_known, "MAX_BYTES", 50)
+    assert file.load() is None
+    assert "larger than 50 bytes" in caplog.text
+    with pytest.raises(OSError, match="more than 50 bytes"):
+        file.keep(snapshot_at(2, LIMIT="5"))
+
+
+def _as_link(path: Path) -> None:
+    path.rename(path.with_name("elsewhere"))
+    path.symlink_to(path.with_name("elsewhere"))
+
+
+def _as_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path, 0o600)
+
+
+def _as_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize("spoil", [_as_link, _as_pipe, _as_folder, lambda path: path.chmod(0o620)])
+def test_file_that_others_may_have_made_is_ignored(
+    file: LastGood, spoil: Callable[[Path], object], caplog: pytest.LogCaptureFixture
+) -> None:
+    file.keep(snapshot_at(1, LIMIT="5"))
+    spoil(file.path)
+    assert file.load() is None
+    assert "is ignored" in caplog.text
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_file_of_another_user_is_ignored(file: LastGood, caplog: pytest.LogCaptureFixture) -> None:
+    file.keep(snapshot_at(1, LIMIT="5"))
+    os.chown(file.path, NOBODY, NOBODY)
+    assert file.load() is None
+    assert "it belongs to user" in caplog.text
+
+
+def test_unreadable_file_is_ignored_and_replaced(open_folder: Path) -> None:
+    """As after a command of root's."""
+    file = make_file(Rig(open_folder))
+    file.path.write_text(json.dumps(GOOD))
+    file.path.chmod(0o000)
+    with ordinary_user():
+        assert file.load() is None
+        assert file.keep(snapshot_at(4, LIMIT="6"))
+        assert known(file) == {"LIMIT": "6"}
+
+
+# The chore.
+
+
+class Keeping:
+    """A keeper with everything around it in a test's hand."""
+
+    def __init__(self, rig: Rig, file: LastGood) -> None:
+        self.rig = rig
+        self.file = file
+        self.keeper = Keeper(rig.manager, file, clock=rig.clock)
+
+    def turn(self, seconds: float = 0.0) -> None:
+        self.rig.clock.advance(seconds)
+        self.keeper.turn()
+
+
+@pytest.fixture
+def keeping(rig: Rig, file: LastGood) -> Keeping:
+    return Keeping(rig, file)
+
+
+def test_defaults_are_no_last_good(keeping: Keeping) -> None:
+    keeping.turn()
+    keeping.rig.memory.error = StoreUnavailable("down")
+    keeping.rig.manager.begin_request()
+    keeping.turn(10)
+    assert not keeping.file.path.exists()
+
+
+def test_each_revision_is_kept_at_most_once_a_second(keeping: Keeping) -> None:
+    keeping.rig.update(LIMIT=1)
+    keeping.turn()
+    for number in range(2, 6):
+        keeping.rig.update(LIMIT=number)
+        keeping.turn(0.2)
+    assert known(keeping.file) == {"LIMIT": "1"}
+    keeping.turn(0.2)
+    assert known(keeping.file) == {"LIMIT": "5"}
+
+
+def test_end_keeps_what_the_last_second_brought(keeping: Keeping) -> None:
+    keeping.rig.update(LIMIT=1)
+    keeping.turn()
+    keeping.rig.update(LIMIT=2)
+    keeping.keeper.end()
+    assert known(keeping.file) == {"LIMIT": "2"}
+
+
+def test_override_of_a_test_is_not_kept(keeping: Keeping) -> None:
+    keeping.rig.update(LIMIT=1)
+    with keeping.rig.manager.override({"LIMIT": 9}):
+        keeping.turn()
+    assert known(keeping.file) == {"LIMIT": "1"}
+
+
+def test_failure_is_logged_once_shown_and_harmless(
+    keeping: Keeping, caplog: pytest.LogCaptureFixture
+) -> None:
+    keeping.rig.update(LIMIT=1)
+    folder = keeping.file.path.parent
+    hidden = folder.with_name("hidden")
+    folder.rename(hidden)
+    for _ in range(300):
+        keeping.turn(0.2)
+    health = keeping.rig.manager.health
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "WAFFLE_WATCHER_FILE" in health.failing()[LAST_GOOD]
+    assert health.state.value == "VALID"
+    hidden.rename(folder)
+    keeping.turn(60)
+    assert known(keeping.file) == {"LIMIT": "1"}
+    assert health.failing() == {}
+
+
+# In a process that starts.
+
+
+def kept_by(worker: Worker) -> dict[str, Any]:
+    path = worker.state.options.watcher_file.with_name("waffle.watch.shop.last")
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
+
+
+def test_process_that_starts_while_the_store_is_down_serves_the_last_known(
+    make_worker: Callable[..., Worker], caplog: pytest.LogCaptureFixture
+) -> None:
+    store = MemoryStore()
+    make_worker(store=store).waffle.update({"SITENAME": "Kept", "LIMIT": 7, "TOKEN": "top-secret"})
+    store.error = StoreUnavailable("it is down")
+    caplog.clear()
+    late = make_worker(store=store)
+    status = late.waffle.status()
+    path = late.state.options.watcher_file.with_name("waffle.watch.shop.last")
+    assert late.app.config["SITENAME"] == "Kept"
+    assert late.get("LIMIT") == 7
+    # A secret is at its default: it was not to be written anywhere.
+    assert late.app.config["TOKEN"] == "hush"
+    assert (status.state.value, status.revision) == ("INTERRUPTED", 1)
+    assert status.source == str(path)
+    assert f"serving the last known values of revision 1 from {path}" in status.failing["store"]
+    (record,) = caplog.records
+    assert status.failing["store"] in record.getMessage()
+
+    # Complete: it catches up with what the file lacks at the same revision.
+    store.error = None
+    heard: list[str] = []
+
+    def hear(app: object, *, name: str, **_: object) -> None:
+        heard.append(name)
+
+    with setting_changed.connected_to(hear, sender=late.app):
+        late.waffle.refresh()
+    assert store.read_from[-1] == 0
+    assert late.get("TOKEN") == "top-secret"
+    assert heard == ["TOKEN"]
+    status = late.waffle.status()
+    assert (status.state.value, status.source, status.failing) == ("VALID", "store", {})
+
+
+def test_secrets_are_served_from_the_file_if_that_is_asked_for(
+    make_worker: Callable[..., Worker],
+) -> None:
+    store = MemoryStore()
+    make_worker(store=store, WAFFLE_SNAPSHOT_SECRETS=True).waffle.update({"TOKEN": "top-secret"})
+    store.error = StoreUnavailable("it is down")
+    assert make_worker(store=store, WAFFLE_SNAPSHOT_SECRETS=True).get("TOKEN") == "top-secret"
+
+
+def test_process_without_any_file_serves_the_defaults(make_worker: Callable[..., Worker]) -> None:
+    store = MemoryStore()
+    store.error = StoreUnavailable("it is down")
+    worker = make_worker(store=store)
+    assert worker.get("SITENAME") == "Shop"
+    assert worker.waffle.status().source == "defaults"
+
+
+def test_kept_value_that_no_longer_fits_is_a_fault_and_its_default_is_served(
+    make_worker: Callable[..., Worker],
+) -> None:
+    store = MemoryStore()
+    make_worker(store=store).waffle.update({"LIMIT": 1000, "SITENAME": "Kept"})
+    store.error = StoreUnavailable("it is down")
+    confs = {
+        "SITENAME": {"desc": "Name", "default": "Shop"},
+        "LIMIT": {"desc": "Limit", "default": 10, "max": 100},
+    }
+    late = make_worker(store=store, confs=confs)
+    assert late.app.config["LIMIT"] == 10
+    assert late.app.config["SITENAME"] == "Kept"
+    assert "LIMIT" in late.waffle.status().faults
+
+
+def test_file_is_read_at_the_first_failure_only(make_worker: Callable[..., Worker]) -> None:
+    """A running worker's own snapshot is newer than any file."""
+    store = MemoryStore()
+    worker = make_worker(store=store)
+    worker.waffle.update({"LIMIT": 7})
+    kept = kept_by(worker)
+    path = worker.state.options.watcher_file.with_name("waffle.watch.shop.last")
+    path.write_text(json.dumps({**kept, "revision": 99, "raws": {"LIMIT": "99"}}))
+    store.error = StoreUnavailable("it is down")
+    with pytest.raises(StoreUnavailable):
+        worker.waffle.refresh()
+    assert worker.get("LIMIT") == 7
+    assert worker.waffle.status().source == "store"
+
+
+@pytest.mark.parametrize(("revision", "served"), [(9, 90), (1, 50)])
+def test_forked_worker_takes_the_newer_of_file_and_master(
+    folder: Path, revision: int, served: int
+) -> None:
+    kept = LastKnown(Delta(revision, "first", (Row("LIMIT", "90"),), True), "a file")
+    rig = Rig(folder)
+    rig.update(LIMIT=50)
+    rig.update(LIMIT=50)
+    master = rig.manager.snapshot
+    child = Rig(folder, last_known=lambda: kept, snapshot=master)
+    child.memory.error = StoreUnavailable("down")
+    assert child.manager.begin_request()["LIMIT"] == served
+    assert child.manager.source == ("a file" if served == 90 else "master")
+
+
+def test_watcher_keeps_what_another_process_changed(make_worker: Callable[..., Worker]) -> None:
+    worker = make_worker(WAFFLE_POLL_INTERVAL=0.005)
+    worker.waffle.start()
+    path = worker.state.options.watcher_file.with_name("waffle.watch.shop.last")
+    wait_until(path.exists)
+    in_processes(1, lambda _: worker.waffle.update({"LIMIT": 8}))
+    wait_until(lambda: kept_by(worker)["raws"] == {"LIMIT": "8"})
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root works in others' folders unasked")
+def test_command_of_roots_leaves_no_file_that_workers_could_not_read(
+    open_folder: Path, make_worker: Callable[..., Worker]
+) -> None:
+    make_worker(where=open_folder).waffle.update({"LIMIT": 8})
+    assert not [name for name in os.listdir(open_folder) if name.endswith(".last")]

@@ -1,0 +1,72 @@
+"""The stdlib SQLite store keeps the contract."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from uwsgi_waffle.stores.sqlite import SqliteStore
+
+from ..support.file_store import FileStoreContract
+
+
+class TestSqliteStore(FileStoreContract):
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> Iterator[SqliteStore]:
+        self.path = tmp_path / "waffle.db"
+        store = SqliteStore(self.path, timeout_s=1.0, write_timeout_s=20.0)
+        yield store
+        store.close()
+
+    def test_one_refresh_is_one_statement(self, store: SqliteStore) -> None:
+        store.prepare()
+        store.write({"A": "1", "B": "2"})
+        epoch = store.read_since(0, "").epoch
+        reader = store._reader.peek()
+        assert reader is not None
+        statements: list[str] = []
+        connection = reader._connection
+        assert isinstance(connection, sqlite3.Connection)
+        connection.set_trace_callback(statements.append)
+        store.read_since(0, "")
+        store.read_since(1, epoch)
+        store.read_since(1, "another")
+        assert [statement.split()[0] for statement in statements] == ["SELECT"] * 3
+
+    @pytest.mark.parametrize(
+        "broken", ["CAST(x'22ff22' AS TEXT)", "x'22ff22'"], ids=["text", "blob"]
+    )
+    def test_value_that_is_no_utf_8_keeps_no_other_from_being_read(
+        self, store: SqliteStore, broken: str
+    ) -> None:
+        store.prepare()
+        store.write({"A": "1", "B": '"b"'})
+        with contextlib.closing(sqlite3.connect(self.path, isolation_level=None)) as connection:
+            connection.execute(f"UPDATE waffle_settings SET raw = {broken} WHERE name = 'B'")
+        # A text which no declaration takes for JSON, so that the default is served.
+        assert {row.name: row.raw for row in store.read_since(0, "").rows} == {
+            "A": "1",
+            "B": '"\\xff"',
+        }
+        store.write({"B": '"c"'})
+        assert store.history(name="B", limit=1)[0].old_raw == '"\\xff"'
+        assert {row.name: row.raw for row in store.read_since(0, "").rows}["B"] == '"c"'
+
+
+def test_store_that_is_dropped_leaves_no_connection_open(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "waffle.db")
+    store.prepare()
+    store.read_since(0, "")
+    reader = store._reader.peek()
+    assert reader is not None
+    connection = reader._connection
+    assert connection is not None
+    del store, reader
+    gc.collect()
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        connection.execute("SELECT 1")

@@ -1,0 +1,105 @@
+"""What ``WAFFLE_STORE_URL`` may say."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import traceback
+from pathlib import Path
+
+import pytest
+
+import uwsgi_waffle
+from uwsgi_waffle.errors import ConfigurationError
+from uwsgi_waffle.masking import redact
+from uwsgi_waffle.stores import Store, store_from_url
+from uwsgi_waffle.stores.redis import RedisStore
+from uwsgi_waffle.stores.sqlalchemy import AlchemyWaffleStore
+from uwsgi_waffle.stores.sqlite import SqliteStore
+
+
+def _store(url: str, folder: Path = Path("/tmp")) -> Store:
+    return store_from_url(url, folder=folder, timeout_s=1.0, write_timeout_s=5.0)
+
+
+@pytest.mark.parametrize(
+    ("url", "kind"),
+    [
+        ("sqlite:///waffle.db", SqliteStore),
+        ("sqlite:////tmp/waffle.db", SqliteStore),
+        ("sqlite+pysqlite:///waffle.db", AlchemyWaffleStore),
+        ("postgresql+psycopg://ann:s3cret@host/x", AlchemyWaffleStore),
+        ("redis://:s3cret@localhost:6379/0", RedisStore),
+        ("rediss://localhost/1?prefix=site:", RedisStore),
+        ("unix:///run/redis.sock?db=2&prefix=site:", RedisStore),
+    ],
+)
+def test_url_names_its_store(url: str, kind: type[Store]) -> None:
+    store = _store(url)
+    assert type(store) is kind
+    assert "s3cret" not in repr(store)
+
+
+def test_relative_files_lie_in_the_folder(tmp_path: Path) -> None:
+    for url in ("sqlite:///a.db", "sqlite+pysqlite:///b.db?timeout=3"):
+        store = _store(url, tmp_path)
+        store.prepare()
+        store.write({"A": "1"})
+        store.close()
+    assert {path.name for path in tmp_path.glob("*.db")} == {"a.db", "b.db"}
+    for url in ("sqlite:///nowhere/a.db", "sqlite+pysqlite:///nowhere/a.db"):
+        with pytest.raises(ConfigurationError, match="does not exist"):
+            _store(url, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("url", "module", "extra"),
+    [
+        ("postgresql://host/x", "sqlalchemy", "sqlalchemy"),
+        ("redis://host", "redis", "redis"),
+    ],
+)
+def test_missing_extra_is_named(
+    url: str, module: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _lack(module, monkeypatch)
+    with pytest.raises(ConfigurationError, match=rf"pip install 'uwsgi-waffle\[{extra}\]'"):
+        _store(url)
+
+
+@pytest.mark.parametrize("url", ["", "nosuch://host", "waffle.db", "sqlite://", "redis://:s3@h:x"])
+def test_url_that_names_no_store_is_refused(url: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        _store(url)
+    assert "s3@" not in "".join(traceback.format_exception(caught.value)).replace(repr(url), "")
+
+
+def test_passwords_are_masked() -> None:
+    for secret in ("s3cret", "s3/cret", "s3@cret", "s3:cret"):
+        text = redact(f"no redis://ann:{secret}@host:6379/0 there")
+        assert text == "no redis://ann:***@host:6379/0 there"
+    assert redact("x://h/y?user=a&password=s3cret&z=1") == "x://h/y?user=a&password=***&z=1"
+    assert redact("redis://localhost:6379/0 asks a@b") == "redis://localhost:6379/0 asks a@b"
+
+
+def test_stores_are_imported_from_the_package_only_when_they_are_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert uwsgi_waffle.AlchemyWaffleStore is AlchemyWaffleStore
+    assert uwsgi_waffle.RedisStore is RedisStore
+    assert uwsgi_waffle.PeeweeWaffleStore.__name__ == "PeeweeWaffleStore"
+    code = "import sys, uwsgi_waffle; print({'sqlalchemy', 'peewee', 'redis'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    assert done.stdout == "set()\n"
+    _lack("sqlalchemy", monkeypatch)
+    with pytest.raises(ImportError, match=r"pip install 'uwsgi-waffle\[sqlalchemy\]'"):
+        uwsgi_waffle.AlchemyWaffleStore  # noqa: B018
+    with pytest.raises(AttributeError, match="NoSuchStore"):
+        uwsgi_waffle.NoSuchStore  # noqa: B018
+
+
+def _lack(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    room = f"uwsgi_waffle.stores.{module}"
+    for name in [name for name in sys.modules if name == room or name.startswith(f"{room}.")]:
+        monkeypatch.delitem(sys.modules, name)

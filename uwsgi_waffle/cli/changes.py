@@ -1,0 +1,116 @@
+"""The commands that change settings: set, reset, rollback, prune."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from .. import operations
+from ..app_state import WaffleState
+from ..errors import RevisionConflict
+from .base import change, change_options, complete_names, group, with_state
+
+
+@group.command("set")
+@click.argument(
+    "assignments",
+    metavar="NAME=VALUE...",
+    nargs=-1,
+    required=True,
+    shell_complete=complete_names("="),
+)
+@click.option("--json", "as_json", is_flag=True, help="Read every VALUE as JSON.")
+@change_options
+@with_state
+def set_(state: WaffleState, assignments: tuple[str, ...], as_json: bool, **details: Any) -> None:
+    """Change settings, all of them or none, as one change.
+
+    A VALUE is read by the setting's type: 5000, true, 2026-01-31, plain text, or JSON such as
+    '["a", "b"]'. NAME alone asks for the value without showing it, so that a secret stays out
+    of the shell's history; from a pipe, it reads one line.
+    """
+    given: dict[str, str | None] = {}
+    for assignment in assignments:
+        name, sign, text = assignment.partition("=")
+        if name in given:
+            raise click.UsageError(f"{name} is given twice")
+        given[name] = text if sign else None
+    if None in given.values():
+        state.declarations.require(given)
+    texts = {name: _ask(name) if text is None else text for name, text in given.items()}
+    if as_json:
+        raws = operations.parse_json(state, texts)
+    else:
+        raws = dict(state.declarations.encode(state.declarations.parse(texts)))
+    change(state, raws, **details)
+
+
+@group.command()
+@click.argument("names", metavar="NAME...", nargs=-1, shell_complete=complete_names())
+@click.option("--all", "everything", is_flag=True, help="Every setting that is stored.")
+@change_options
+@with_state
+def reset(state: WaffleState, names: tuple[str, ...], everything: bool, **details: Any) -> None:
+    """Put settings back to their declared defaults."""
+    if bool(names) == everything:
+        raise click.UsageError("give either names of settings, or --all")
+    if everything:
+        names = tuple(name for name in state.snapshot.stored if name in state.declarations)
+    state.declarations.require(names)
+    change(state, dict.fromkeys(names), **details)
+
+
+@group.command()
+@click.argument("revision", type=click.IntRange(min=0))
+@click.argument("names", metavar="[NAME...]", nargs=-1, shell_complete=complete_names())
+@change_options
+@with_state
+def rollback(
+    state: WaffleState,
+    revision: int,
+    names: tuple[str, ...],
+    expect_revision: int | None,
+    reason: str | None,
+    **details: Any,
+) -> None:
+    """Restore all settings, or those named, to what they were at REVISION.
+
+    This is a new change, which can be rolled back in turn. Revision 0 is before the first.
+    Settings that are no longer declared, or whose old value no longer fits, are refused: name
+    the others.
+    """
+    state.declarations.require(names)
+    plan = operations.plan_rollback(state, revision, names=names or None)
+    if expect_revision not in (None, plan.revision):
+        assert expect_revision is not None
+        raise RevisionConflict(expect_revision, plan.revision)
+    # What is shown is what is written: a change that somebody makes in between is a conflict.
+    change(
+        state,
+        plan.raws,
+        expect_revision=plan.revision,
+        reason=reason or f"rollback to revision {revision}",
+        **details,
+    )
+
+
+@group.command()
+@change_options
+@with_state
+def prune(state: WaffleState, **details: Any) -> None:
+    """Remove what is stored of settings that are no longer declared.
+
+    The history keeps what was removed.
+    """
+    change(state, dict.fromkeys(operations.undeclared(state)), **details)
+
+
+def _ask(name: str) -> str:
+    if not sys.stdin.isatty():
+        return sys.stdin.readline().rstrip("\n")
+    answer: str = click.prompt(
+        f"{name} (not shown)", hide_input=True, default="", show_default=False, err=True
+    )
+    return answer

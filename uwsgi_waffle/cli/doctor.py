@@ -1,0 +1,68 @@
+"""The command that looks for what is ill: doctor."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from ..errors import ConfigurationError
+from .base import group, json_option, load_state, print_json
+from .tables import visible
+
+if TYPE_CHECKING:
+    from ..doctor import Diagnosis
+
+FOUND = 1
+NOT_EXAMINED = 2
+
+
+@group.command(
+    "doctor",
+    epilog="""\b
+Exit status:
+  0  nothing was found
+  1  at least one finding, be it an error or a warning
+  2  the app can't be set up, so nothing else was examined
+""",
+)
+@click.option("--ini", metavar="FILE", help="Check this ini of uWSGI, too.")
+@click.option("--section", metavar="NAME", default="uwsgi", show_default=True, help="Of the ini.")
+@json_option
+@click.pass_context
+def doctor_(ctx: click.Context, ini: str | None, section: str, as_json: bool) -> None:
+    """Look for what is ill: store, watch file, Redis, stored values, a uwsgi.ini.
+
+    Each finding comes with its mend. No setting is changed and the revision stays; workers are
+    told to read the store once more.
+    """
+    # Here, because every `flask` command imports this module.
+    from .. import doctor
+
+    try:
+        state = load_state(ctx)
+    except ConfigurationError as exc:
+        diagnosis = doctor.not_set_up(exc)
+    else:
+        diagnosis = doctor.examine(state, ini=ini, section=section)
+    if as_json:
+        print_json(diagnosis)
+    else:
+        _print(diagnosis)
+    if diagnosis.findings:
+        not_set_up = any(finding.id == "D001" for finding in diagnosis.findings)
+        ctx.exit(NOT_EXAMINED if not_set_up else FOUND)
+
+
+def _print(diagnosis: Diagnosis) -> None:
+    if diagnosis.revision is not None:
+        click.echo(f"{visible(diagnosis.store)} is at revision {diagnosis.revision}")
+    for finding in diagnosis.findings:
+        click.echo(f"{finding.id} {finding.level}: {finding.text}")
+        click.echo(f"    {visible(finding.detail)}")
+        click.echo(f"    mend: {finding.mend}")
+    for note in diagnosis.notes:
+        click.echo(f"note: {note}")
+    errors = sum(finding.level == "error" for finding in diagnosis.findings)
+    warnings = len(diagnosis.findings) - errors
+    click.echo(f"{errors} errors, {warnings} warnings")

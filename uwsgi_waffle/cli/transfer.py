@@ -1,0 +1,54 @@
+"""The commands that carry settings from one place to another: export, import."""
+
+from __future__ import annotations
+
+from typing import Any, BinaryIO
+
+import click
+
+from .. import operations
+from ..app_state import WaffleState
+from ..snapshot import MASK
+from . import documents
+from .base import change, change_options, group, secrets_option, with_state
+
+_FORMAT = click.Choice(["json", "toml"])
+
+
+@group.command()
+@click.option("--format", "format_", type=_FORMAT, default="json", show_default=True)
+@click.option("--stored", is_flag=True, help="Only what is not at its default.")
+@secrets_option
+@with_state
+def export(state: WaffleState, format_: documents.Format, stored: bool, show_secrets: bool) -> None:
+    """Print all settings as one document, which "import" reads.
+
+    Secrets are masked, and an import leaves masked ones as they are. TOML has no null: a
+    setting that is null becomes a comment.
+    """
+    values = operations.export(state, show_secrets=show_secrets, stored_only=stored)
+    click.echo(documents.dump(values, format_), nl=False)
+
+
+@group.command("import")
+@click.argument("file", type=click.File("rb"))
+@click.option("--format", "format_", type=_FORMAT, help="Default: toml for *.toml, else json.")
+@change_options
+@with_state
+def import_(
+    state: WaffleState, file: BinaryIO, format_: documents.Format | None, **details: Any
+) -> None:
+    """Give settings the values of a document, all or none, as one change.
+
+    FILE is what "export" printed, or written by hand: settings that it does not name stay as
+    they are. A value that equals the declared default puts the setting back to its default. A
+    dash reads the standard input.
+    """
+    if format_ is None:
+        format_ = "toml" if str(getattr(file, "name", "")).endswith(".toml") else "json"
+    values = documents.load(file.read(), format_)
+    raws = operations.plan_import(state, values)
+    change(state, raws, **details)
+    for name, value in values.items():
+        if value == MASK and name not in raws:
+            click.echo(f"{name}: masked in the file, so it stays as it is", err=True)

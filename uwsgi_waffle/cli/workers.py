@@ -1,0 +1,109 @@
+"""The command that tells who is stale: workers."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import click
+
+from ..app_state import WaffleState
+from ..stores.base import WorkerReport
+from .base import group, json_option, print_json, with_state
+from .tables import table
+
+STALE = 1
+_PAUSE_S = 0.2
+_MAX_AGE_S = 86_400.0
+
+
+@group.command(
+    "workers",
+    epilog="""\b
+Exit status:
+  0  nobody is behind the store, or nobody has reported
+  1  at least one worker is behind the store's revision, or the store can't be read
+""",
+)
+@click.option(
+    "--wait",
+    "wait_s",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    metavar="SECONDS",
+    help="Look again until nobody is behind, for at most so long.",
+)
+@json_option
+@click.pass_context
+@with_state
+def workers_(state: WaffleState, ctx: click.Context, wait_s: float, as_json: bool) -> None:
+    """List the workers of all hosts: revision, how far behind, state, last error.
+
+    READ is how long ago a worker last read the store, SEEN how long ago it reported. A worker
+    takes up to a second to report a change, and one that was killed stays in the list for three
+    times WAFFLE_REPORT_INTERVAL: use --wait after a change.
+    """
+    revision = state.snapshot.revision
+    deadline = time.monotonic() + wait_s
+    while True:
+        reports = state.store.workers(_MAX_AGE_S)
+        stale = [report for report in reports if behind(report, revision)]
+        if not stale or time.monotonic() >= deadline:
+            break
+        time.sleep(_PAUSE_S)
+    if as_json:
+        print_json(
+            {
+                "revision": revision,
+                "workers": [_as_dict(report, revision) for report in reports],
+            }
+        )
+    else:
+        _print(reports, revision)
+    if stale:
+        ctx.exit(STALE)
+
+
+def behind(report: WorkerReport, revision: int) -> int:
+    """Return by how many revisions a worker is behind; it may also be ahead of what was read."""
+    return max(0, revision - report.revision)
+
+
+def _as_dict(report: WorkerReport, revision: int) -> dict[str, Any]:
+    told = report._asdict()
+    # As of now, where the report says it as of then.
+    if report.staleness_s is not None:
+        told["staleness_s"] = report.staleness_s + report.age_s
+    return {**told, "behind": behind(report, revision)}
+
+
+def _print(reports: list[WorkerReport], revision: int) -> None:
+    if not reports:
+        click.echo(
+            "no worker has reported: none runs a watcher, WAFFLE_REPORT_INTERVAL is 0, or the "
+            "store keeps no reports"
+        )
+        return
+    header = ["APP", "HOST", "PID", "WORKER", "REV", "BEHIND", "STATE", "READ", "SEEN", "ERROR"]
+    rows = [
+        [
+            report.app,
+            report.host,
+            str(report.pid),
+            str(report.worker_id or "-"),
+            str(report.revision),
+            str(behind(report, revision) or "-"),
+            report.state,
+            "never" if report.staleness_s is None else _s(report.staleness_s + report.age_s),
+            _s(report.age_s),
+            report.last_error or "",
+        ]
+        for report in reports
+    ]
+    if not any(report.last_error for report in reports):
+        header, rows = header[:-1], [row[:-1] for row in rows]
+    click.echo(table(header, rows, flexible=(0, 1, 9) if len(header) > 9 else (0, 1)))
+
+
+def _s(seconds: float) -> str:
+    return f"{seconds:.1f} s"

@@ -1,0 +1,321 @@
+"""Looks at the parts that an app's settings depend on, and tells what is ill and what mends it.
+
+Makes no change: the store's revision, its rows and its history stay as they are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import stat
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from ..app_state import WaffleState
+from ..checks import CheckError, check_file
+from ..checks.model import Level
+from ..config import ConfigKeys
+from ..errors import ConfigurationError, NotifierError, RevisionConflict, StoreError
+from ..notifiers.base import Notice, Notifier
+from ..notifiers.file import FileNotifier
+from ..operations import undeclared
+from ..process.health import State
+from ..stores.base import Store
+from .rules import RULES
+
+__all__ = ["RULES", "Diagnosis", "Finding", "check_ini", "examine", "not_set_up"]
+
+#: two clocks that differ by less agree
+CLOCK_TOLERANCE_S = 2.0
+#: longest time that a sound process takes from its commit to its announcement
+ANNOUNCED_WITHIN_S = 1.0
+#: in which the owner lets the group write, as the package makes its files
+_SHARED = stat.S_IWUSR | stat.S_IWGRP
+_NO_REVISION = -1
+_DAY_S = 86_400.0
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One thing that is ill.
+
+    :ivar id: stable, as in :data:`RULES`, or in :data:`uwsgi_waffle.checks.RULES` for an ini.
+    :ivar text: what is ill.
+    :ivar detail: where it is, or how it shows.
+    """
+
+    id: str
+    level: Level
+    text: str
+    detail: str
+    mend: str
+
+
+class Diagnosis(msgspec.Struct, frozen=True):
+    """What an examination found, and what it could not see.
+
+    :ivar revision: of the store, or ``None`` if it can't be read.
+    """
+
+    store: str
+    revision: int | None
+    findings: tuple[Finding, ...]
+    notes: tuple[str, ...]
+
+
+def examine(state: WaffleState, *, ini: str | None = None, section: str = "uwsgi") -> Diagnosis:
+    """Return what is ill with an app's settings, seen from this process.
+
+    The watch file is touched, and one message published, so that every worker reads the store
+    once more. Blocks for at most the sum of the timeouts of store and Redis, and some seconds.
+
+    :param ini: a uwsgi.ini to be checked too.
+    """
+    notifier = FileNotifier(state.options.watcher_file)
+    before = notifier.mark().revision
+    findings: list[Finding] = []
+    revision: int | None = None
+    try:
+        revision = state.refresh().revision
+    except StoreError as exc:
+        findings.append(_finding("D002", exc))
+    else:
+        findings += _check_writing(state.store)
+        findings += _check_sqlite(state.store)
+        findings += _check_values(state)
+        findings += _check_announced(state.store, notifier, before, revision)
+    findings += _check_watch_file(notifier, revision or before or 0)
+    findings += _check_files(_files(state.store, notifier.path))
+    findings += _check_redis(state, revision or 0)
+    if revision is not None:
+        findings += _check_workers(state.store)
+    notes = [
+        "The mode of the running server can't be seen from here. `flask waffle workers` tells "
+        "how its workers do."
+    ]
+    if ini is None:
+        notes.append("No ini of uWSGI was checked: name it with --ini.")
+    else:
+        found, told = check_ini(ini, section)
+        findings += found
+        notes += told
+    return Diagnosis(repr(state.store), revision, tuple(findings), tuple(notes))
+
+
+def not_set_up(error: ConfigurationError) -> Diagnosis:
+    """Return the diagnosis of an app that can't even be loaded."""
+    return Diagnosis("", None, (_finding("D001", error),), ())
+
+
+def check_ini(path: str, section: str) -> tuple[list[Finding], list[str]]:
+    """Return the findings and the notes of the check of an ini, in the words of this module."""
+    try:
+        report = check_file(path, section=section)
+    except CheckError as exc:
+        return [_finding("D017", exc)], []
+    findings = [
+        Finding(found.id, found.level, found.message, f"{found.file}:{found.line}", found.mend)
+        for found in report.findings
+    ]
+    return findings, list(report.notes)
+
+
+def _finding(id_: str, detail: object) -> Finding:
+    rule = RULES[id_]
+    return Finding(id_, rule.level, rule.summary, str(detail), rule.mend)
+
+
+def _check_writing(store: Store) -> Iterator[Finding]:
+    try:
+        # No store is ever at this revision, so the change is refused, but only by one that
+        # could make it.
+        store.write({}, expected_revision=_NO_REVISION)
+    except RevisionConflict:
+        return
+    except StoreError as exc:
+        yield _finding("D003", exc)
+
+
+def _check_sqlite(store: Store) -> Iterator[Finding]:
+    path = _sqlite_path(store)
+    if path is None:
+        return
+    import sqlite3
+
+    uri = f"{path.absolute().as_uri()}?mode=rw"
+    try:
+        with contextlib.closing(
+            sqlite3.connect(uri, uri=True, timeout=1.0, isolation_level=None)
+        ) as connection:
+            (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
+            if mode != "wal":
+                yield _finding("D004", f"{path}: it is {mode}")
+            # Of a file that it may only read, SQLite lets a transaction begin.
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("UPDATE waffle_meta SET revision = revision")
+            connection.execute("ROLLBACK")
+    except sqlite3.Error as exc:
+        # A lock is the business of the store, which waits for as long as it is told to.
+        if "locked" not in str(exc):
+            yield _finding("D003", f"{path}: {exc}")
+
+
+def _check_values(state: WaffleState) -> Iterator[Finding]:
+    for name, fault in state.snapshot.faults.items():
+        yield _finding("D005", f"{name}: {fault}")
+    names = undeclared(state)
+    if names:
+        yield _finding("D006", ", ".join(names))
+
+
+def _check_announced(
+    store: Store, notifier: FileNotifier, before: int | None, revision: int
+) -> Iterator[Finding]:
+    """Compare the watch file with the store; blocks for a second if the file lags behind.
+
+    :param before: what the file told before the store was read.
+    """
+    told = before
+    if before is None or before <= revision:
+        # Changes of other hosts come by Redis, and leave this host's file as it is.
+        told = _told_in_time(notifier, revision) if _serves_one_host(store) else None
+        # A file that tells nothing was made anew, or touched by hand.
+        if told is None or told >= revision:
+            return
+    yield _finding("D009", f"{told} in the watch file, {revision} in the store")
+
+
+def _told_in_time(notifier: FileNotifier, revision: int) -> int | None:
+    """Return what the watch file tells, once a change that is on its way has been announced."""
+    deadline = time.monotonic() + ANNOUNCED_WITHIN_S
+    while True:
+        told = notifier.mark().revision
+        if told is None or told >= revision or time.monotonic() > deadline:
+            return told
+        time.sleep(0.01)
+
+
+def _check_watch_file(notifier: FileNotifier, revision: int) -> Iterator[Finding]:
+    path = notifier.path
+    skew_s = _skew_s(path)
+    if abs(skew_s) > CLOCK_TOLERANCE_S:
+        yield _finding("D008", f"{path}: by {skew_s:+.0f} s")
+    before = notifier.signature()
+    try:
+        notifier.announce(revision)
+    except NotifierError as exc:
+        yield _finding("D007", exc)
+    else:
+        if notifier.signature() == before:
+            yield _finding("D007", f"{path}: writing it leaves its time as it was")
+
+
+def _skew_s(path: Path) -> float:
+    """Return by how many seconds the file system's clock, or a file's time, is ahead."""
+    ahead_s = 0.0
+    with contextlib.suppress(OSError):
+        ahead_s = max(os.lstat(path).st_mtime - time.time(), 0.0)
+    with contextlib.suppress(OSError), tempfile.TemporaryFile(dir=path.parent) as probe:
+        clock_s = os.fstat(probe.fileno()).st_mtime - time.time()
+        ahead_s = max(ahead_s, clock_s, key=abs)
+    return ahead_s
+
+
+def _check_files(paths: list[Path]) -> Iterator[Finding]:
+    found: dict[Path, os.stat_result] = {}
+    for path in paths:
+        with contextlib.suppress(OSError):
+            found[path] = os.stat(path)
+    owners = {status.st_uid for status in found.values()}
+    groups = {status.st_gid for status in found.values()}
+    shared = all(status.st_mode & _SHARED == _SHARED for status in found.values())
+    if not shared or (len(owners) > 1 and len(groups) > 1):
+        yield _finding("D010", "; ".join(_ownership(*item) for item in found.items()))
+    for folder in {path.parent for path in found}:
+        found[folder] = os.stat(folder)
+    open_ = [item for item in found.items() if item[1].st_mode & stat.S_IWOTH]
+    if open_:
+        yield _finding("D011", "; ".join(_ownership(*item) for item in open_))
+
+
+def _ownership(path: Path, status: os.stat_result) -> str:
+    return f"{path} {stat.filemode(status.st_mode)} {status.st_uid}:{status.st_gid}"
+
+
+def _check_redis(state: WaffleState, revision: int) -> Iterator[Finding]:
+    options = state.options
+    if options.watchtype != "redis" or options.multiproc is False:
+        return
+    if _serves_one_host(state.store):
+        yield _finding("D015", repr(state.store))
+    if ConfigKeys.REDIS_CHANNEL not in state.app.config:
+        yield _finding("D016", repr(options.redis_channel))
+    try:
+        from ..notifiers.redis import RedisNotifier
+    except ImportError as exc:
+        yield _finding("D014", exc)
+        return
+    notifier = RedisNotifier(
+        options.redis_url, options.redis_channel, timeout_s=options.redis_timeout_s
+    )
+    try:
+        came_back = _round_trip(notifier, revision, options.redis_timeout_s)
+    except NotifierError as exc:
+        yield _finding("D012", exc)
+    else:
+        if not came_back:
+            yield _finding("D013", f"{notifier!r}, within {options.redis_timeout_s:g} s")
+    finally:
+        notifier.close()
+
+
+def _round_trip(notifier: Notifier, revision: int, timeout_s: float) -> bool:
+    """Return whether a notifier hears what it announces.
+
+    :raises NotifierError: it can't announce, or can't listen.
+    """
+    # The first notice is that of the subscription itself.
+    if _await(notifier, timeout_s) is None:
+        return False
+    notifier.announce(revision)
+    return _await(notifier, timeout_s) is not None
+
+
+def _await(notifier: Notifier, timeout_s: float) -> Notice | None:
+    deadline = time.monotonic() + timeout_s
+    while (rest_s := deadline - time.monotonic()) > 0:
+        notice = notifier.wait(rest_s)
+        if notice is not None:
+            return notice
+    return None
+
+
+def _check_workers(store: Store) -> Iterator[Finding]:
+    with contextlib.suppress(StoreError):
+        for report in store.workers(_DAY_S):
+            if report.state == State.INTERRUPTED.value:
+                who = f"{report.app} on {report.host}, pid {report.pid}, worker {report.worker_id}"
+                yield _finding("D018", f"{who}: {report.last_error}")
+
+
+def _files(store: Store, watch_file: Path) -> list[Path]:
+    path = _sqlite_path(store)
+    if path is None:
+        return [watch_file]
+    companions = [path.with_name(path.name + ending) for ending in ("-wal", "-shm")]
+    return [path, *companions, watch_file]
+
+
+def _sqlite_path(store: Store) -> Path | None:
+    from ..stores.sqlite import SqliteStore
+
+    return store.path if isinstance(store, SqliteStore) else None
+
+
+def _serves_one_host(store: Store) -> bool:
+    # Of SQLAlchemy's stores and others the repr shows the URL.
+    return _sqlite_path(store) is not None or bool(re.search(r"\bsqlite(\+\w+)?:/", repr(store)))

@@ -1,0 +1,129 @@
+"""What the doctor may find, and what mends it."""
+
+from __future__ import annotations
+
+from ..checks import Rule
+from ..checks.model import Level
+
+_TABLE: tuple[tuple[str, Level, str, str], ...] = (
+    (
+        "D001",
+        "error",
+        "The app, or its settings, can't be set up.",
+        "Do what the message says: workers fail in the same way.",
+    ),
+    (
+        "D002",
+        "error",
+        "The store can't be read: workers serve the last values they know, or the defaults.",
+        "Start it, check `WAFFLE_STORE_URL`, and let this user read it.",
+    ),
+    (
+        "D003",
+        "error",
+        "The store can't be written: nobody can change a setting.",
+        "Let this user write the database, and for a file its folder too; end whatever keeps it "
+        "locked.",
+    ),
+    (
+        "D004",
+        "error",
+        "The SQLite file is not in WAL mode: readers and writers wait for each other.",
+        "Put it on a local disk, and run `PRAGMA journal_mode = WAL` on it once.",
+    ),
+    (
+        "D005",
+        "error",
+        "A stored value does not fit its declaration: the default is served.",
+        "Correct it with `flask waffle set` or `flask waffle reset`, or declare it so that it "
+        "fits.",
+    ),
+    (
+        "D006",
+        "warning",
+        "Something is stored of settings that are not declared.",
+        "Declare them again, or remove what is stored with `flask waffle prune`.",
+    ),
+    (
+        "D007",
+        "error",
+        "The watch file can't be used: other workers follow at their next resync only.",
+        "Make it and its folder writable for every worker and for this user, or name another in "
+        "`WAFFLE_WATCHER_FILE`.",
+    ),
+    (
+        "D008",
+        "warning",
+        "The clock, or the watch file's time, is off: its times can't tell when a change was.",
+        "Keep the clocks of the host and of its file server right; no change is missed meanwhile.",
+    ),
+    (
+        "D009",
+        "warning",
+        "The watch file and the store tell different revisions: a change was not announced, or "
+        "a backup was put back.",
+        "Nothing to do now: this command told every worker to read the store. If it comes again, "
+        "look for announcements that fail in the log.",
+    ),
+    (
+        "D010",
+        "warning",
+        "The database and the watch file can't be written by the same users.",
+        "Give them one owner and one group, and let the group write: `chmod g+w`.",
+    ),
+    (
+        "D011",
+        "warning",
+        "Any user of this machine may write the database or the watch file, or put others in "
+        "their place.",
+        "Move them into a folder of the app's own, or take the right from others: `chmod o-w`.",
+    ),
+    (
+        "D012",
+        "error",
+        "Redis can't be used: other hosts follow at their next resync only.",
+        "Start it, and check `WAFFLE_REDIS_URL`, or `WAFFLE_REDIS_HOST` and `WAFFLE_REDIS_PORT`.",
+    ),
+    (
+        "D013",
+        "error",
+        "A message published on the Redis channel did not come back.",
+        "Let this Redis user publish and subscribe on the channel (`ACL`), without a proxy that "
+        "drops pub/sub.",
+    ),
+    (
+        "D014",
+        "error",
+        "`WAFFLE_WATCHTYPE` is `redis`, but redis-py is not installed: only this host follows at "
+        "once.",
+        "pip install 'uwsgi-waffle[redis]', or set `WAFFLE_WATCHTYPE = \"file\"`.",
+    ),
+    (
+        "D015",
+        "warning",
+        "Redis tells other hosts of changes, but they can't read an SQLite file of this host.",
+        "Name a store that all hosts reach in `WAFFLE_STORE_URL`, or, with one host, set "
+        '`WAFFLE_WATCHTYPE = "file"`.',
+    ),
+    (
+        "D016",
+        "warning",
+        "The Redis channel has its default name, which other apps on this Redis share.",
+        "Give each app a `WAFFLE_REDIS_CHANNEL` of its own.",
+    ),
+    (
+        "D017",
+        "error",
+        "The ini of uWSGI can't be checked.",
+        "Do what the message says, or run `python -m uwsgi_waffle check` with its options.",
+    ),
+    (
+        "D018",
+        "warning",
+        "A running process reports that something fails: it serves the last values it knows.",
+        "Mend what it names; it catches up by itself, and `flask waffle workers` tells when.",
+    ),
+)
+
+#: mapping of the id of each finding to what it means
+RULES: dict[str, Rule] = {id_: Rule(id_, level, text, mend) for id_, level, text, mend in _TABLE}

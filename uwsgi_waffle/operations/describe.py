@@ -1,0 +1,155 @@
+"""What settings are, were, and would be, for people."""
+
+from __future__ import annotations
+
+import enum
+import typing
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from ..settings.declarations import Declaration, differ, type_name
+from ..snapshot import MASK, Snapshot
+from ..stores.base import HistoryEntry, Store
+from .base import Difference, HistoryItem, Origin, SettingInfo, Settings, is_same, show_raw
+
+_HISTORY_STEP = 256
+
+
+def describe(state: Settings, *, show_secrets: bool = False) -> list[SettingInfo]:
+    """Return every declared setting with its value, in the order of their declarations.
+
+    Reads nothing but memory: the request's own snapshot, or the newest of this process.
+    """
+    snapshot = state.snapshot
+    return [
+        _describe(declaration, snapshot, shown=show_secrets or not declaration.secret)
+        for declaration in state.declarations.values()
+    ]
+
+
+def history(
+    state: Settings, *, name: str | None = None, limit: int = 100, show_secrets: bool = False
+) -> list[HistoryItem]:
+    """Return the newest committed changes of one setting, or of all, newest first.
+
+    :raises StoreUnavailable: the store can't be read within its bound.
+    """
+    entries = state.store.history(name=name, limit=limit)
+    return [_item(state, entry, show_secrets) for entry in entries]
+
+
+def history_since(
+    state: Settings, revision: int, *, show_secrets: bool = False
+) -> list[HistoryItem]:
+    """Return the changes that were committed after a revision, oldest first.
+
+    :raises StoreUnavailable: the store can't be read within its bound.
+    """
+    entries = entries_since(state.store, revision)
+    newer = [entry for entry in entries if entry.revision > revision]
+    # Stable, so that the names of one change stay in their order.
+    newer.sort(key=lambda entry: entry.revision)
+    return [_item(state, entry, show_secrets) for entry in newer]
+
+
+def preview(
+    state: Settings, raws: Mapping[str, str | None], *, show_secrets: bool = False
+) -> list[Difference]:
+    """Return what a change would alter; settings that it leaves as they are don't appear.
+
+    :param raws: mapping of setting name to JSON text, or ``None`` for the default.
+    """
+    stored = state.snapshot.stored
+    return [
+        Difference(
+            name,
+            show_raw(state, name, stored.get(name), show_secrets=show_secrets),
+            show_raw(state, name, raw, show_secrets=show_secrets),
+        )
+        for name, raw in raws.items()
+        if not is_same(state.declarations.get(name), stored.get(name), raw)
+    ]
+
+
+def undeclared(state: Settings) -> list[str]:
+    """Return the names that are stored and not declared, sorted."""
+    return sorted(name for name in state.snapshot.stored if name not in state.declarations)
+
+
+def _item(state: Settings, entry: HistoryEntry, show_secrets: bool) -> HistoryItem:
+    return HistoryItem(
+        entry.revision,
+        entry.name,
+        show_raw(state, entry.name, entry.old_raw, show_secrets=show_secrets),
+        show_raw(state, entry.name, entry.new_raw, show_secrets=show_secrets),
+        entry.author,
+        entry.reason,
+        entry.at,
+    )
+
+
+def entries_since(store: Store, revision: int) -> list[HistoryEntry]:
+    """Return the newest entries, newest first, at least as far back as a revision.
+
+    Fewer, if the store's history does not reach that far.
+    """
+    limit = _HISTORY_STEP
+    while True:
+        entries = store.history(limit=limit)
+        # An entry of the revision itself, or an older one, tells that none is missing.
+        if len(entries) < limit or entries[-1].revision <= revision:
+            return entries
+        limit *= 4
+
+
+def _describe(declaration: Declaration, snapshot: Snapshot, *, shown: bool) -> SettingInfo:
+    name = declaration.name
+    value, default = snapshot.by_name[name], declaration.default
+    raw, fault = snapshot.stored.get(name), snapshot.faults.get(name)
+    origin: Origin = "default"
+    base = default
+    if fault is not None:
+        origin = "fault"
+    elif raw is not None:
+        origin, base = "stored", declaration.decoder.decode(raw)
+    if differ(base, value):
+        origin = "override"
+    return SettingInfo(
+        name=name,
+        desc=declaration.desc,
+        group=declaration.group,
+        type=_type_text(declaration.type),
+        value=value if shown else MASK,
+        default=default if shown else MASK,
+        raw=raw if shown or raw is None else MASK,
+        origin=origin,
+        secret=declaration.secret,
+        fault=fault,
+        min=declaration.min,
+        max=declaration.max,
+        choices=_choices(declaration) if shown else None,
+    )
+
+
+def _type_text(type_: Any) -> str:
+    # Constraints belong to the declaration, and would fill the line.
+    type_ = _bare(type_)
+    if isinstance(type_, type) and typing.get_origin(type_) is None:
+        return type_.__name__
+    return type_name(type_)
+
+
+def _bare(type_: Any) -> Any:
+    return type_.__origin__ if typing.get_origin(type_) is Annotated else type_
+
+
+def _choices(declaration: Declaration) -> tuple[Any, ...] | None:
+    type_ = _bare(declaration.type)
+    found: Iterable[Any] | None = declaration.choices
+    if found is None and typing.get_origin(type_) is Literal:
+        found = typing.get_args(type_)
+    if found is None and isinstance(type_, enum.EnumMeta):
+        found = list(type_)
+    return None if found is None else tuple(msgspec.to_builtins(choice) for choice in found)

@@ -1,0 +1,120 @@
+"""Settings as they were at an earlier revision."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from ..errors import ChangeRefused, RevisionConflict, WaffleError
+from .base import Settings, is_same
+from .describe import entries_since
+
+_ATTEMPTS = 5
+
+
+class UnknownRevisionError(WaffleError, LookupError):
+    """The store does not know how settings were at this revision."""
+
+
+class Plan(NamedTuple):
+    """A change that was worked out and not made yet.
+
+    :ivar raws: mapping of setting name to JSON text, or ``None`` for the default.
+    :ivar revision: the store's revision that it was worked out from.
+    """
+
+    raws: dict[str, str | None]
+    revision: int
+
+
+def plan_rollback(state: Settings, revision: int, *, names: Iterable[str] | None = None) -> Plan:
+    """Return the change that would restore every setting to what it was at a revision.
+
+    :param names: restore these only.
+    :raises UnknownRevisionError: there is no such revision, or the history is too short.
+    :raises ChangeRefused: names every setting that can't be restored: it is no longer declared,
+        or its old value no longer fits its declaration.
+    :raises StoreError: the store can't be read.
+    """
+    snapshot = state.refresh()
+    if not 0 <= revision <= snapshot.revision:
+        raise UnknownRevisionError(
+            f"there is no revision {revision}: the store is at {snapshot.revision}"
+        )
+    if revision == snapshot.revision:
+        return Plan({}, revision)
+    entries = entries_since(state.store, revision)
+    reaches = bool(entries) and entries[-1].revision <= max(revision, 1)
+    # Nothing is older than the first change, so its entries can't show that none is missing.
+    if revision == 0 and not snapshot.stored.keys() <= {entry.name for entry in entries}:
+        reaches = False
+    if not reaches:
+        raise UnknownRevisionError(f"the history does not reach back to revision {revision}")
+    wanted = None if names is None else set(names)
+    # The oldest entry of a name comes last, and stays.
+    old_raws = {
+        entry.name: entry.old_raw
+        for entry in entries
+        if revision < entry.revision <= snapshot.revision
+        and (wanted is None or entry.name in wanted)
+    }
+    problems: dict[str, str] = {}
+    raws: dict[str, str | None] = {}
+    for name, raw in sorted(old_raws.items()):
+        declaration = state.declarations.get(name)
+        if is_same(declaration, snapshot.stored.get(name), raw):
+            continue
+        if declaration is None:
+            problems[name] = "not a declared setting any more; leave it out, or declare it again"
+            continue
+        try:
+            if raw is not None:
+                declaration.decode(raw)
+        except ValueError as exc:
+            problems[name] = f"its value of then does not fit any more: {exc}"
+        else:
+            raws[name] = raw
+    if problems:
+        raise ChangeRefused(problems)
+    return Plan(raws, snapshot.revision)
+
+
+def rollback(
+    state: Settings,
+    revision: int,
+    *,
+    names: Iterable[str] | None = None,
+    author: str | None = None,
+    reason: str | None = None,
+    expected_revision: int | None = None,
+) -> int:
+    """Restore every setting to what it was at a revision, as one new change; return its revision.
+
+    If nothing differs, nothing is written, and the current revision is returned. A change that
+    somebody makes meanwhile is taken back too, unless ``expected_revision`` is given.
+
+    :param names: restore these only.
+    :param reason: for the history; it names the revision if left out.
+    :raises UnknownRevisionError: there is no such revision, or the history is too short.
+    :raises ChangeRefused: names every setting that can't be restored; nothing was written.
+    :raises RevisionConflict: the store is not at ``expected_revision``; nothing was written.
+    :raises StoreError: the store failed; nothing was written.
+    """
+    names = None if names is None else list(names)
+    for attempt in range(_ATTEMPTS):
+        plan = plan_rollback(state, revision, names=names)
+        if expected_revision is not None and expected_revision != plan.revision:
+            raise RevisionConflict(expected_revision, plan.revision)
+        if not plan.raws:
+            return plan.revision
+        try:
+            return state.commit(
+                plan.raws,
+                author=author,
+                reason=reason or f"rollback to revision {revision}",
+                expected_revision=plan.revision,
+            )
+        except RevisionConflict:
+            if expected_revision is not None or attempt == _ATTEMPTS - 1:
+                raise
+    raise AssertionError("the loop above returns or raises")

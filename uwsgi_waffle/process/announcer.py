@@ -1,0 +1,71 @@
+"""Announcing a change by every notifier, and again what could not be announced."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+
+from ..backoff import Backoff
+from ..notifiers.base import Notifier
+from ..snapshot import Delta
+from .health import Health
+
+_FIRST_RETRY_S = 1.0
+_LONGEST_RETRY_S = 10.0
+
+
+class Announcer:
+    """Announces revisions; a failure is shown and tried again, never raised.
+
+    :param notifiers: in the order in which they are told.
+    """
+
+    def __init__(
+        self,
+        notifiers: Iterable[Notifier],
+        health: Health,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._notifiers = list(notifiers)
+        self._health = health
+        self._clock = clock
+        self._owing: set[Notifier] = set()
+        self._retry_at = 0.0
+        self._backoff = Backoff(_FIRST_RETRY_S, _LONGEST_RETRY_S)
+
+    def announce(self, revision: int, delta: Delta | None = None) -> None:
+        """Tell every notifier; blocks for the sum of their bounds. Any thread may call this.
+
+        :param delta: the rows of this revision, for notifiers that carry them.
+        """
+        for notifier in self._notifiers:
+            self._tell(notifier, revision, delta)
+
+    def retry(self, revision: int) -> None:
+        """Tell those that could not be told, once their backoff is over.
+
+        Runs in the watcher thread; returns at once when there is nothing to tell.
+
+        :param revision: the newest of this process; a notice of an older one is of no use.
+        """
+        if self._owing and self._clock() >= self._retry_at:
+            for notifier in list(self._owing):
+                self._tell(notifier, revision)
+
+    def _tell(self, notifier: Notifier, revision: int, delta: Delta | None = None) -> None:
+        part = f"announcing by {notifier.name}"
+        try:
+            if delta is None:
+                notifier.announce(revision)
+            else:
+                notifier.announce_rows(delta)
+        except Exception as exc:
+            self._retry_at = self._clock() + self._backoff.next_s()
+            self._owing.add(notifier)
+            self._health.failed(part, exc)
+        else:
+            self._owing.discard(notifier)
+            if not self._owing:
+                self._backoff.reset()
+            self._health.works(part)

@@ -1,0 +1,139 @@
+"""The watcher: one daemon thread per app and process that follows the notices."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Iterable
+from typing import Literal, Protocol
+
+from ..backoff import Backoff
+from ..errors import NotifierError
+from ..notifiers.base import Notice, Notifier
+from .manager import Manager
+
+logger = logging.getLogger("uwsgi_waffle")
+
+WATCHER = "watcher"
+
+
+class Chore(Protocol):
+    """Something small that the watcher does besides; whatever it raises harms nothing else."""
+
+    def turn(self) -> None:
+        """Do what is due; called after each wait, in the watcher thread."""
+
+    def end(self) -> None:
+        """Called once in the watcher thread, when the watcher was stopped."""
+
+
+class Watcher:
+    """Waits for notices and lets the manager follow them, until it is stopped.
+
+    A daemon thread, because uWSGI waits for any other until it kills the worker.
+
+    Source: uWSGI 2.0.21 to 2.0.31, measured: 128 worker ends with a live daemon thread, none
+    hung; a non-daemon thread hangs until SIGKILL.
+
+    :param poll_interval_s: longest time between two looks at the watch file.
+    :param chores: done in each turn, after what was noticed is followed.
+    """
+
+    def __init__(
+        self,
+        manager: Manager,
+        notifier: Notifier,
+        *,
+        poll_interval_s: float,
+        chores: Iterable[Chore] = (),
+    ) -> None:
+        self._manager = manager
+        self._notifier = notifier
+        self._poll_interval_s = poll_interval_s
+        self._chores = list(chores)
+        self._stopping = threading.Event()
+        # threading.Thread also under gevent: a native thread, or a greenlet if patched early.
+        self._thread = threading.Thread(target=self._run, name="uwsgi_waffle", daemon=True)
+        self._pid: int | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The process that started this watcher."""
+        return self._pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread runs in this very process.
+
+        ``is_alive()`` alone says True for ever in a worker that was forked after the start.
+        """
+        return self._pid == os.getpid() and self._thread.is_alive()
+
+    def add(self, chore: Chore) -> None:
+        """Do one chore more, from the next turn on."""
+        self._chores.append(chore)
+
+    def start(self) -> None:
+        """Start the thread; once only."""
+        self._pid = os.getpid()
+        # Not after it: the thread takes it back when it ends, which may be at once.
+        self._manager.watched = True
+        try:
+            self._thread.start()
+        except BaseException:
+            # A thread that can't start must not keep the requests from reading.
+            self._manager.watched = False
+            raise
+
+    def stop(self, timeout_s: float = 2.0) -> None:
+        """Ask the thread to end, and wait for it; blocks for at most ``timeout_s``."""
+        self._stopping.set()
+        self._notifier.close()
+        self._manager.watched = False
+        if self.alive and self._thread is not threading.current_thread():
+            self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        try:
+            self._watch()
+        finally:
+            # Whatever ended it, requests must not rely on it. stop() said so itself, and by now
+            # another watcher may run.
+            if not self._stopping.is_set():
+                self._manager.watched = False
+
+    def _watch(self) -> None:
+        backoff = Backoff()
+        while not self._stopping.is_set():
+            try:
+                self._manager.follow(self._next_notice())
+                self._manager.health.works(WATCHER)
+                backoff.reset()
+            except Exception as exc:
+                if WATCHER not in self._manager.health.failing():
+                    logger.exception("the watcher goes on after an unexpected error")
+                self._manager.health.failed(WATCHER, exc)
+                self._stopping.wait(backoff.next_s())
+            self._each_chore("turn")
+        self._each_chore("end")
+
+    def _each_chore(self, method: Literal["turn", "end"]) -> None:
+        for chore in self._chores:
+            part = type(chore).__name__
+            try:
+                getattr(chore, method)()
+            except Exception as exc:
+                self._manager.health.failed(part, exc, harmless=True)
+            else:
+                self._manager.health.works(part)
+
+    def _next_notice(self) -> Notice | None:
+        try:
+            notice = self._notifier.wait(self._poll_interval_s)
+        except NotifierError as exc:
+            self._manager.health.failed(self._notifier.name, exc)
+            return None
+        if notice is not None:
+            self._manager.health.works(self._notifier.name)
+        return notice

@@ -1,0 +1,243 @@
+"""The last good settings of one host, on its disk: for workers that start while the store is down.
+
+The file holds what is stored, not the defaults. Settings that are secret, or no longer declared,
+are left out unless ``WAFFLE_SNAPSHOT_SECRETS`` is set.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import logging
+import os
+import stat
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import quote
+
+import msgspec
+
+from ..backoff import Backoff
+from ..process.health import Health
+from ..process.manager import LastKnown, Manager
+from ..settings.declarations import Declarations
+from ..snapshot import Delta, Row, Snapshot
+
+logger = logging.getLogger("uwsgi_waffle")
+
+LAST_GOOD = "the file of last known values"
+FORMAT = 1
+MAX_BYTES = 16 * 1024 * 1024
+_LEAST_PAUSE_S = 1.0
+_UNUSABLE = (OSError, ValueError, RecursionError, msgspec.MsgspecError)
+_TAKEN = (errno.EAGAIN, errno.EACCES)
+
+
+class _Kept(msgspec.Struct, forbid_unknown_fields=True):
+    """What the file holds.
+
+    :ivar store: tells the stores of one app apart; without any password.
+    :ivar raws: mapping of setting name to raw text.
+    """
+
+    format: int
+    store: str
+    revision: Annotated[int, msgspec.Meta(ge=0)]
+    epoch: str
+    raws: dict[str, str]
+
+
+class LastGood:
+    """Reads and replaces the file; belongs to one process.
+
+    :param watch_file: beside which it lies, as ``<watch file>.<app>.last``.
+    :param store: tells the stores of one app apart; without any password.
+    :param secrets: also keep the values of secret settings.
+    """
+
+    def __init__(
+        self,
+        watch_file: Path,
+        *,
+        app: str,
+        store: str,
+        declarations: Declarations,
+        secrets: bool = False,
+    ) -> None:
+        # Apps may share a folder and a watch file, but not their values.
+        self.path = watch_file.with_name(f"{watch_file.name}.{quote(app, safe='')}.last")
+        self._store = store
+        self._declarations = declarations
+        self._secrets = secrets
+
+    def load(self) -> LastKnown | None:
+        """Return what the file holds, or ``None`` if there is none that can be trusted.
+
+        Reads at most :data:`MAX_BYTES`. Never raises: it is asked when the store has failed.
+        """
+        try:
+            kept = self._read()
+        except FileNotFoundError:
+            return None
+        except _UNUSABLE as exc:
+            logger.warning("%s is ignored: %s", self.path, _reason(exc))
+            return None
+        if kept.store != self._store:
+            logger.warning("%s is ignored: it was kept from another store", self.path)
+            return None
+        rows = tuple(Row(name, raw) for name, raw in kept.raws.items())
+        return LastKnown(Delta(kept.revision, kept.epoch, rows, complete=True), str(self.path))
+
+    def keep(self, snapshot: Snapshot) -> bool:
+        """Replace the file atomically, unless it holds this or a newer revision already.
+
+        Blocks for one flush of a small file to the disk.
+
+        :return: whether it is settled; ``False`` if another process is at it just now.
+        :raises OSError: it can't be written.
+        """
+        kept = self._kept_of(snapshot)
+        folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            # The folder is locked: a lock on the file would be lost with its replacement.
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as exc:
+            os.close(folder)
+            if exc.errno in _TAKEN:
+                return False
+            raise
+        try:
+            if not self._is_superseded(kept):
+                self._replace(msgspec.json.encode(kept), folder)
+        finally:
+            os.close(folder)
+        return True
+
+    def _kept_of(self, snapshot: Snapshot) -> _Kept:
+        raws = {
+            name: raw
+            for name, raw in snapshot.stored.items()
+            if self._secrets or (name in self._declarations and not self._declarations[name].secret)
+        }
+        return _Kept(FORMAT, self._store, snapshot.revision, snapshot.epoch, raws)
+
+    def _is_superseded(self, kept: _Kept) -> bool:
+        try:
+            there = self._read()
+        except _UNUSABLE:
+            return False
+        if (there.store, there.epoch) != (kept.store, kept.epoch):
+            return False
+        return there.revision > kept.revision or there == kept
+
+    def _read(self) -> _Kept:
+        with self._opened() as descriptor, os.fdopen(descriptor, "rb", closefd=False) as file:
+            data = file.read(MAX_BYTES + 1)
+        if len(data) > MAX_BYTES:
+            raise ValueError(f"it is larger than {MAX_BYTES} bytes")
+        kept = msgspec.json.decode(data, type=_Kept)
+        if kept.format != FORMAT:
+            raise ValueError(f"it has format {kept.format}, not {FORMAT}")
+        return kept
+
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[int]:
+        # O_NONBLOCK, so that a pipe put in the file's place can't hang us.
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        descriptor = os.open(self.path, flags)
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise ValueError("it is not a regular file")
+            # Whoever writes it decides what every worker of the next start serves.
+            if status.st_uid not in (os.geteuid(), 0):
+                raise ValueError(f"it belongs to user {status.st_uid}, not to this process's")
+            if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+                raise ValueError("other users may write to it")
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    def _replace(self, data: bytes, folder: int) -> None:
+        if len(data) > MAX_BYTES:
+            raise OSError(errno.EFBIG, f"more than {MAX_BYTES} bytes would have to be kept")
+        new = f"{self.path.name}.new"
+        # Ours alone: the folder's lock is held, so what is there was left by a crash.
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(new, dir_fd=folder)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(new, flags, 0o600, dir_fd=folder)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(descriptor)
+            os.replace(new, self.path.name, src_dir_fd=folder, dst_dir_fd=folder)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(new, dir_fd=folder)
+            raise
+
+
+class Keeper:
+    """Keeps the newest good settings in the file; belongs to one process.
+
+    :param last_good: the file.
+    """
+
+    def __init__(
+        self,
+        manager: Manager,
+        last_good: LastGood,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._manager = manager
+        self._last_good = last_good
+        self._clock = clock
+        self._settled: tuple[str, int] | None = None
+        self._not_before = clock()
+        self._backoff = Backoff(2 * _LEAST_PAUSE_S, 60.0)
+
+    def turn(self) -> None:
+        """Keep the settings if they are new, at most once a second.
+
+        Runs in the watcher thread. A failure is shown in the state, and logged once.
+        """
+        manager = self._manager
+        snapshot = manager.snapshot
+        # Tuples are made only when something is to be done: this runs five times a second.
+        if manager.source != "store" or self._settled == (snapshot.epoch, snapshot.revision):
+            return
+        now = self._clock()
+        if now < self._not_before:
+            return
+        pause_s = _LEAST_PAUSE_S
+        try:
+            if self._last_good.keep(snapshot):
+                self._settled = (snapshot.epoch, snapshot.revision)
+            manager.health.works(LAST_GOOD)
+            self._backoff.reset()
+        except OSError as exc:
+            pause_s = self._backoff.next_s()
+            self._failed(manager.health, exc)
+        self._not_before = now + pause_s
+
+    def end(self) -> None:
+        """Keep what the last second brought."""
+        self._not_before = self._clock()
+        self.turn()
+
+    def _failed(self, health: Health, exc: OSError) -> None:
+        text = (
+            f"{self._last_good.path} can't be written ({_reason(exc)}): make its folder writable "
+            "for every worker, or name another in WAFFLE_WATCHER_FILE"
+        )
+        health.failed(LAST_GOOD, text, harmless=True)
+
+
+def _reason(exc: Exception) -> str:
+    return getattr(exc, "strerror", None) or str(exc) or type(exc).__name__

@@ -1,0 +1,143 @@
+"""Who is there and how they do: each process reports itself to the store, as best it can."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import random
+import threading
+import time
+from collections.abc import Callable
+
+from ..backoff import Backoff
+from ..masking import redact
+from ..process.manager import Manager
+from ..stores.base import Store, WorkerReport
+
+logger = logging.getLogger("uwsgi_waffle")
+
+#: how many intervals without a report a process is taken for alive
+LIFETIME_INTERVALS = 3
+_LEAST_PAUSE_S = 1.0
+_LONGEST_PAUSE_S = 60.0
+_MAX_ERROR_LENGTH = 300
+
+
+class Reporter:
+    """Tells the store how this process is doing; belongs to one watcher thread.
+
+    It reports at its first turn, when revision, state or last error changed, but at most once a
+    second, and in any case once in an interval. A report that fails is dropped, and the next one
+    waits for longer; that is logged once, until one succeeds.
+
+    :param app: the Flask app's name.
+    :param worker_id: 1 and up in a worker of uWSGI.
+    :param interval_s: seconds between two reports of which nothing changed.
+    """
+
+    def __init__(
+        self,
+        manager: Manager,
+        store: Store,
+        *,
+        app: str,
+        worker_id: int,
+        interval_s: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._manager = manager
+        self._store = store
+        self._app = app
+        self._worker_id = worker_id
+        self._interval_s = interval_s
+        self._clock = clock
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._backoff = Backoff(2 * _LEAST_PAUSE_S, _LONGEST_PAUSE_S)
+        self._told: tuple[object, ...] | None = None
+        self._earliest = self._due = clock()
+        self._kept: WorkerReport | None = None
+        self._failing = False
+        self._ended = False
+
+    def turn(self) -> None:
+        """Report if it is time to; blocks for at most the store's bound.
+
+        Runs in the watcher thread, and costs about a microsecond when there is nothing to tell.
+        """
+        now = self._clock()
+        if now < self._earliest:
+            return
+        health = self._manager.health
+        news = (self._manager.applied_revision, health.state, health.last_error)
+        if news == self._told and now < self._due:
+            return
+        with self._lock:
+            if not self._ended:
+                self._report(news)
+
+    def end(self) -> None:
+        """Withdraw the report, so that nobody has to wait for its lifetime; raises nothing.
+
+        Called when the watcher stops, and at the exit of the process, where that is not skipped.
+        Blocks for at most twice the store's bound, and not at all while reports fail.
+        """
+        atexit.unregister(self.end)
+        # At the exit of a child that was forked without an exec, the worker lives on.
+        if self._pid != os.getpid() or not self._lock.acquire(timeout=_LEAST_PAUSE_S):
+            return
+        try:
+            kept, self._kept, self._ended = self._kept, None, True
+            if kept is not None and not self._failing:
+                self._store.retract(kept)
+        except Exception as exc:
+            logger.debug("the report of this process was not withdrawn: %s", exc)
+        finally:
+            self._lock.release()
+
+    def _report(self, news: tuple[object, ...]) -> None:
+        report = make_report(
+            self._manager,
+            app=self._app,
+            worker_id=self._worker_id,
+            lifetime_s=LIFETIME_INTERVALS * self._interval_s,
+        )
+        try:
+            self._store.report(report)
+        except Exception as exc:
+            self._earliest = self._clock() + self._backoff.next_s()
+            if not self._failing:
+                logger.warning(
+                    "this process can't report itself, so the list of workers lacks it; that "
+                    "harms nothing else: %s",
+                    redact(str(exc)),
+                )
+            self._failing = True
+            return
+        if self._kept is None:
+            atexit.register(self.end)
+        if self._failing:
+            logger.info("this process reports itself again")
+        self._told, self._kept, self._failing = news, report, False
+        self._backoff.reset()
+        now = self._clock()
+        self._earliest = now + min(_LEAST_PAUSE_S, self._interval_s)
+        # Not all at once, though they may have begun so.
+        self._due = now + self._interval_s * random.uniform(0.9, 1.0)
+
+
+def make_report(manager: Manager, *, app: str, worker_id: int, lifetime_s: float) -> WorkerReport:
+    """Return what this process tells of itself; reads nothing but memory."""
+    error = manager.health.last_error
+    return WorkerReport(
+        app=app,
+        host=os.uname().nodename,
+        pid=os.getpid(),
+        worker_id=worker_id,
+        revision=manager.applied_revision,
+        staleness_s=manager.staleness_s,
+        state=manager.health.state.value,
+        last_error=error and manager.mask(redact(error))[:_MAX_ERROR_LENGTH],
+        lifetime_s=lifetime_s,
+    )

@@ -1,0 +1,70 @@
+"""Settings declared as a class, for checkers and editors that read types."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, fields
+from typing import Any
+
+import msgspec
+
+from ..errors import ConfigurationError
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a class can't say about a setting by its type and default alone.
+
+    Stands in ``Annotated[int, Setting("Largest upload, in bytes", min=1)]``; the fields mean
+    what the keys of a declaration in ``WAFFLE_CONFS`` mean.
+    """
+
+    desc: str
+    min: Any = None
+    max: Any = None
+    choices: Collection[Any] | None = None
+    validate: Callable[[Any], object] | None = None
+    secret: bool = False
+    group: str | None = None
+
+
+def declarations_of(cls: type) -> dict[str, dict[str, Any]]:
+    """Return what ``WAFFLE_CONFS`` would hold for a class of settings.
+
+    :param cls: a frozen ``msgspec.Struct`` whose fields are the settings; each has a default and
+        the annotation ``Annotated[type, Setting("…")]``.
+    :raises ConfigurationError: it is another kind of class, or a field lacks something.
+    """
+    if not issubclass(cls, msgspec.Struct) or not cls.__struct_config__.frozen:
+        raise ConfigurationError(
+            f"{cls.__name__} must be a frozen struct: class {cls.__name__}(msgspec.Struct, "
+            "frozen=True)"
+        )
+    try:
+        hints = typing.get_type_hints(cls, include_extras=True)
+    except NameError as exc:
+        raise ConfigurationError(
+            f"{cls.__name__} has an annotation that can't be resolved ({exc}): import its names "
+            "outside of TYPE_CHECKING"
+        ) from exc
+    return {
+        info.name: _declaration(f"{cls.__name__}.{info.name}", hints[info.name], info)
+        for info in msgspec.structs.fields(cls)
+    }
+
+
+def _declaration(where: str, hint: Any, info: msgspec.structs.FieldInfo) -> dict[str, Any]:
+    marks = [mark for mark in getattr(hint, "__metadata__", ()) if isinstance(mark, Setting)]
+    if len(marks) != 1:
+        raise ConfigurationError(
+            f"{where} needs one description: Annotated[…, Setting('what it is')]"
+        )
+    if info.default is not msgspec.NODEFAULT:
+        default = info.default
+    elif info.default_factory is not msgspec.NODEFAULT:
+        default = info.default_factory()
+    else:
+        raise ConfigurationError(f"{where} needs a default: it is served while nothing is stored")
+    declared = {item.name: getattr(marks[0], item.name) for item in fields(Setting)}
+    return {**declared, "default": default, "type": hint}

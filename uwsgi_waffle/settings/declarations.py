@@ -1,0 +1,350 @@
+"""Declared, typed settings: what ``WAFFLE_CONFS`` says, and values to and from raw text."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sized
+from dataclasses import dataclass, field, replace
+from datetime import date, time, timedelta
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from ..errors import ChangeRefused, ConfigurationError, InvalidValueError, UnknownSettingError
+from .classes import declarations_of
+
+RESERVED_PREFIX = "WAFFLE_"
+MAX_NAME_LENGTH = 255
+DECLARATION_KEYS = (
+    "desc",
+    "default",
+    "type",
+    "min",
+    "max",
+    "choices",
+    "validate",
+    "secret",
+    "group",
+)
+
+_ORDERED = (int, float, Decimal, date, time, timedelta)
+_LENGTH = "to bound the length, declare the type Annotated[str, msgspec.Meta(max_length=…)]"
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """One declared setting.
+
+    :ivar name: key in ``app.config``.
+    :ivar default_raw: raw text of the value served while nothing is stored.
+    :ivar type: any type that msgspec can read from JSON.
+    :ivar min: smallest allowed value, or ``None``.
+    :ivar max: largest allowed value, or ``None``.
+    :ivar choices: the only allowed values, or ``None``.
+    :ivar validate: called with the typed value; raises, or returns ``False``, to refuse it.
+    :ivar secret: the value is never shown in a message, a log or a repr.
+    """
+
+    name: str
+    desc: str
+    default_raw: str = field(repr=False)
+    type: Any
+    min: Any
+    max: Any
+    choices: Collection[Any] | None = field(repr=False)
+    validate: Callable[[Any], object] | None
+    secret: bool
+    group: str | None
+    decoder: msgspec.json.Decoder[Any] = field(repr=False, compare=False)
+
+    @property
+    def default(self) -> Any:
+        """The typed default; a new object each time, so nobody can spoil it for others."""
+        return self.decoder.decode(self.default_raw)
+
+    def encode(self, value: object) -> str:
+        """Return the raw text of a value, after every check.
+
+        The text is decoded again here: what every worker will read is what was checked.
+
+        :raises ValueError: the value does not fit; the message never shows a secret.
+        """
+        try:
+            typed = msgspec.convert(value, self.type, strict=True)
+            raw = msgspec.json.encode(typed).decode()
+        except Exception as exc:  # a declared class runs its own code here
+            raise ValueError(self._refusal(exc)) from exc
+        decoded = self.decode(raw)
+        if differ(decoded, typed):
+            raise ValueError(
+                "it does not survive being stored as JSON"
+                + ("" if self.secret else f": {typed!r} would come back as {decoded!r}")
+            )
+        return raw
+
+    def decode(self, raw: str) -> Any:
+        """Return the typed value of raw text, after every check.
+
+        :raises ValueError: the text is not JSON of this type, or breaks a constraint.
+        """
+        try:
+            value = self.decoder.decode(raw)
+        except Exception as exc:  # a declared class runs its own code here
+            raise ValueError(self._refusal(exc)) from exc
+        self._check_constraints(value)
+        return value
+
+    def parse(self, text: str) -> Any:
+        """Return the typed value that a person wrote as plain text, in a form or on a command line.
+
+        Text that fits the type as it stands is taken so ("on" for a ``str``, "5" for an ``int``,
+        "true" for a ``bool``); anything else is read as JSON.
+
+        :raises ValueError: neither reading gives a fitting value.
+        """
+        try:
+            value = msgspec.convert(text, self.type, strict=False)
+        except msgspec.MsgspecError as plain:
+            try:
+                value = msgspec.json.decode(text, type=self.type, strict=False)
+            except (msgspec.MsgspecError, RecursionError) as exc:
+                raise ValueError(self._refusal(plain)) from exc
+        return self.decode(self.encode(value))
+
+    def _check_constraints(self, value: Any) -> None:
+        # Optional settings: "no value" has no size.
+        sized = value is not None
+        try:
+            too_low = sized and self.min is not None and value < self.min
+            too_high = sized and self.max is not None and value > self.max
+            unknown = self.choices is not None and value not in self.choices
+        except Exception as exc:  # a NaN, a time without a zone, a list among a set's choices
+            detail = "" if self.secret else f" ({exc})"
+            hint = f"; {_LENGTH}" if isinstance(value, Sized) else ""
+            raise ValueError(
+                f"it can't be compared with its bounds or choices{detail}{hint}"
+            ) from exc
+        if too_low:
+            raise ValueError(f"it must be at least {self.min!r}{self._shown(value)}")
+        if too_high:
+            raise ValueError(f"it must be at most {self.max!r}{self._shown(value)}")
+        if unknown:
+            choices = "its choices" if self.secret else f"{self.choices!r}"
+            raise ValueError(f"it must be one of {choices}{self._shown(value)}")
+        if self.validate is not None:
+            self._ask_validate(value, self.validate)
+
+    def _ask_validate(self, value: Any, validate: Callable[[Any], object]) -> None:
+        reason = f"its validate function refused it{self._shown(value)}"
+        try:
+            verdict = validate(value)
+        except Exception as exc:
+            # The user's own function may quote the value in its message.
+            detail = "" if self.secret else f": {str(exc) or type(exc).__name__}"
+            raise ValueError(reason + detail) from exc
+        if verdict is False:
+            raise ValueError(reason)
+
+    def _shown(self, value: object) -> str:
+        return "" if self.secret else f", got {value!r}"
+
+    def _refusal(self, exc: Exception) -> str:
+        # msgspec quotes the value that is none of an Enum or a Literal.
+        if self.secret:
+            return f"it is not {type_name(self.type)} ({type(exc).__name__})"
+        if isinstance(exc, msgspec.ValidationError):
+            return str(exc)
+        return f"it is not {type_name(self.type)}: {exc}"
+
+
+class Declarations(Mapping[str, Declaration]):
+    """The declared settings of one app; read-only, in the order of ``WAFFLE_CONFS``."""
+
+    def __init__(self, declarations: Iterable[Declaration]) -> None:
+        self._by_name = {declaration.name: declaration for declaration in declarations}
+
+    def __getitem__(self, name: str) -> Declaration:
+        return self._by_name[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._by_name)
+
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+    def defaults(self) -> dict[str, Any]:
+        """Return the typed default of every setting, by name."""
+        return {name: declaration.default for name, declaration in self._by_name.items()}
+
+    def require(self, names: Iterable[str]) -> None:
+        """Check that every name is declared.
+
+        :raises UnknownSettingError: names every one that is not.
+        """
+        problems = {name: unknown_name(name, self._by_name) for name in names if name not in self}
+        if problems:
+            raise UnknownSettingError(problems)
+
+    def encode(self, values: Mapping[str, object]) -> dict[str, str]:
+        """Return the raw text of every value: a mapping of setting name to JSON text.
+
+        :raises UnknownSettingError: a name is not declared; names every bad key.
+        :raises InvalidValueError: a value does not fit; names every bad key.
+        """
+        return self._each(values, Declaration.encode)
+
+    def parse(self, texts: Mapping[str, str]) -> dict[str, Any]:
+        """Return the typed values of texts that a person wrote, by name.
+
+        :raises UnknownSettingError: a name is not declared; names every bad key.
+        :raises InvalidValueError: a text does not fit; names every bad key.
+        """
+        return self._each(texts, Declaration.parse)
+
+    def _each(
+        self, given: Mapping[str, Any], convert: Callable[[Declaration, Any], Any]
+    ) -> dict[str, Any]:
+        results: dict[str, Any] = {}
+        problems: dict[str, str] = {}
+        refusal: type[ChangeRefused] = InvalidValueError
+        for name, item in given.items():
+            declaration = self._by_name.get(name)
+            if declaration is None:
+                refusal = UnknownSettingError
+                problems[name] = unknown_name(name, self._by_name)
+                continue
+            try:
+                results[name] = convert(declaration, item)
+            except ValueError as exc:
+                problems[name] = str(exc)
+        if problems:
+            raise refusal(problems)
+        return results
+
+
+def declare(confs: object) -> Declarations:
+    """Return the declarations of a ``WAFFLE_CONFS`` mapping.
+
+    :param confs: mapping of setting name to a mapping with ``desc``, ``default`` and, if wanted,
+        ``type``, ``min``, ``max``, ``choices``, ``validate``, ``secret`` and ``group``; or a
+        class of settings, see :func:`~uwsgi_waffle.settings.classes.declarations_of`.
+    :raises ConfigurationError: names every faulty declaration and its mend.
+    """
+    if isinstance(confs, type):
+        confs = declarations_of(confs)
+    if not isinstance(confs, Mapping):
+        raise ConfigurationError(
+            f"WAFFLE_CONFS must map setting names to declarations, got {type(confs).__name__}"
+        )
+    declarations: list[Declaration] = []
+    problems: list[str] = []
+    for name, spec in confs.items():
+        try:
+            declarations.append(_make_declaration(name, spec))
+        except ValueError as exc:
+            problems.append(f"WAFFLE_CONFS[{name!r}]: {exc}")
+    if problems:
+        raise ConfigurationError("\n".join(problems))
+    return Declarations(declarations)
+
+
+def unknown_name(name: object, known: Iterable[str]) -> str:
+    """Return the sentence that tells that a name is not declared, with the nearest one that is."""
+    near = difflib.get_close_matches(str(name), list(known), n=1)
+    if near:
+        return f"not a declared setting; did you mean {near[0]}?"
+    return "not a declared setting; declare it in WAFFLE_CONFS"
+
+
+def differ(one: object, other: object) -> bool:
+    """Return whether two values differ; two that can't be compared do."""
+    try:
+        return bool(one != other)
+    except Exception:  # a signalling NaN, or the own code of a declared class
+        return True
+
+
+def type_name(type_: Any) -> str:
+    """Return a type as a person would write it."""
+    return type_.__name__ if type(type_) is type else str(type_).replace("typing.", "")
+
+
+def _make_declaration(name: object, spec: object) -> Declaration:
+    if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME_LENGTH:
+        raise ValueError(f"a setting's name is a text of 1 to {MAX_NAME_LENGTH} characters")
+    if name.startswith(RESERVED_PREFIX):
+        raise ValueError(f"names that begin with {RESERVED_PREFIX} can't be settings")
+    if not isinstance(spec, Mapping):
+        raise ValueError(f"a declaration is a dict, got {type(spec).__name__}")
+    for key in spec:
+        if key not in DECLARATION_KEYS:
+            raise ValueError(
+                f"unknown key {key!r}; a declaration may have {', '.join(DECLARATION_KEYS)}"
+            )
+    for key in ("desc", "default"):
+        if key not in spec:
+            raise ValueError(f"{key!r} is missing")
+    if not isinstance(spec["desc"], str):
+        raise ValueError("'desc' must be a text")
+    _check_extras(spec)
+    type_ = spec.get("type") or _inferred_type(spec["default"])
+    declaration = Declaration(
+        name=name,
+        desc=spec["desc"],
+        default_raw="",
+        type=type_,
+        min=spec.get("min"),
+        max=spec.get("max"),
+        choices=spec.get("choices"),
+        validate=spec.get("validate"),
+        secret=spec.get("secret", False),
+        group=spec.get("group"),
+        decoder=_make_decoder(type_),
+    )
+    for choice in declaration.choices or ():
+        try:
+            msgspec.convert(choice, type_, strict=True)
+        except msgspec.ValidationError as exc:
+            shown = "a choice" if declaration.secret else f"the choice {choice!r}"
+            reason = declaration._refusal(exc)
+            raise ValueError(f"{shown} does not fit its type: {reason}") from exc
+    try:
+        default_raw = declaration.encode(spec["default"])
+    except ValueError as exc:
+        raise ValueError(f"the default does not fit: {exc}") from exc
+    return replace(declaration, default_raw=default_raw)
+
+
+def _check_extras(spec: Mapping[str, Any]) -> None:
+    choices = spec.get("choices")
+    if choices is not None and (isinstance(choices, str) or not isinstance(choices, Collection)):
+        raise ValueError("'choices' must be a list, a tuple or a set")
+    if not callable(spec.get("validate") or len):
+        raise ValueError("'validate' must be a callable that raises ValueError to refuse a value")
+    if not isinstance(spec.get("secret", False), bool):
+        raise ValueError("'secret' must be True or False")
+    if not isinstance(spec.get("group") or "", str):
+        raise ValueError("'group' must be a text")
+    low, high = spec.get("min"), spec.get("max")
+    for key, bound in (("min", low), ("max", high)):
+        if bound is not None and (isinstance(bound, bool) or not isinstance(bound, _ORDERED)):
+            raise ValueError(f"{key!r} must be a number, a date, a time or a duration; {_LENGTH}")
+    try:
+        if low is not None and high is not None and low > high:
+            raise ValueError(f"'min' {low!r} is greater than 'max' {high!r}")
+    except TypeError as exc:
+        raise ValueError(f"'min' and 'max' can't be compared: {exc}") from exc
+
+
+def _inferred_type(default: object) -> Any:
+    if default is None:
+        raise ValueError("a default of None needs a type, such as Optional[str]")
+    return type(default)
+
+
+def _make_decoder(type_: Any) -> msgspec.json.Decoder[Any]:
+    try:
+        return msgspec.json.Decoder(type_)
+    except (TypeError, ValueError, NameError) as exc:
+        raise ValueError(f"the type {type_name(type_)} can't be read from JSON: {exc}") from exc

@@ -1,0 +1,281 @@
+"""The store in Redis."""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timezone
+from importlib.resources import files
+from typing import Any, NamedTuple
+from urllib.parse import parse_qs, urlencode
+
+import msgspec
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from ...errors import ConfigurationError, RevisionConflict, StoreError, StoreUnavailable
+from ...forking import PerProcess
+from ...masking import redact
+from ...snapshot import Delta, Row
+from ..base import HistoryEntry, Store, WorkerReport
+
+DEFAULT_PREFIX = "waffle:"
+MAX_HISTORY = 10_000
+_PAGE = 200
+
+
+class RedisStore(Store):
+    """Keeps settings in Redis; a read and a change are one script each, and one round trip.
+
+    A script runs alone and as a whole, so that a change is seen whole or not at all; with a
+    channel, it publishes the change as well. What a restart of Redis keeps, and how durable a
+    change is, Redis's own persistence decides. Sentinel and Cluster are not supported.
+
+    Source: Redis documentation, "Scripting with Lua": a script's effects are atomic.
+
+    :param url: ``redis://``, ``rediss://`` or ``unix://``; ``prefix``, ``channel`` and
+        ``max_history`` may stand in its query.
+    :param prefix: what our keys begin with; give each app its own.
+    :param channel: publish each change there too, as ``WAFFLE_REDIS_CHANNEL`` has it.
+    :param max_history: about how many entries of the history are kept, because they lie in memory.
+    :param timeout_s: longest time that connecting may take, and an answer to a read.
+    :param write_timeout_s: longest time that an answer to a write may take.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        prefix: str | None = None,
+        channel: str | None = None,
+        max_history: int | None = None,
+        timeout_s: float = 1.0,
+        write_timeout_s: float = 5.0,
+    ) -> None:
+        self._shown = redact(url)
+        url, ours = _split_query(url)
+        prefix = prefix or ours.get("prefix", DEFAULT_PREFIX)
+        self._channel = channel or ours.get("channel", "")
+        self._max_history = max_history or _count(ours.get("max_history", str(MAX_HISTORY)))
+        self._workers = f"{prefix}workers"
+        self._keys = [prefix + name for name in ("meta", "raws", "revisions", "history")]
+        self._clients = PerProcess(lambda: _Clients.make(url, timeout_s, write_timeout_s))
+        # Made once here, so that a bad URL is an error at the start.
+        self._clients.get()
+
+    def __repr__(self) -> str:
+        return f"<RedisStore {self._shown}>"
+
+    def prepare(self) -> None:
+        """Make the revision and the epoch, unless they are there.
+
+        :raises StoreUnavailable: Redis can't be reached.
+        :raises StoreError: Redis refuses.
+        """
+        with self._translated() as clients:
+            if not clients.reader.hexists(self._keys[0], "revision"):
+                clients.prepare(keys=self._keys, args=[uuid.uuid4().hex])
+
+    def read_since(self, revision: int, epoch: str) -> Delta:
+        with self._translated() as clients:
+            reply: list[Any] = clients.read_since(keys=self._keys[:3], args=[revision, epoch])
+        if not reply:
+            raise self._lost()
+        rows = zip(reply[3::2], reply[4::2], strict=True)
+        return Delta(
+            revision=int(reply[0]),
+            epoch=reply[1],
+            rows=tuple(Row(name, raw) for name, raw in rows),
+            complete=bool(reply[2]),
+        )
+
+    def write(
+        self,
+        raws: Mapping[str, str | None],
+        *,
+        author: str | None = None,
+        reason: str | None = None,
+        expected_revision: int | None = None,
+    ) -> int:
+        arguments: list[str | int] = [
+            "" if expected_revision is None else expected_revision,
+            self._max_history,
+            self._channel,
+            datetime.now(timezone.utc).isoformat(),
+            _optional(author),
+            _optional(reason),
+        ]
+        for name in sorted(raws, reverse=True):
+            arguments += [name, _optional(raws[name])]
+        with self._translated() as clients:
+            reply: list[Any] = clients.write(keys=self._keys, args=arguments)
+        if not reply:
+            raise self._lost()
+        revision = int(reply[1])
+        if not reply[0]:
+            assert expected_revision is not None
+            raise RevisionConflict(expected_revision, revision)
+        return revision
+
+    def history(self, *, name: str | None = None, limit: int = 100) -> list[HistoryEntry]:
+        found: list[HistoryEntry] = []
+        newest = "+"
+        with self._translated() as clients:
+            while len(found) < limit:
+                page: Any = clients.reader.xrevrange(self._keys[3], max=newest, count=_PAGE)
+                entries = [_entry(key, fields) for key, fields in page]
+                found += [entry for entry in entries if name in (None, entry.name)]
+                if len(page) < _PAGE:
+                    break
+                newest = _before(page[-1][0])
+        return found[:limit]
+
+    def report(self, report: WorkerReport) -> None:
+        lifetime_ms = max(1, round(report.lifetime_s * 1000))
+        text = msgspec.json.encode(report).decode()
+        with self._translated() as clients:
+            clients.report(keys=[self._workers, self._worker(report)], args=[text, lifetime_ms])
+
+    def retract(self, report: WorkerReport) -> None:
+        key = self._worker(report)
+        with self._translated() as clients, clients.reader.pipeline() as pipeline:
+            pipeline.delete(key)
+            pipeline.zrem(self._workers, key)
+            pipeline.execute()
+
+    def workers(self, max_age_s: float) -> list[WorkerReport]:
+        with self._translated() as clients, clients.reader.pipeline(transaction=False) as pipeline:
+            keys: Any = clients.reader.zrange(self._workers, 0, -1)
+            for key in keys:
+                pipeline.get(key)
+                pipeline.pttl(key)
+            replies = pipeline.execute()
+        found = [
+            _aged(text, left_ms)
+            for text, left_ms in zip(replies[::2], replies[1::2], strict=True)
+            # The key of a dead process is gone, though its name may be here still.
+            if text is not None and left_ms >= 0
+        ]
+        return sorted(
+            (each for each in found if each.age_s <= max_age_s),
+            key=lambda each: (each.app, each.host, each.worker_id, each.pid),
+        )
+
+    def _worker(self, report: WorkerReport) -> str:
+        return f"{self._workers}:{report.app}:{report.host}:{report.pid}"
+
+    def close(self) -> None:
+        clients = self._clients.peek()
+        if clients is not None:
+            clients.reader.close()
+            clients.writer.close()
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[_Clients]:
+        try:
+            yield self._clients.get()
+        except (redis.RedisError, OSError) as exc:
+            text = f"Redis at {self._shown}: {redact(str(exc))}"
+            if isinstance(exc, redis.ConnectionError | redis.TimeoutError | OSError):
+                raise StoreUnavailable(
+                    f"{text}; check that it runs, and that WAFFLE_STORE_URL names it"
+                ) from exc
+            raise StoreError(f"{text}; it must be a Redis 5 or newer that we may write to") from exc
+
+    def _lost(self) -> StoreUnavailable:
+        return StoreUnavailable(
+            f"Redis at {self._shown} has lost its data (the key {self._keys[0]} is gone): restore "
+            "it from a backup, or reload the workers to begin anew with the defaults"
+        )
+
+
+class _Clients(NamedTuple):
+    """What talks to Redis in one process; connects when it is used."""
+
+    reader: redis.Redis
+    writer: redis.Redis
+    prepare: Any
+    read_since: Any
+    write: Any
+    report: Any
+
+    @classmethod
+    def make(cls, url: str, timeout_s: float, write_timeout_s: float) -> _Clients:
+        reader = _client(url, timeout_s, timeout_s)
+        writer = _client(url, timeout_s, write_timeout_s)
+        return cls(
+            reader,
+            writer,
+            prepare=writer.register_script(_script("prepare")),
+            read_since=reader.register_script(_script("read_since")),
+            write=writer.register_script(_script("write")),
+            report=reader.register_script(_script("report")),
+        )
+
+
+def _aged(text: str, left_ms: int) -> WorkerReport:
+    told = msgspec.json.decode(text, type=WorkerReport)
+    return told._replace(age_s=max(0.0, told.lifetime_s - left_ms / 1000))
+
+
+def _script(name: str) -> str:
+    return (files(__package__) / "lua" / f"{name}.lua").read_text("utf-8")
+
+
+def _client(url: str, connect_s: float, answer_s: float) -> redis.Redis:
+    try:
+        return redis.Redis.from_url(
+            url,
+            decode_responses=True,
+            socket_connect_timeout=connect_s,
+            socket_timeout=answer_s,
+            # A change whose answer was lost must not be made twice.
+            retry=Retry(NoBackoff(), 0),
+        )
+    except (ValueError, redis.RedisError):
+        # Without the cause, whose text may hold the password.
+        raise ConfigurationError(
+            "the URL of the store is none that redis-py understands: write "
+            "redis://:password@host:6379/0, rediss://… or unix:///path/to/socket, with special "
+            "characters as %XX"
+        ) from None
+
+
+def _split_query(url: str) -> tuple[str, dict[str, str]]:
+    """Return a URL without our own parameters, and these."""
+    address, _, text = url.partition("?")
+    query = parse_qs(text)
+    known = ("prefix", "channel", "max_history")
+    ours = {name: query.pop(name)[-1] for name in known if name in query}
+    return f"{address}?{urlencode(query, doseq=True)}", ours
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or text == "0":
+        raise ConfigurationError("max_history in the store's URL must be a number above 0")
+    return int(text)
+
+
+def _optional(text: str | None) -> str:
+    # Added, not formatted, so that what is no text is refused.
+    return "" if text is None else "=" + text
+
+
+def _before(key: str) -> str:
+    """Return where a page ends that comes before an entry; Redis 5 has no exclusive ranges."""
+    revision, _, number = key.partition("-")
+    return f"{revision}-{int(number) - 1}" if int(number) else str(int(revision) - 1)
+
+
+def _entry(key: str, fields: Mapping[str, str]) -> HistoryEntry:
+    return HistoryEntry(
+        revision=int(key.partition("-")[0]),
+        name=fields["name"],
+        old_raw=fields.get("old_raw"),
+        new_raw=fields.get("new_raw"),
+        author=fields.get("author"),
+        reason=fields.get("reason"),
+        at=datetime.fromisoformat(fields["at"]),
+    )

@@ -1,0 +1,196 @@
+"""Short-lived, bounded connections that are made from an SQLAlchemy engine of the user's."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.engine.interfaces import Dialect
+from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError, StatementError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.pool import SingletonThreadPool, StaticPool
+
+from ...errors import StoreError, StoreUnavailable
+from ...masking import redact
+from ..sql.deadline import cut_after
+
+# Serialisation failures and deadlocks: of PostgreSQL, then of MySQL and MariaDB.
+_TRANSIENT = {"40001", "40P01", 1213, 1020}
+
+_connecting = threading.local()
+
+
+class Connections:
+    """The connections of one process to one database.
+
+    They come from the user's engine, so that its certificates, tokens and event listeners hold,
+    but never from its pool: a session of the user's is not touched, and neither is a connection
+    that was opened before a fork. Reads keep one connection; each write opens its own.
+
+    :param base: the user's engine, or one made from a URL; is not connected itself.
+    """
+
+    def __init__(self, base: sa.Engine) -> None:
+        self._base = base
+        self.shown = shown_url(base)
+        self._is_sqlite = base.dialect.name == "sqlite"
+        # Such a pool is the whole database when that is in memory: it can only be shared.
+        self._shared = isinstance(base.pool, StaticPool | SingletonThreadPool)
+        if self._shared:
+            self._reader = self._writer = base
+            return
+        if not event.contains(base, "do_connect", _connect_bounded):
+            event.listen(base, "do_connect", _connect_bounded)
+        self._reader = self._derive(isolation_level="AUTOCOMMIT")
+        if base.dialect.name == "postgresql":
+            # A change begins with the row that serialises writers: waiting for it must not fail.
+            self._writer = self._derive(isolation_level="READ COMMITTED")
+        else:
+            self._writer = self._derive()
+        if self._is_sqlite:
+            event.listen(self._writer, "connect", _leave_transactions_alone)
+            event.listen(self._writer, "begin", _begin_immediate)
+
+    @contextlib.contextmanager
+    def reading(self, timeout_s: float) -> Iterator[sa.Connection]:
+        """Give a connection for one statement, which sees what is committed now."""
+        with self._open(self._reader, timeout_s) as connection:
+            # A file may be replaced by another of the same name.
+            if self._is_sqlite and not self._shared:
+                connection.detach()
+            with cut_after(connection.connection.driver_connection, timeout_s):
+                yield connection
+
+    @contextlib.contextmanager
+    def writing(self, timeout_s: float) -> Iterator[sa.Connection]:
+        """Give a connection of its own in a transaction, committed at the end."""
+        deadline = time.monotonic() + timeout_s
+        with self._open(self._writer, timeout_s) as connection:
+            # A detached connection does not tell its driver's any more.
+            driver = connection.connection.driver_connection
+            if not self._shared:
+                connection.detach()
+            rest_s = deadline - time.monotonic()
+            with cut_after(driver, rest_s), connection.begin():
+                for statement in _BOUNDS.get(connection.dialect.name, ()):
+                    # A worker that is stopped within its change must not hold all others up.
+                    connection.exec_driver_sql(statement.format(ms=_ms(timeout_s), s=_s(timeout_s)))
+                yield connection
+
+    def close(self) -> None:
+        """Close what reads keep open."""
+        if not self._shared:
+            self._reader.dispose()
+
+    def _derive(self, **execution_options: Any) -> sa.Engine:
+        return sa.Engine(
+            self._base.pool.recreate(),
+            self._base.dialect,
+            self._base.url,
+            execution_options=execution_options,
+            # Raw texts may be secret, and errors are logged.
+            hide_parameters=True,
+        )
+
+    @contextlib.contextmanager
+    def _open(self, engine: sa.Engine, timeout_s: float) -> Iterator[sa.Connection]:
+        _connecting.timeout_s = timeout_s
+        try:
+            connection = engine.connect()
+        finally:
+            _connecting.timeout_s = None
+        with connection:
+            yield connection
+
+
+def shown_url(engine: sa.Engine) -> str:
+    """Return an engine's URL without any password."""
+    return redact(engine.url.render_as_string(hide_password=True))
+
+
+@contextlib.contextmanager
+def translated(shown: str) -> Iterator[None]:
+    """Turn the errors of SQLAlchemy and of its drivers into ours.
+
+    :param shown: the database's URL without its password.
+    """
+    try:
+        yield
+    except (SQLAlchemyError, TimeoutError) as exc:
+        reason = exc.orig if isinstance(exc, StatementError) and exc.orig is not None else exc
+        text = f"{shown}: {redact(str(reason)).strip()}"
+        if _is_readonly(exc):
+            raise StoreError(f"{text}; let this user write to the database") from exc
+        if isinstance(exc, TimeoutError | PoolTimeout | OperationalError) or (
+            isinstance(exc, DBAPIError) and exc.connection_invalidated
+        ):
+            raise StoreUnavailable(f"{text}; check that the database runs and lets us in") from exc
+        raise StoreError(f"{text}; check that its tables are up to date") from exc
+
+
+def is_transient(exc: SQLAlchemyError) -> bool:
+    """Tell whether the database gave a transaction up in favour of another."""
+    return isinstance(exc, DBAPIError) and _code(exc) in _TRANSIENT
+
+
+# Of PostgreSQL for this transaction only, so that it leaves nothing behind in a pgbouncer.
+_BOUNDS = {
+    "postgresql": (
+        "SET LOCAL statement_timeout = {ms}",
+        "SET LOCAL idle_in_transaction_session_timeout = {ms}",
+    ),
+    "mysql": ("SET innodb_lock_wait_timeout = {s}",),
+    "mariadb": ("SET innodb_lock_wait_timeout = {s}",),
+}
+
+
+def _connect_bounded(
+    dialect: Dialect, record: Any, args: list[Any], parameters: dict[str, Any]
+) -> Any:
+    """Connect within a bound; only for connections of ours, which the thread says."""
+    timeout_s = getattr(_connecting, "timeout_s", None)
+    if timeout_s is None:
+        return None
+    bounds: dict[str, Any] = {}
+    if dialect.driver in ("psycopg", "psycopg2"):
+        bounds = {"connect_timeout": _s(timeout_s)}
+    elif dialect.driver in ("pymysql", "mysqldb"):
+        names = ("connect_timeout", "read_timeout", "write_timeout")
+        bounds = dict.fromkeys(names, _s(timeout_s))
+    elif dialect.name == "sqlite":
+        bounds = {"timeout": timeout_s}
+    return dialect.connect(*args, **{**bounds, **parameters})
+
+
+def _leave_transactions_alone(connection: Any, record: Any) -> None:
+    connection.isolation_level = None
+
+
+def _begin_immediate(connection: sa.Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _is_readonly(exc: Exception) -> bool:
+    return isinstance(exc, DBAPIError) and (
+        "readonly" in str(exc.orig) or _code(exc) in ("25006", 1290)
+    )
+
+
+def _code(exc: DBAPIError) -> Any:
+    orig = exc.orig
+    code = getattr(orig, "sqlstate", None) or getattr(orig, "pgcode", None)
+    return code or (orig.args[0] if orig is not None and orig.args else None)
+
+
+def _ms(timeout_s: float) -> int:
+    return max(1, math.ceil(timeout_s * 1000))
+
+
+def _s(timeout_s: float) -> int:
+    return max(1, math.ceil(timeout_s))

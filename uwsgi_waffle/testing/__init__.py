@@ -1,0 +1,25 @@
+"""For your tests: the fixture ``waffle_override``, and the contract that every store keeps.
+
+pytest is needed to run them, not to import this module::
+
+    class TestMyStore(StoreContract):
+        @pytest.fixture
+        def store(self, tmp_path):
+            store = MyStore(tmp_path / "settings")
+            yield store
+            store.close()
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+from .forked import in_processes
+from .report_contract import ReportContract
+from .store_contract import StoreContract, stored
+
+with contextlib.suppress(ImportError):  # this package can be imported without pytest
+    from .fixture import Override as Override
+    from .fixture import waffle_override as waffle_override
+
+__all__ = ["ReportContract", "StoreContract", "in_processes", "stored"]

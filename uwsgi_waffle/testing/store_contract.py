@@ -1,0 +1,417 @@
+"""The contract that every store keeps."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from ..errors import RevisionConflict, StoreError, StoreUnavailable
+from ..stores.base import Store
+from .forked import LIMIT_S, children, in_processes, results
+from .report_contract import ReportContract
+
+
+class StoreContract(ReportContract):
+    """What every store must do; subclass it and give it a fixture named ``store``.
+
+    The fixture gives a store that is empty and not yet prepared. Override :meth:`outage` to have
+    failures of the server tested as well.
+    """
+
+    #: how many changes each of many concurrent writers makes
+    changes_per_writer = 5
+
+    def outage(self) -> contextlib.AbstractContextManager[None]:
+        """Return a context in which the store can't be reached, and works again after it."""
+        import pytest
+
+        pytest.skip("no outage() is given for this store")
+
+    def test_prepared_store_is_empty_at_revision_zero(self, store: Store) -> None:
+        store.prepare()
+        delta = store.read_since(0, "")
+        assert (delta.revision, delta.rows, delta.complete) == (0, (), True)
+        assert delta.epoch
+        assert store.history() == []
+
+    def test_prepare_may_be_called_again_and_keeps_everything(self, store: Store) -> None:
+        store.prepare()
+        store.write({"A": "1"})
+        before = store.read_since(0, "")
+        store.prepare()
+        assert store.read_since(0, "") == before
+
+    def test_prepare_is_safe_in_sixteen_processes_at_once(self, store: Store) -> None:
+        def prepare(number: int) -> str:
+            store.prepare()
+            return store.read_since(0, "").epoch
+
+        epochs = in_processes(16, prepare)
+        assert len(set(epochs)) == 1
+        assert store.read_since(0, "")[:2] == (0, epochs[0])
+
+    def test_revision_grows_by_one_with_each_change(self, store: Store) -> None:
+        store.prepare()
+        assert [store.write({"A": str(number)}) for number in range(3)] == [1, 2, 3]
+        assert stored(store) == {"A": "2"}
+        assert store.read_since(0, "").revision == 3
+
+    def test_change_of_many_settings_is_one_revision(self, store: Store) -> None:
+        store.prepare()
+        raws = {f"NAME_{number}": str(number) for number in range(1000)}
+        assert store.write(raws) == 1
+        assert stored(store) == raws
+        assert store.write(dict.fromkeys(raws, '"b"')) == 2
+        assert stored(store) == dict.fromkeys(raws, '"b"')
+
+    def test_read_since_returns_exactly_the_newer_rows(self, store: Store) -> None:
+        store.prepare()
+        first = store.write({"A": "1", "B": "1", "C": "1"})
+        epoch = store.read_since(0, "").epoch
+        store.write({"B": "2"})
+        last = store.write({"C": "3", "D": "3"})
+        delta = store.read_since(first, epoch)
+        assert dict(delta.rows) == {"B": "2", "C": "3", "D": "3"}
+        assert len(delta.rows) == 3
+        assert (delta.revision, delta.epoch, delta.complete) == (last, epoch, False)
+
+    def test_read_since_the_current_revision_returns_no_row(self, store: Store) -> None:
+        store.prepare()
+        revision = store.write({"A": "1"})
+        epoch = store.read_since(0, "").epoch
+        assert store.read_since(revision, epoch) == (revision, epoch, (), False)
+
+    def test_read_is_complete_when_the_reader_knows_another_store(self, store: Store) -> None:
+        store.prepare()
+        store.write({"A": "1"})
+        store.write({"B": "2"})
+        epoch = store.read_since(0, "").epoch
+        for known in ((0, ""), (0, epoch), (1, "another"), (2, "another"), (3, epoch)):
+            delta = store.read_since(*known)
+            assert delta.complete, known
+            assert (delta.revision, delta.epoch) == (2, epoch)
+            assert dict(delta.rows) == {"A": "1", "B": "2"}
+
+    def test_reset_travels_to_readers(self, store: Store) -> None:
+        store.prepare()
+        first = store.write({"A": "1", "B": "1"})
+        epoch = store.read_since(0, "").epoch
+        second = store.write({"A": None})
+        assert store.read_since(first, epoch).rows == (("A", None),)
+        assert stored(store) == {"B": "1"}
+        store.write({"A": "2"})
+        assert store.read_since(second, epoch).rows == (("A", "2"),)
+        assert stored(store) == {"A": "2", "B": "1"}
+
+    def test_reset_of_a_setting_that_was_never_stored(self, store: Store) -> None:
+        store.prepare()
+        assert store.write({"A": None}) == 1
+        assert stored(store) == {}
+        (entry,) = store.history()
+        assert (entry.old_raw, entry.new_raw) == (None, None)
+
+    def test_history_tells_who_why_and_what(self, store: Store) -> None:
+        store.prepare()
+        began = datetime.now(timezone.utc) - timedelta(seconds=1)
+        store.write({"A": "1", "B": '"b"'}, author="ann", reason="first day")
+        store.write({"A": "2"}, author="bob")
+        store.write({"A": None})
+        entries = store.history()
+        assert [entry[:6] for entry in entries] == [
+            (3, "A", "2", None, None, None),
+            (2, "A", "1", "2", "bob", None),
+            (1, "A", None, "1", "ann", "first day"),
+            (1, "B", None, '"b"', "ann", "first day"),
+        ]
+        ended = datetime.now(timezone.utc) + timedelta(seconds=1)
+        assert all(began <= entry.at <= ended for entry in entries)
+
+    def test_history_of_one_setting_and_of_the_newest(self, store: Store) -> None:
+        store.prepare()
+        for number in range(1, 6):
+            store.write({"A": str(number), f"OTHER_{number}": "0"})
+        assert [entry.revision for entry in store.history(name="A")] == [5, 4, 3, 2, 1]
+        assert [entry.new_raw for entry in store.history(name="A", limit=2)] == ["5", "4"]
+        assert [entry[:2] for entry in store.history(limit=3)] == [
+            (5, "A"),
+            (5, "OTHER_5"),
+            (4, "A"),
+        ]
+        assert store.history(name="MISSING") == []
+
+    def test_conflict_writes_nothing(self, store: Store) -> None:
+        store.prepare()
+        store.write({"A": "1"})
+        store.write({"A": "2"}, expected_revision=1)
+        before = store.read_since(0, ""), store.history()
+        for expected in (0, 1, 3):
+            with raises(RevisionConflict) as caught:
+                store.write({"A": "9", "B": "9"}, expected_revision=expected)
+            assert (caught[0].expected, caught[0].actual) == (expected, 2)
+        assert (store.read_since(0, ""), store.history()) == before
+        assert store.write({"A": "3"}, expected_revision=2) == 3
+
+    def test_failed_write_leaves_the_old_values(self, store: Store) -> None:
+        store.prepare()
+        store.write({"A": "1", "B": "1"})
+        before = store.read_since(0, ""), store.history()
+        # Half of a surrogate pair is no text that any database takes.
+        unstorable = {"A": "2", "B": '"\ud800"', "C": "2"}
+        with raises(Exception):
+            store.write(unstorable)
+        assert (store.read_since(0, ""), store.history()) == before
+        assert store.write({"A": "2"}) == 2
+
+    def test_reading_changes_nothing(self, store: Store) -> None:
+        store.prepare()
+        store.write({"A": "1"}, author="ann")
+        before = store.read_since(0, ""), store.history()
+        for known in ((0, ""), (1, before[0].epoch), (7, "another")):
+            store.read_since(*known)
+            store.history(name="A")
+        assert (store.read_since(0, ""), store.history()) == before
+        assert store.write({"A": "2"}) == 2
+
+    def test_texts_come_back_as_they_were_written(self, store: Store) -> None:
+        store.prepare()
+        raws = {
+            "EMPTY": "",
+            "UMLAUTS": '"Zürich, Ελλάδα, 東京"',
+            "EMOJI": '"🧇🏴‍☠️"',
+            "SPACES": ' "  x  " \n\t ',
+            "QUOTES": '{"a": "it\'s %s :name ? $1 {} \\\\ \\u0000"}',
+            "LARGE": '"' + "é🧇x" * 150_000 + '"',
+        }
+        store.write(raws, author="Åse 🧇", reason="naïve — reason")
+        assert stored(store) == raws
+        (entry,) = store.history(name="EMOJI")
+        assert entry[3:6] == (raws["EMOJI"], "Åse 🧇", "naïve — reason")
+
+    def test_names_are_long_and_tell_cases_apart(self, store: Store) -> None:
+        store.prepare()
+        long = "N" * 255
+        raws = {long: "1", long[:-1] + "M": "2", "Name": "3", "NAME": "4", "ÑAME": "5"}
+        store.write(raws)
+        store.write({"name": "6"})
+        assert stored(store) == {**raws, "name": "6"}
+        assert [entry.new_raw for entry in store.history(name="NAME")] == ["4"]
+        assert store.history(name=long)[0].name == long
+
+    def test_closed_store_opens_again(self, store: Store) -> None:
+        store.close()
+        store.prepare()
+        store.write({"A": "1"})
+        store.close()
+        store.close()
+        assert stored(store) == {"A": "1"}
+        store.close()
+        assert store.write({"A": "2"}) == 2
+
+    def test_change_of_another_process_is_read_at_once(self, store: Store) -> None:
+        store.prepare()
+        epoch = store.read_since(0, "").epoch
+        for number in range(1, 11):
+            assert in_processes(1, lambda _: store.write({"A": str(number)})) == [number]  # noqa: B023
+            delta = store.read_since(number - 1, epoch)
+            assert (delta.revision, delta.rows) == (number, (("A", str(number)),))
+
+    def test_two_concurrent_writers_lose_nothing(self, store: Store) -> None:
+        self._check_writers(store, writers=2, changes=25)
+
+    def test_sixteen_concurrent_writers_lose_nothing(self, store: Store) -> None:
+        self._check_writers(store, writers=16, changes=self.changes_per_writer)
+
+    def test_only_one_of_eight_writers_gets_the_expected_revision(self, store: Store) -> None:
+        store.prepare()
+        base = store.write({"A": "0"})
+
+        def write(number: int) -> str:
+            try:
+                store.write({"A": str(number)}, author=str(number), expected_revision=base)
+            except RevisionConflict:
+                return "conflict"
+            return str(number)
+
+        results = in_processes(8, write)
+        (winner,) = set(results) - {"conflict"}
+        assert results.count("conflict") == 7
+        assert stored(store) == {"A": winner}
+        assert store.history()[0].author == winner
+        assert store.read_since(0, "").revision == base + 1
+
+    def test_reader_never_sees_half_a_change(self, store: Store) -> None:
+        store.prepare()
+        store.write({"A": "0", "B": "0"})
+
+        def run(number: int) -> int:
+            if number == 0:
+                for value in range(1, 41):
+                    store.write({"A": str(value), "B": str(value)})
+                return 0
+            known: dict[str, str | None] = {}
+            revision, epoch = 0, ""
+            deadline = time.monotonic() + LIMIT_S / 2
+            while known.get("A") != "40":
+                assert time.monotonic() < deadline, known
+                delta = store.read_since(revision, epoch)
+                assert delta.revision >= revision
+                assert delta.complete == (revision == 0)
+                known.update(delta.rows)
+                assert known["A"] == known["B"] == str(delta.revision - 1)
+                revision, epoch = delta.revision, delta.epoch
+            return 1
+
+        assert in_processes(3, run) == [0, 1, 1]
+
+    def test_killed_writer_leaves_whole_changes(self, store: Store) -> None:
+        store.prepare()
+        store.write({"A": "0", "B": "0"})
+
+        def write_for_ever(number: int) -> None:
+            for value in range(1_000_000):
+                store.write({"A": str(value), "B": str(value)})
+
+        for _ in range(3):
+            with children(1, write_for_ever) as ((pid, _),):
+                time.sleep(0.3)
+                os.kill(pid, signal.SIGKILL)
+            values = stored(store)
+            assert values["A"] == values["B"]
+            self._check_history(store)
+        assert store.write({"A": "1"}) == store.read_since(0, "").revision
+
+    def test_connection_of_the_parent_is_not_used_by_itschildren(self, store: Store) -> None:
+        store.prepare()
+        store.write({"A": "0", "LARGE": '"' + "x" * 10_000 + '"'})
+        before = stored(store)
+
+        def read(number: int) -> int:
+            for _ in range(50):
+                assert stored(store) == before
+            return number
+
+        # All at once, parent included: answers on a shared connection would be mixed up.
+        with children(4, read) as running:
+            for _ in range(50):
+                assert stored(store) == before
+            assert results(running) == [0, 1, 2, 3]
+        # A child that ended, and closed what it had, took nothing from the parent.
+        in_processes(2, lambda _: (store.close(), stored(store))[1])
+        assert stored(store) == before
+        assert store.write({"A": "1"}) == 2
+
+    def test_threads_share_a_store(self, store: Store) -> None:
+        store.prepare()
+        failures: list[BaseException] = []
+
+        def run(number: int) -> None:
+            try:
+                for _ in range(5):
+                    store.write({f"NAME_{number}": "1"})
+                    store.read_since(0, "")
+                    store.history(limit=1)
+            except BaseException as exc:
+                failures.append(exc)
+
+        threads = [threading.Thread(target=run, args=(number,)) for number in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert not failures
+        assert store.read_since(0, "").revision == 30
+        self._check_history(store)
+
+    def test_outage_is_reported_within_the_bound_and_ends(self, store: Store) -> None:
+        store.prepare()
+        store.write({"A": "1"})
+        epoch = store.read_since(0, "").epoch
+        for _ in range(2):
+            revision = store.read_since(0, "").revision
+            with self.outage():
+                for call in (
+                    lambda: store.read_since(revision, epoch),  # noqa: B023
+                    lambda: store.write({"A": "2"}),
+                    lambda: store.history(),
+                    lambda: store.prepare(),
+                ):
+                    began = time.monotonic()
+                    with raises(StoreUnavailable):
+                        call()
+                    assert time.monotonic() - began < self.bound_s
+            delta = store.read_since(revision, epoch)
+            assert (delta.revision, delta.complete, delta.rows) == (revision, False, ())
+            assert store.write({"A": "2"}, expected_revision=revision) == revision + 1
+
+    def test_outage_is_reported_by_a_new_process(self, store: Store) -> None:
+        store.prepare()
+        store.write({"A": "1"})
+
+        def read(number: int) -> str:
+            try:
+                store.read_since(0, "")
+            except StoreError as exc:
+                return type(exc).__name__
+            return "read"
+
+        with self.outage():
+            assert in_processes(1, read) == ["StoreUnavailable"]
+        assert in_processes(1, read) == ["read"]
+
+    def _check_writers(self, store: Store, *, writers: int, changes: int) -> None:
+        store.prepare()
+
+        def write(number: int) -> list[int]:
+            return [
+                store.write({"SHARED": f'"{number}"', f"OWN_{number}": str(change)})
+                for change in range(changes)
+            ]
+
+        made = in_processes(writers, write)
+        total = writers * changes
+        assert sorted(revision for each in made for revision in each) == [*range(1, total + 1)]
+        assert store.read_since(0, "").revision == total
+        last = max(range(writers), key=lambda number: made[number][-1])
+        assert stored(store) == {
+            "SHARED": f'"{last}"',
+            **{f"OWN_{number}": str(changes - 1) for number in range(writers)},
+        }
+        self._check_history(store, shared="SHARED")
+
+    def _check_history(self, store: Store, shared: str | None = None) -> None:
+        """Assert that each revision has its history, and each old value was a new one before."""
+        revision = store.read_since(0, "").revision
+        entries = store.history(limit=1_000_000)
+        assert {entry.revision for entry in entries} == set(range(1, revision + 1))
+        if shared is not None:
+            chain = [entry for entry in reversed(entries) if entry.name == shared]
+            assert [entry.old_raw for entry in chain] == [
+                None,
+                *[entry.new_raw for entry in chain[:-1]],
+            ]
+
+
+def stored(store: Store) -> dict[str, str]:
+    """Return the raw texts of every setting that is not at its default, by name."""
+    delta = store.read_since(0, "")
+    assert delta.complete
+    assert len({row.name for row in delta.rows}) == len(delta.rows)
+    return {name: raw for name, raw in delta.rows if raw is not None}
+
+
+@contextlib.contextmanager
+def raises(expected: type[BaseException]) -> Iterator[list[Any]]:
+    """Assert that the body raises; gives a list that the exception is put into."""
+    caught: list[Any] = []
+    try:
+        yield caught
+    except expected as exc:
+        caught.append(exc)
+    else:
+        raise AssertionError(f"{expected.__name__} was not raised")
