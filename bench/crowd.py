@@ -42,7 +42,7 @@ class _Counted:
         self._lock = threading.Lock()
         self.reads = 0
 
-    def read_since(self, revision: int, epoch: str) -> Delta:
+    def read_since(self, revision: int, epoch: str, mark: str = "") -> Delta:
         with self._lock:
             self.reads += 1
         return self._store.read_since(revision, epoch)

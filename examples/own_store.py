@@ -12,7 +12,7 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ class JsonFileStore(Store):
             if not self._path.exists():
                 self._save({"revision": 0, "epoch": uuid.uuid4().hex, "rows": {}, "history": []})
 
-    def read_since(self, revision: int, epoch: str) -> Delta:
+    def read_since(self, revision: int, epoch: str, mark: str = "") -> Delta:
         # One file that is replaced as a whole is one instant.
         data = self._load()
         complete = revision == 0 or epoch != data["epoch"] or revision > data["revision"]
@@ -55,6 +55,7 @@ class JsonFileStore(Store):
         author: str | None = None,
         reason: str | None = None,
         expected_revision: int | None = None,
+        before_commit: Callable[[], None] | None = None,
     ) -> int:
         with self._locked():
             data = self._load()

@@ -45,8 +45,14 @@ class StoreError(WaffleError):
 class StoreUnavailable(StoreError):
     """The store can't be reached, or did not answer within its bound.
 
-    A change that ends so was not made, unless the connection broke within the commit itself; it
-    is never made twice. Read the revision, or name the one you expect when you repeat it.
+    A change that ends so was not made, unless it is an :class:`OutcomeUnknown`.
+    """
+
+
+class OutcomeUnknown(StoreUnavailable):
+    """The connection broke within the commit: the change may have been made, or not.
+
+    It is never made twice. Read the settings, or name the revision you expect when you repeat it.
     """
 
 

@@ -30,12 +30,15 @@ class Delta(NamedTuple):
     :ivar revision: the store's revision; 0 before the first change.
     :ivar epoch: identifies one life of the store; another epoch means that it was made anew.
     :ivar complete: the rows are all there are, not only those that the reader lacked.
+    :ivar mark: random token of the change that made this revision; empty before the first change,
+        and from a store that keeps none.
     """
 
     revision: int
     epoch: str
     rows: tuple[Row, ...]
     complete: bool
+    mark: str = ""
 
 
 @dataclass(frozen=True, slots=True)

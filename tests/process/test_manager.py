@@ -633,7 +633,7 @@ def test_conflict_changes_and_announces_nothing(rig: Rig) -> None:
 class ReadFails(MemoryStore):
     reading = True
 
-    def read_since(self, revision: int, epoch: str) -> Delta:
+    def read_since(self, revision: int, epoch: str, mark: str = "") -> Delta:
         if not self.reading:
             raise StoreUnavailable("no read")
         return super().read_since(revision, epoch)

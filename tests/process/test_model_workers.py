@@ -88,7 +88,7 @@ class LeakyStore(MemoryStore):
         self.read_error: Exception | None = None
         self.after_read: Callable[[], object] | None = None
 
-    def read_since(self, revision: int, epoch: str) -> Delta:
+    def read_since(self, revision: int, epoch: str, mark: str = "") -> Delta:
         if self.read_error is not None:
             raise self.read_error
         delta = super().read_since(revision, epoch)

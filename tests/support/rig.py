@@ -67,7 +67,7 @@ class MemoryStore(Store):
     def prepare(self) -> None:
         self._called("prepare")
 
-    def read_since(self, revision: int, epoch: str) -> Delta:
+    def read_since(self, revision: int, epoch: str, mark: str = "") -> Delta:
         self._called("read_since")
         self.read_from.append(revision)
         if self.during_read is not None:
@@ -88,6 +88,7 @@ class MemoryStore(Store):
         author: str | None = None,
         reason: str | None = None,
         expected_revision: int | None = None,
+        before_commit: Callable[[], None] | None = None,
     ) -> int:
         self._called("write")
         if expected_revision not in (None, self.revision):

@@ -6,9 +6,19 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from ..errors import ConfigurationError
+from ..forking import PerProcess
+from ..snapshot import Delta, Row
 from .base import HistoryEntry, Store, WorkerReport
 
-__all__ = ["HistoryEntry", "Store", "WorkerReport", "store_from_url"]
+__all__ = [
+    "Delta",
+    "HistoryEntry",
+    "PerProcess",
+    "Row",
+    "Store",
+    "WorkerReport",
+    "store_from_url",
+]
 
 _REDIS = ("redis", "rediss", "unix")
 _SQL = ("postgresql", "mysql", "mariadb")

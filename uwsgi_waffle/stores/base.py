@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -60,7 +60,15 @@ class Store(ABC):
     A store sees names and JSON texts only; it knows nothing of types. An instance may be made
     before a fork and used after it, by any thread: connections belong to the process, never to
     the instance. Every method blocks for at most the store's stated timeouts.
+
+    A store that keeps *marks* gives each change a random token of its own, kept with the revision
+    and in the history. Its readers notice when a revision comes back with other content, because a
+    backup was restored or a lagging replica was promoted. Without marks they can't: they take such
+    a revision for one that they have, until the next complete read.
     """
+
+    #: whether :meth:`write` calls ``before_commit``; it is passed to no other store
+    calls_before_commit: bool = False
 
     def for_app(self, app: Any, *, timeout_s: float, write_timeout_s: float) -> Store:
         """Return the store that serves one app; called by ``init_app``, before anything else.
@@ -82,12 +90,17 @@ class Store(ABC):
         """
 
     @abstractmethod
-    def read_since(self, revision: int, epoch: str) -> Delta:
+    def read_since(self, revision: int, epoch: str, mark: str = "") -> Delta:
         """Return the rows that changed after a revision, read at one instant, in one query.
 
-        Settings that were reset come as rows without raw text. With revision 0, another epoch,
-        or a revision that the store has not reached, the delta is complete. Writes nothing.
+        Settings that were reset come as rows without raw text. Writes nothing. The delta is
+        complete with revision 0, with another epoch, with a revision that the store has not
+        reached, and, from a store that keeps marks, when its history does not hold this mark at
+        this revision: another mark is there, or the revision is there no more.
 
+        :param mark: the mark that the reader has of its revision; empty if it knows none, which a
+            store that keeps marks answers completely. It is passed only by readers that once got
+            a mark, so a store without them may leave it out of its signature.
         :raises StoreUnavailable: the store can't be read within its bound.
         """
 
@@ -99,11 +112,17 @@ class Store(ABC):
         author: str | None = None,
         reason: str | None = None,
         expected_revision: int | None = None,
+        before_commit: Callable[[], None] | None = None,
     ) -> int:
         """Commit one change in one transaction; return the revision it made.
 
         :param raws: mapping of setting name to JSON text; ``None`` resets to the default.
+        :param before_commit: called immediately before the commit, after all statements and all
+            waiting for other writers, in each attempt. If it raises, nothing is committed. A store
+            that sets :attr:`calls_before_commit` takes it; others may leave it out.
         :raises RevisionConflict: the store is not at ``expected_revision``; nothing was written.
+        :raises OutcomeUnknown: the connection broke within the commit; the change may have been
+            made. It is not tried again.
         :raises StoreUnavailable: the store can't be written within its bound.
         :raises StoreError: the store refuses to be written.
         """

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from ..errors import RevisionConflict, StoreError, StoreUnavailable
+from ..snapshot import Delta
 from ..stores.base import Store
 from .forked import LIMIT_S, children, in_processes, results
 from .report_contract import ReportContract
@@ -72,20 +73,20 @@ class StoreContract(ReportContract):
 
     def test_read_since_returns_exactly_the_newer_rows(self, store: Store) -> None:
         store.prepare()
-        first = store.write({"A": "1", "B": "1", "C": "1"})
-        epoch = store.read_since(0, "").epoch
+        store.write({"A": "1", "B": "1", "C": "1"})
+        known = store.read_since(0, "")
         store.write({"B": "2"})
         last = store.write({"C": "3", "D": "3"})
-        delta = store.read_since(first, epoch)
+        delta = read_after(store, known)
         assert dict(delta.rows) == {"B": "2", "C": "3", "D": "3"}
         assert len(delta.rows) == 3
-        assert (delta.revision, delta.epoch, delta.complete) == (last, epoch, False)
+        assert (delta.revision, delta.epoch, delta.complete) == (last, known.epoch, False)
 
     def test_read_since_the_current_revision_returns_no_row(self, store: Store) -> None:
         store.prepare()
-        revision = store.write({"A": "1"})
-        epoch = store.read_since(0, "").epoch
-        assert store.read_since(revision, epoch) == (revision, epoch, (), False)
+        store.write({"A": "1"})
+        known = store.read_since(0, "")
+        assert read_after(store, known) == known._replace(rows=(), complete=False)
 
     def test_read_is_complete_when_the_reader_knows_another_store(self, store: Store) -> None:
         store.prepare()
@@ -100,13 +101,14 @@ class StoreContract(ReportContract):
 
     def test_reset_travels_to_readers(self, store: Store) -> None:
         store.prepare()
-        first = store.write({"A": "1", "B": "1"})
-        epoch = store.read_since(0, "").epoch
-        second = store.write({"A": None})
-        assert store.read_since(first, epoch).rows == (("A", None),)
+        store.write({"A": "1", "B": "1"})
+        first = store.read_since(0, "")
+        store.write({"A": None})
+        second = read_after(store, first)
+        assert second.rows == (("A", None),)
         assert stored(store) == {"B": "1"}
         store.write({"A": "2"})
-        assert store.read_since(second, epoch).rows == (("A", "2"),)
+        assert read_after(store, second).rows == (("A", "2"),)
         assert stored(store) == {"A": "2", "B": "1"}
 
     def test_reset_of_a_setting_that_was_never_stored(self, store: Store) -> None:
@@ -215,10 +217,10 @@ class StoreContract(ReportContract):
 
     def test_change_of_another_process_is_read_at_once(self, store: Store) -> None:
         store.prepare()
-        epoch = store.read_since(0, "").epoch
+        delta = store.read_since(0, "")
         for number in range(1, 11):
             assert in_processes(1, lambda _: store.write({"A": str(number)})) == [number]  # noqa: B023
-            delta = store.read_since(number - 1, epoch)
+            delta = read_after(store, delta)
             assert (delta.revision, delta.rows) == (number, (("A", str(number)),))
 
     def test_two_concurrent_writers_lose_nothing(self, store: Store) -> None:
@@ -254,17 +256,16 @@ class StoreContract(ReportContract):
                 for value in range(1, 41):
                     store.write({"A": str(value), "B": str(value)})
                 return 0
-            known: dict[str, str | None] = {}
-            revision, epoch = 0, ""
+            delta = store.read_since(0, "")
+            known = dict(delta.rows)
             deadline = time.monotonic() + LIMIT_S / 2
-            while known.get("A") != "40":
+            while known["A"] != "40":
                 assert time.monotonic() < deadline, known
-                delta = store.read_since(revision, epoch)
-                assert delta.revision >= revision
-                assert delta.complete == (revision == 0)
+                before, delta = delta, read_after(store, delta)
+                assert delta.revision >= before.revision
+                assert not delta.complete
                 known.update(delta.rows)
                 assert known["A"] == known["B"] == str(delta.revision - 1)
-                revision, epoch = delta.revision, delta.epoch
             return 1
 
         assert in_processes(3, run) == [0, 1, 1]
@@ -273,12 +274,12 @@ class StoreContract(ReportContract):
         store.prepare()
         store.write({"A": "0", "B": "0"})
 
-        def write_for_ever(number: int) -> None:
+        def write_until_killed(number: int) -> None:
             for value in range(1_000_000):
                 store.write({"A": str(value), "B": str(value)})
 
         for _ in range(3):
-            with children(1, write_for_ever) as ((pid, _),):
+            with children(1, write_until_killed) as ((pid, _),):
                 time.sleep(0.3)
                 os.kill(pid, signal.SIGKILL)
             values = stored(store)
@@ -286,7 +287,7 @@ class StoreContract(ReportContract):
             self._check_history(store)
         assert store.write({"A": "1"}) == store.read_since(0, "").revision
 
-    def test_connection_of_the_parent_is_not_used_by_itschildren(self, store: Store) -> None:
+    def test_connection_of_the_parent_is_not_used_by_its_children(self, store: Store) -> None:
         store.prepare()
         store.write({"A": "0", "LARGE": '"' + "x" * 10_000 + '"'})
         before = stored(store)
@@ -331,12 +332,11 @@ class StoreContract(ReportContract):
     def test_outage_is_reported_within_the_bound_and_ends(self, store: Store) -> None:
         store.prepare()
         store.write({"A": "1"})
-        epoch = store.read_since(0, "").epoch
         for _ in range(2):
-            revision = store.read_since(0, "").revision
+            known = store.read_since(0, "")
             with self.outage():
                 for call in (
-                    lambda: store.read_since(revision, epoch),  # noqa: B023
+                    lambda: read_after(store, known),  # noqa: B023
                     lambda: store.write({"A": "2"}),
                     lambda: store.history(),
                     lambda: store.prepare(),
@@ -345,8 +345,8 @@ class StoreContract(ReportContract):
                     with raises(StoreUnavailable):
                         call()
                     assert time.monotonic() - began < self.bound_s
-            delta = store.read_since(revision, epoch)
-            assert (delta.revision, delta.complete, delta.rows) == (revision, False, ())
+            assert read_after(store, known) == known._replace(rows=(), complete=False)
+            revision = known.revision
             assert store.write({"A": "2"}, expected_revision=revision) == revision + 1
 
     def test_outage_is_reported_by_a_new_process(self, store: Store) -> None:
@@ -403,6 +403,14 @@ def stored(store: Store) -> dict[str, str]:
     assert delta.complete
     assert len({row.name for row in delta.rows}) == len(delta.rows)
     return {name: raw for name, raw in delta.rows if raw is not None}
+
+
+def read_after(store: Store, known: Delta) -> Delta:
+    """Return what a reader reads next that has a delta already, and everything before it."""
+    if known.mark:
+        return store.read_since(known.revision, known.epoch, known.mark)
+    # A store that keeps no marks need not take one.
+    return store.read_since(known.revision, known.epoch)
 
 
 @contextlib.contextmanager

@@ -84,7 +84,7 @@ class PeeweeWaffleStore(Store):
         # Of many that make a table at once, all but one may fail.
         self._in_transaction(self._prepare, may_retry=lambda exc: True)
 
-    def read_since(self, revision: int, epoch: str) -> Delta:
+    def read_since(self, revision: int, epoch: str, mark: str = "") -> Delta:
         # No store has this epoch, so that revision 0 is complete whatever the epoch.
         known = epoch if revision > 0 else ""
         parameters = [known, revision, revision]
@@ -102,6 +102,7 @@ class PeeweeWaffleStore(Store):
         author: str | None = None,
         reason: str | None = None,
         expected_revision: int | None = None,
+        before_commit: Callable[[], None] | None = None,
     ) -> int:
         def change(connection: Connection) -> int:
             sql = connection.sql

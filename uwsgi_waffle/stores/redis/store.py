@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timezone
 from importlib.resources import files
 from typing import Any, NamedTuple
@@ -78,7 +78,7 @@ class RedisStore(Store):
             if not clients.reader.hexists(self._keys[0], "revision"):
                 clients.prepare(keys=self._keys, args=[uuid.uuid4().hex])
 
-    def read_since(self, revision: int, epoch: str) -> Delta:
+    def read_since(self, revision: int, epoch: str, mark: str = "") -> Delta:
         with self._translated() as clients:
             reply: list[Any] = clients.read_since(keys=self._keys[:3], args=[revision, epoch])
         if not reply:
@@ -98,6 +98,7 @@ class RedisStore(Store):
         author: str | None = None,
         reason: str | None = None,
         expected_revision: int | None = None,
+        before_commit: Callable[[], None] | None = None,
     ) -> int:
         arguments: list[str | int] = [
             "" if expected_revision is None else expected_revision,

@@ -117,7 +117,7 @@ class AlchemyWaffleStore(Store):
         # Of many that make a table at once, all but one may fail.
         self._in_transaction(self._prepare, may_retry=lambda exc: True)
 
-    def read_since(self, revision: int, epoch: str) -> Delta:
+    def read_since(self, revision: int, epoch: str, mark: str = "") -> Delta:
         rows = self._read(self._read_since, {"since": revision, "epoch": epoch})
         if not rows:
             raise self._lost()
@@ -130,6 +130,7 @@ class AlchemyWaffleStore(Store):
         author: str | None = None,
         reason: str | None = None,
         expected_revision: int | None = None,
+        before_commit: Callable[[], None] | None = None,
     ) -> int:
         def change(connection: sa.Connection) -> int:
             revision = self._next_revision(connection, expected_revision)

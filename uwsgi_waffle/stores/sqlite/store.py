@@ -8,7 +8,7 @@ import sqlite3
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -148,7 +148,7 @@ class SqliteStore(Store):
                         (uuid.uuid4().hex,),
                     )
 
-    def read_since(self, revision: int, epoch: str) -> Delta:
+    def read_since(self, revision: int, epoch: str, mark: str = "") -> Delta:
         rows = self._reader.get().query(_READ_SINCE, {"since": revision, "epoch": epoch})
         if not rows:
             raise StoreUnavailable(f"{self.path}: the revision is missing from waffle_meta")
@@ -161,6 +161,7 @@ class SqliteStore(Store):
         author: str | None = None,
         reason: str | None = None,
         expected_revision: int | None = None,
+        before_commit: Callable[[], None] | None = None,
     ) -> int:
         # A connection of its own: a write that waits for other writers holds no reader up.
         with (
