@@ -6,28 +6,55 @@ import collections
 import pickle
 import pickletools
 import resource
-import time
-import uuid
-from decimal import Decimal
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from uwsgi_waffle import WaffleError
-from uwsgi_waffle.legacy import LegacyError, decode, decode_legacy
-from uwsgi_waffle.legacy.limits import MAX_TEXT_LENGTH
+from uwsgi_waffle.legacy import LegacyError, LegacyReader, decode_legacy
+from uwsgi_waffle.legacy import reader as reader_module
+from uwsgi_waffle.legacy.child.limits import MAX_TEXT_LENGTH, Refused
+from uwsgi_waffle.legacy.reader import _start
 
-from ..support.legacy_corpus import CASES, PLAIN, PROTOCOLS, PYTHON_2, Watch, b64, damaged, hostile
+from ..support.legacy_corpus import (
+    CASES,
+    ODD,
+    PLAIN,
+    PROTOCOLS,
+    PYTHON_2,
+    Watch,
+    b64,
+    damaged,
+    hostile,
+)
+
+SETS = (set, frozenset)
+
+
+@pytest.fixture(scope="module")
+def reader() -> Iterator[LegacyReader]:
+    with LegacyReader() as reader:
+        yield reader
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-@pytest.mark.parametrize("value", PLAIN, ids=lambda value: repr(value)[:40])
-def test_a_plain_value_comes_back_as_it_was(value: Any, protocol: int) -> None:
+@pytest.mark.parametrize(
+    "value", PLAIN, ids=[f"{n}-{type(v).__name__}" for n, v in enumerate(PLAIN)]
+)
+def test_a_plain_value_comes_back_as_it_was(
+    reader: LegacyReader, value: Any, protocol: int
+) -> None:
     for data in (pickle.dumps(value, protocol), pickle._dumps(value, protocol)):  # type: ignore[attr-defined]
         for variant in (data, pickletools.optimize(data)):
-            decoded = decode_legacy(b64(variant))
+            decoded = reader.decode(b64(variant))
             assert decoded == value
+            # Equal, but another: -0.0, a fold, which protocols below 4 drop.
+            assert protocol < 4 or repr(decoded) == repr(value) or isinstance(value, SETS)
             assert type(decoded) is type(value)
 
 
@@ -39,7 +66,7 @@ def test_an_ordered_dict_comes_as_a_dict_in_its_order(protocol: int) -> None:
     assert list(decoded.items()) == [("z", 1), ("a", [2])]
 
 
-@pytest.mark.parametrize(("value", "zero", "two"), PYTHON_2, ids=lambda value: repr(value)[:20])
+@pytest.mark.parametrize(("value", "zero", "two"), PYTHON_2, ids=range(len(PYTHON_2)))
 def test_a_pickle_of_python_2_is_read(value: Any, zero: str, two: str) -> None:
     for text in (zero, two):
         decoded = decode_legacy(text)
@@ -58,40 +85,94 @@ def test_what_is_shared_is_copied() -> None:
     assert decoded == [[1, 2], [1]]
 
 
-def test_a_hostile_or_damaged_pickle_is_refused_and_nothing_runs(
-    tmp_path: Path,
-) -> None:
-    marker = tmp_path / "ran"
-    watch = Watch()
-    count = 0
-    for name, data in [*hostile(marker), *damaged()]:
-        with pytest.raises(LegacyError) as caught:
-            print(name, watch.decode(b64(data)))
-        assert "nowhere" not in str(caught.value), name
-        assert str(marker) not in str(caught.value), name
-        count += 1
-    assert not marker.exists()
-    assert watch.seen == []
-    assert count > 1000
-
-
-def test_without_the_scan_the_unpickler_still_runs_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(decode, "scan", lambda data: False)
+def test_the_unpickler_alone_runs_nothing(tmp_path: Path) -> None:
     marker = tmp_path / "ran"
     watch = Watch()
     refused = 0
-    for _, data in hostile(marker):
-        try:
-            watch.decode(b64(data))
-        except LegacyError:
-            refused += 1
+    for name, data in hostile(marker):
+        with pytest.raises(Refused):
+            print(name, watch.decode(data))
+        refused += 1
     assert refused > 1000
     assert not marker.exists()
     assert watch.seen == []
-    for value in (Decimal("1.5"), uuid.UUID(int=5), {1}, bytearray(b"x"), b"\xff"):
-        assert decode_legacy(b64(pickle.dumps(value, 0))) == value
+
+
+def test_a_hostile_or_damaged_row_is_refused_within_the_limits(tmp_path: Path) -> None:
+    marker = tmp_path / "ran"
+    # One of each kind: the test above has every protocol, and each row needs a new process.
+    cases = {name.rsplit(" ", 1)[0]: data for name, data in hostile(marker)}
+    cases |= dict(damaged())
+    assert len(cases) > 120
+    with LegacyReader() as reader:
+        for name, data in cases.items():
+            with pytest.raises(LegacyError) as caught:
+                print(name, reader.decode(b64(data)))
+            # The guard behind the unpickler never had to act.
+            assert "tries" not in str(caught.value), name
+            assert str(marker) not in str(caught.value), name
+            usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+            assert usage.ru_maxrss < (256 + 64) * 1024, name  # KiB
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize(("data", "value"), [case[1:] for case in ODD], ids=[c[0] for c in ODD])
+def test_an_odd_pickle_of_a_plain_value_is_that_value(data: bytes, value: object) -> None:
+    assert decode_legacy(b64(data)) == value
+
+
+def test_a_row_that_takes_all_time_is_stopped(capfd: pytest.CaptureFixture[str]) -> None:
+    data = dict(damaged())["billion laughs as a key"]
+    with LegacyReader() as reader:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+        with pytest.raises(LegacyError, match="it takes more than 2 s to read"):
+            reader.decode(b64(data))
+        assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before < 4
+        assert reader.decode("gAKILg==") is True
+    assert capfd.readouterr() == ("", "")
+
+
+def test_one_process_reads_a_table_and_a_bad_row_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start() -> subprocess.Popen[bytes]:
+        started.append(_start())
+        return started[-1]
+
+    monkeypatch.setattr(reader_module, "_start", start)
+    with LegacyReader() as reader:
+        for _ in range(3):
+            assert reader.decode("gAKILg==") is True
+        # What is no base64 never reaches a process.
+        with pytest.raises(LegacyError):
+            reader.decode("50 00")
+        assert len(started) == 1
+        with pytest.raises(LegacyError):
+            reader.decode(b64(b"Nope"))
+        assert started[0].returncode is not None
+        assert reader.decode("gAKILg==") is True
+    assert [child.returncode is None for child in started] == [False, False]
+
+
+def test_the_process_knows_nothing_of_the_app(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WAFFLE_LEGACY_URL", "postgresql://u:sesame@host/db")
+    with LegacyReader() as reader:
+        reader.decode("gAKILg==")
+        child = reader._child
+        assert child is not None
+        process = psutil.Process(child.pid)
+        assert "WAFFLE_LEGACY_URL" not in process.environ()
+        assert process.num_fds() <= 3
+        assert not any("flask" in mapped.path for mapped in process.memory_maps())
+
+
+def test_a_python_that_does_not_run_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    for path, reason in (("/nowhere/python", "can't be started"), ("/bin/true", "at its start")):
+        monkeypatch.setattr(sys, "executable", path)
+        with pytest.raises(WaffleError, match=reason) as caught:
+            decode_legacy("gAKILg==")
+        # Not what is said of a bad row.
+        assert not isinstance(caught.value, LegacyError)
 
 
 def test_the_corpus_would_do_harm_elsewhere(tmp_path: Path) -> None:
@@ -104,21 +185,18 @@ def test_the_corpus_would_do_harm_elsewhere(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("os.system 4", "it refers to posix.system, which is not on the list of plain types"),
-        ("persistent id", "it uses the opcode PERSID, which plain data does not need"),
-        ("ext1", "it uses the opcode EXT1, which plain data does not need"),
+        ("os.system 4", "it refers to posix.system, which is not a plain type"),
+        ("persistent id", "it refers to an object outside of it"),
+        ("ext1", "it can't be read (ValueError)"),
         ("UUID of a text", "it calls uuid.UUID in a way that no plain value does"),
-        ("build on a decimal", "it sets attributes of an object"),
-        ("build twice by the memo", "it calls uuid.UUID in a way that no plain value does"),
-        ("call of a text", "it calls what is no plain type"),
+        ("build on a global", "it sets attributes of datetime.datetime"),
         ("after its end", "it goes on after its end"),
-        ("large frame", "it is cut off"),
         ("deep tuple", "it is nested more than 100 levels deep, or holds itself"),
-        ("billion laughs", "it holds too much"),
+        ("large text, often", "it holds too much"),
         ("old string, not UTF-8", "it holds a string of Python 2 that is not UTF-8"),
-        ("large place of the memo", "it is damaged: it skips a place of the memo"),
-        ("newer protocol", "it is of protocol 6, newest known is 5"),
-        ("no pickle", "it is no pickle"),
+        ("large place of the memo", "it takes too much memory"),
+        ("newer protocol", "it can't be read (ValueError)"),
+        ("no pickle", "it can't be read (UnpicklingError)"),
     ],
 )
 def test_a_refusal_tells_why(name: str, reason: str) -> None:
@@ -144,7 +222,7 @@ def test_a_refusal_tells_why(name: str, reason: str) -> None:
     ],
 )
 def test_a_text_that_is_not_strictly_base64_is_refused(bad: str) -> None:
-    with pytest.raises(LegacyError, match=r"it is (not base64|empty)|no pickle"):
+    with pytest.raises(LegacyError, match=r"it is (not base64|empty)|it can't be read"):
         decode_legacy(bad)
 
 
@@ -153,16 +231,3 @@ def test_a_text_that_is_too_long_is_refused_unread() -> None:
         decode_legacy("A" * (MAX_TEXT_LENGTH + 1))
     longest = "x" * (MAX_TEXT_LENGTH * 3 // 4 - 20)
     assert decode_legacy(b64(pickle.dumps(longest))) == longest
-
-
-def test_no_text_takes_long_or_much_memory() -> None:
-    # The worst that is known: keys that all have one hash.
-    flood = pickle.dumps({(2**61 - 1) * number: None for number in range(13_000)}, 2)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    started = time.monotonic()
-    decode_legacy(b64(flood))
-    assert time.monotonic() - started < 20
-    for _, data in damaged():
-        with pytest.raises(LegacyError):
-            decode_legacy(b64(data))
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 * 1024  # KiB

@@ -146,7 +146,7 @@ def test_one_refused_row_stops_all(worker: Worker, folder: Path, tmp_path: Path)
         result = run(worker, *options, *more, status=1)
         assert "1 import, 1 undeclared, 2 refused" in result.stdout
         assert (
-            "LIMIT: refused: it refers to posix.system, which is not on the list of plain types\n"
+            "LIMIT: refused: it refers to posix.system, which is not a plain type\n"
             in result.stderr
         )
         assert "TOKEN: refused: it does not fit its declaration" in result.stderr

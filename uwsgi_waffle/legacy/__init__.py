@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from .decode import decode_legacy
-from .limits import LegacyError
 from .plan import LegacyPlan, Verdict, import_legacy
+from .reader import LegacyError, LegacyReader, decode_legacy
 from .rows import read_rows
 
 __all__ = [
     "LegacyError",
     "LegacyPlan",
+    "LegacyReader",
     "Verdict",
     "decode_legacy",
     "import_legacy",

@@ -1,4 +1,4 @@
-"""What an import would do with each stored row, worked out before anything is written."""
+"""The plan of an import: what would become of each stored row, before anything is written."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from typing import Any, NamedTuple
 import msgspec
 
 from ..settings.declarations import Declaration, Declarations, differ
-from .decode import decode_legacy
-from .limits import LegacyError
+from .reader import LegacyError, LegacyReader
 
 
 class Verdict(str, enum.Enum):
-    """What an import does with a row."""
+    """The fate of a row in an import."""
 
     #: its value is written
     IMPORT = "import"
@@ -31,7 +30,7 @@ class Verdict(str, enum.Enum):
 
 
 class Line(NamedTuple):
-    """What becomes of one row.
+    """The plan for one row.
 
     :ivar raw: JSON text of the row's value, or ``None`` if it was not read.
     :ivar reason: why it is refused or kept, without the value of a secret.
@@ -76,8 +75,8 @@ def import_legacy(
 ) -> LegacyPlan:
     """Return what an import of rows would do; writes nothing.
 
-    :param rows: names and texts as Flask-WaffleConf stored them. Rows of our own store may be
-        among them: JSON is left alone.
+    :param rows: names and texts as Flask-WaffleConf stored them. Rows that this package wrote
+        may be among them: JSON is left alone.
     :param stored: mapping of setting name to raw text, of what the store holds now. It may hold
         the same rows, if the store uses the very table.
     :param overwrite: the rows win over settings that were changed since.
@@ -85,15 +84,18 @@ def import_legacy(
     by_name: dict[str, list[object]] = {}
     for name, text in rows:
         by_name.setdefault(_text(name) or repr(name), []).append(text)
-    return LegacyPlan(
-        tuple(
-            _line(name, texts, declarations.get(name), (stored or {}).get(name), overwrite)
-            for name, texts in by_name.items()
+    stored = stored or {}
+    with LegacyReader() as reader:
+        return LegacyPlan(
+            tuple(
+                _line(reader, name, texts, declarations.get(name), stored.get(name), overwrite)
+                for name, texts in by_name.items()
+            )
         )
-    )
 
 
 def _line(
+    reader: LegacyReader,
     name: str,
     texts: list[object],
     declaration: Declaration | None,
@@ -110,7 +112,7 @@ def _line(
     if text == current and _is_json(text):
         return Line(name, Verdict.UNCHANGED, text)
     try:
-        raw = declaration.encode(decode_legacy(text))
+        raw = declaration.encode(reader.decode(text))
     except LegacyError as exc:
         return Line(name, Verdict.REFUSED, reason=str(exc))
     except ValueError as exc:

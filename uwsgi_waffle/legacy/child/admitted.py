@@ -12,9 +12,8 @@ from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 
-from .limits import MAX_DIGITS, LegacyError
+from .limits import MAX_DIGITS, Refused
 
-UUID = "uuid UUID"
 OBJECT = "__builtin__ object"
 
 
@@ -31,7 +30,7 @@ class Constructor:
         return self._make(*args)
 
     def __setstate__(self, state: object) -> None:
-        raise LegacyError(f"it sets attributes of {self.name}")
+        raise Refused(f"it sets attributes of {self.name}")
 
 
 class StoredUuid:
@@ -53,24 +52,22 @@ class StoredUuid:
             # From Python 2 the key comes as bytes. Python 3.7 and later add "is_safe".
             number = state.get("int", state.get(b"int"))
         if type(number) is not int:
-            raise _misused(UUID)
+            raise _misused("uuid UUID")
         self.value = uuid.UUID(int=number)
 
 
-def is_hashed_at_once(value: object) -> bool:
-    """Return whether hashing a value costs no more than reading it.
+class StoredBytes(bytes):
+    """Bytes that Python 3 wrote in protocols 0 to 2, where plain bytes are strings of Python 2."""
 
-    A few bytes can make a tuple of tuples whose hash takes for ever.
-    """
-    return not isinstance(value, (tuple, frozenset))
+    __slots__ = ()
 
 
-def _misused(name: str) -> LegacyError:
-    return LegacyError(f"it calls {name.replace(' ', '.')} in a way that no plain value does")
+def _misused(name: str) -> Refused:
+    return Refused(f"it calls {name.replace(' ', '.')} in a way that no plain value does")
 
 
 def _state(name: str, state: object, size: int) -> bytes:
-    if type(state) is not bytes or len(state) != size:
+    if not isinstance(state, bytes) or len(state) != size:
         raise _misused(name)
     return state
 
@@ -78,7 +75,7 @@ def _state(name: str, state: object, size: int) -> bytes:
 def _datetime(state: object, zone: object = None) -> datetime:
     if zone is not None and type(zone) is not timezone:
         raise _misused("datetime datetime")
-    make: Any = datetime  # its signature does not tell that it takes the state of a pickle
+    make: Any = datetime  # its signature hides that it takes the state of a pickle
     made: datetime = make(_state("datetime datetime", state, 10), zone)
     return made
 
@@ -117,27 +114,27 @@ def _decimal(text: object) -> Decimal:
     return Decimal(text)
 
 
-def _encode(text: object, encoding: object) -> bytes:
+def _encode(text: object, encoding: object) -> StoredBytes:
     # How protocols 0 to 2 write bytes.
     if type(text) is not str or encoding not in ("latin1", "latin-1", b"latin-1"):
         raise _misused("_codecs encode")
-    return text.encode("latin-1")
+    return StoredBytes(text.encode("latin-1"))
 
 
-def _bytes() -> bytes:
-    return b""
+def _bytes() -> StoredBytes:
+    return StoredBytes()
 
 
 def _bytearray(content: object = b"", encoding: object = None) -> bytearray:
     if encoding is not None:
         content = _encode(content, encoding)
-    if type(content) is not bytes:
+    if not isinstance(content, bytes):
         raise _misused("builtins bytearray")
     return bytearray(content)
 
 
 def _set(items: object) -> set[object]:
-    if type(items) is not list or not all(map(is_hashed_at_once, items)):
+    if type(items) is not list:
         raise _misused("builtins set")
     return set(items)
 
@@ -152,7 +149,7 @@ def _ordered_dict(pairs: object = None) -> dict[object, object]:
     if pairs is not None and type(pairs) is not list:
         raise _misused("collections OrderedDict")
     for pair in pairs or ():
-        if type(pair) is not list or len(pair) != 2 or not is_hashed_at_once(pair[0]):
+        if type(pair) is not list or len(pair) != 2:
             raise _misused("collections OrderedDict")
         made[pair[0]] = pair[1]
     return made
@@ -201,5 +198,5 @@ _MAKERS: dict[str, Callable[..., object]] = {
 #: mapping of module and name, with a space between, to what the unpickler gets instead
 ADMITTED: Mapping[str, Constructor | type[StoredUuid]] = {
     **{name: Constructor(name.replace(" ", "."), make) for name, make in _MAKERS.items()},
-    UUID: StoredUuid,
+    "uuid UUID": StoredUuid,
 }
