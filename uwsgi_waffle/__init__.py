@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .app_state import WaffleState
 from .errors import (
     ChangeRefused,
     ConfigurationError,
@@ -13,6 +14,7 @@ from .errors import (
     RevisionConflict,
     StoreError,
     StoreUnavailable,
+    UnknownRevisionError,
     UnknownSettingError,
     WaffleError,
     WaffleWarning,
@@ -22,24 +24,28 @@ from .process.engine import Status
 from .process.health import State
 from .settings.classes import Setting
 from .signals import setting_changed
-from .snapshot import Snapshot
+from .snapshot import Delta, Row, Snapshot
 from .stores import HistoryEntry, Store, WorkerReport
 from .stores.mixin import WaffleMixin
 from .version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from .operations import HistoryItem as HistoryItem
     from .stores.peewee import PeeweeWaffleStore as PeeweeWaffleStore
     from .stores.redis import RedisStore as RedisStore
     from .stores.sqlalchemy import AlchemyWaffleStore as AlchemyWaffleStore
+    from .stores.sqlite import SqliteStore as SqliteStore
 
 __all__ = [
     "ChangeRefused",
     "ConfigurationError",
+    "Delta",
     "HistoryEntry",
     "InvalidValueError",
     "NotifierError",
     "OutcomeUnknown",
     "RevisionConflict",
+    "Row",
     "Setting",
     "Snapshot",
     "State",
@@ -47,29 +53,45 @@ __all__ = [
     "Store",
     "StoreError",
     "StoreUnavailable",
+    "UnknownRevisionError",
     "UnknownSettingError",
     "WaffleConf",
     "WaffleError",
     "WaffleMixin",
+    "WaffleState",
     "WaffleWarning",
     "WorkerReport",
     "setting_changed",
 ]
 
-# Mapping of each store that needs an extra to its module, which has the extra's name.
-_EXTRAS = {"AlchemyWaffleStore": "sqlalchemy", "PeeweeWaffleStore": "peewee", "RedisStore": "redis"}
+# Mapping of each name that is imported only when it is used to its module: a worker pays memory
+# for every module. They are not in __all__, so that a star does not import them all.
+_LAZY = {
+    "AlchemyWaffleStore": "stores.sqlalchemy",
+    "HistoryItem": "operations",
+    "PeeweeWaffleStore": "stores.peewee",
+    "RedisStore": "stores.redis",
+    "SqliteStore": "stores.sqlite",
+}
+# The stores that need an extra, which has their module's name.
+_EXTRAS = ("AlchemyWaffleStore", "PeeweeWaffleStore", "RedisStore")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})
 
 
 def __getattr__(name: str) -> Any:
-    # Imported only when they are used: a worker pays memory for every module.
-    if name not in _EXTRAS:
+    if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    extra = _EXTRAS[name]
     from importlib import import_module
 
     try:
-        module = import_module(f".stores.{extra}", __name__)
+        module = import_module(f".{_LAZY[name]}", __name__)
     except ImportError as exc:
+        if name not in _EXTRAS:
+            raise
+        extra = _LAZY[name].rpartition(".")[2]
         raise ImportError(
             f"{name} needs more ({exc}): pip install 'uwsgi-waffle[{extra}]'"
         ) from exc

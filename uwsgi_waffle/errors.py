@@ -75,6 +75,10 @@ class RevisionConflict(StoreError):
         return type(self), (self.expected, self.actual)
 
 
+class UnknownRevisionError(WaffleError, LookupError):
+    """The store does not know how settings were at this revision."""
+
+
 class NotifierError(WaffleError):
     """A change could not be announced, or notices can't be received."""
 

@@ -161,22 +161,43 @@ def change(
     :raises StoreError: the store failed; nothing was written.
     """
     differences = operations.preview(state, raws, show_secrets=show_secrets)
-    revision = state.snapshot.revision
-    if differences and not dry_run:
-        revision = state.commit(
-            raws, author=author, reason=reason, expected_revision=expect_revision
-        )
-        outcome = f"revision {revision}"
-    elif expect_revision is not None and expect_revision != revision:
-        raise RevisionConflict(expect_revision, revision)
-    else:
-        outcome = "not written (--dry-run)" if differences else "nothing to change"
-        outcome += f", the settings are at revision {revision}"
+    revision, outcome = write(
+        state,
+        raws if differences else {},
+        author=author,
+        reason=reason,
+        expect_revision=expect_revision,
+        dry_run=dry_run,
+    )
     # Shown when it is done, so that a refused change is not taken for one.
     for name, old, new in differences:
         click.echo(f"{visible(name)}: {visible(old)} → {visible(new)}")
     click.echo(outcome)
     warn_unannounced(state, revision)
+
+
+def write(
+    state: WaffleState,
+    raws: Mapping[str, str | None],
+    *,
+    author: str,
+    reason: str | None,
+    expect_revision: int | None,
+    dry_run: bool,
+) -> tuple[int, str]:
+    """Make a change unless it is empty or a dry run; return the revision, and a line for people.
+
+    :raises RevisionConflict: the store is at another revision; nothing was written.
+    :raises StoreError: the store failed.
+    """
+    current = state.snapshot.revision
+    if raws and not dry_run:
+        made = state.commit(raws, author=author, reason=reason, expected_revision=expect_revision)
+        return made, f"revision {made}"
+    if expect_revision is not None and expect_revision != current:
+        raise RevisionConflict(expect_revision, current)
+    outcome = "not written (--dry-run)" if raws else "nothing to change"
+    return current, f"{outcome}, the settings are at revision {current}"
 
 
 def warn_unannounced(state: WaffleState, revision: int) -> None:

@@ -10,7 +10,7 @@ import click
 from .. import operations
 from ..app_state import WaffleState
 from ..errors import RevisionConflict
-from .base import change_options, group, load_state, warn_unannounced
+from .base import change_options, group, load_state, warn_unannounced, write
 from .tables import table, visible
 
 if TYPE_CHECKING:
@@ -123,26 +123,21 @@ def _write(
     state: WaffleState,
     plan: LegacyPlan,
     *,
-    author: str,
     reason: str | None,
     expect_revision: int | None,
-    dry_run: bool,
     show_secrets: bool,
+    **details: Any,
 ) -> None:
     revision = state.snapshot.revision
-    if expect_revision not in (None, revision):
-        assert expect_revision is not None
+    if expect_revision is not None and expect_revision != revision:
         raise RevisionConflict(expect_revision, revision)
-    if dry_run or not plan.raws:
-        outcome = "not written (--dry-run)" if plan.raws else "nothing to change"
-        click.echo(f"{outcome}, the settings are at revision {revision}")
-        return
-    # What is shown is what is written: somebody else's change in between is a conflict.
-    made = state.commit(
+    # What is shown is what is written: a change that somebody makes in between is a conflict.
+    made, outcome = write(
+        state,
         plan.raws,
-        author=author,
         reason=reason or "import from Flask-WaffleConf",
-        expected_revision=revision,
+        expect_revision=revision,
+        **details,
     )
-    click.echo(f"revision {made}")
+    click.echo(outcome)
     warn_unannounced(state, made)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from ..errors import UnknownRevisionError
 from .base import DEFAULT, Difference, HistoryItem, Origin, SettingInfo, Settings, show_raw
 from .describe import describe, history, history_since, preview, undeclared
-from .rollback import Plan, UnknownRevisionError, plan_rollback, rollback
+from .rollback import Plan, plan_rollback, rollback
 from .transfer import export, import_, parse_json, plan_import, prune, trim
 
 __all__ = [

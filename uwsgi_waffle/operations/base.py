@@ -71,7 +71,10 @@ class SettingInfo:
 
 @dataclass(frozen=True, slots=True)
 class HistoryItem:
-    """One setting in one committed change, for people.
+    """One setting in one committed change, as people may see it.
+
+    Made of a store's :class:`~uwsgi_waffle.stores.base.HistoryEntry`, which has the raw texts,
+    those of secrets too.
 
     :ivar old: JSON text, :data:`DEFAULT`, or :data:`~uwsgi_waffle.snapshot.MASK`.
     :ivar new: likewise.

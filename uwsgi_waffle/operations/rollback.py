@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from ..errors import ChangeRefused, RevisionConflict, WaffleError
+from ..errors import ChangeRefused, RevisionConflict, UnknownRevisionError
 from .base import Settings, is_same
 from .describe import entries_since
 
 _ATTEMPTS = 5
-
-
-class UnknownRevisionError(WaffleError, LookupError):
-    """The store does not know how settings were at this revision."""
 
 
 class Plan(NamedTuple):

@@ -11,7 +11,9 @@ from ..snapshot import Delta, Row
 
 
 class HistoryEntry(NamedTuple):
-    """One setting in one committed change.
+    """One setting in one committed change, as a store keeps it: raw texts, also of secrets.
+
+    People see it as a :class:`~uwsgi_waffle.operations.HistoryItem`.
 
     :ivar old_raw: JSON text before, or ``None`` for the default.
     :ivar new_raw: JSON text after, or ``None`` for the default.
