@@ -17,7 +17,13 @@ from click.testing import Result
 from flask import Flask
 from flask.cli import ScriptInfo
 
-from uwsgi_waffle import ConfigurationError, NotifierError, StoreUnavailable, WaffleConf
+from uwsgi_waffle import (
+    ConfigurationError,
+    NotifierError,
+    OutcomeUnknown,
+    StoreUnavailable,
+    WaffleConf,
+)
 from uwsgi_waffle.cli import group
 from uwsgi_waffle.cli.base import load_state
 from uwsgi_waffle.notifiers.file import FileNotifier
@@ -379,6 +385,19 @@ def test_store_that_fails_is_an_error_not_a_default(make_worker: MakeWorker) -> 
         assert "Error: the database is away" in result.stderr
 
 
+def test_change_whose_outcome_is_unknown_is_not_called_unmade(make_worker: MakeWorker) -> None:
+    store = MemoryStore()
+    worker = make_worker(store=store)
+    run(worker, "list")
+    store.errors["write"] = OutcomeUnknown("the connection broke")
+    result = run(worker, "set", "LIMIT=20", status=4)
+    assert result.stdout == ""
+    assert result.stderr == (
+        "Error: the connection broke\n"
+        "The change may have been made, or not: see `flask waffle history` before you repeat it\n"
+    )
+
+
 def test_watch_prints_changes_as_they_happen(
     make_worker: MakeWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -457,7 +476,7 @@ def test_completion_is_silent_about_an_app_that_fails() -> None:
 
 def test_each_command_tells_its_purpose_and_its_arguments(make_worker: MakeWorker) -> None:
     worker = make_worker()
-    assert "3  somebody else changed settings meanwhile" in run(worker, "--help").stdout
+    assert "3  someone else changed the settings first" in run(worker, "--help").stdout
     for name, command in group.commands.items():
         text = run(worker, name, "--help").stdout
         assert text.startswith(f"Usage: group {name}")

@@ -152,7 +152,7 @@ def test_one_refused_row_stops_all(worker: Worker, folder: Path, tmp_path: Path)
         assert "TOKEN: refused: it does not fit its declaration" in result.stderr
         assert "987654321" not in result.output
         assert result.stderr.endswith(
-            "Error: 2 refused, nothing was written: mend or delete these rows, or leave them out "
+            "Error: 2 refused, nothing was written: fix or delete these rows, or leave them out "
             "by --skip-refused\n"
         )
         assert worker.waffle.history() == []

@@ -52,6 +52,7 @@ class MemoryStore(Store):
     """Keeps rows in memory, counts calls, and fails when it is told to.
 
     :ivar error: raised by every call while it is set.
+    :ivar errors: mapping of a method's name to what each call of it raises.
     :ivar during_read: called within each read, before the rows are taken.
     """
 
@@ -62,6 +63,7 @@ class MemoryStore(Store):
         self.calls: Counter[str] = Counter()
         self.read_from: list[int] = []
         self.error: Exception | None = None
+        self.errors: dict[str, Exception] = {}
         self.during_read: Callable[[], object] | None = None
 
     def prepare(self) -> None:
@@ -110,6 +112,8 @@ class MemoryStore(Store):
         self.calls[method] += 1
         if self.error is not None:
             raise self.error
+        if method in self.errors:
+            raise self.errors[method]
 
 
 class StubNotifier(Notifier):

@@ -17,24 +17,31 @@ from flask.cli import ScriptInfo
 
 from .. import operations
 from ..app_state import WaffleState, state_of
-from ..errors import ChangeRefused, RevisionConflict, WaffleError
+from ..errors import ChangeRefused, OutcomeUnknown, RevisionConflict, WaffleError
 from .tables import visible
 
 R = TypeVar("R")
 
 CONFLICT = 3
+UNKNOWN = 4
 
-_EPILOG = """\b
+#: what the exit statuses of a changing command mean
+STATUSES = """\b
 Exit status:
   0  done, or nothing to do
   1  refused or failed; nothing was written
   2  the command line is wrong, or no app was found
-  3  somebody else changed settings meanwhile; nothing was written
+  3  someone else changed the settings first; nothing was written
+  4  the connection broke within the commit: the change may have been made
 """
 
 
 class _Conflict(click.ClickException):
     exit_code = CONFLICT
+
+
+class _Unknown(click.ClickException):
+    exit_code = UNKNOWN
 
 
 class WaffleGroup(click.Group):
@@ -54,11 +61,16 @@ class WaffleGroup(click.Group):
             raise click.ClickException(
                 "\n".join(["refused, nothing was written:", *lines])
             ) from exc
+        except OutcomeUnknown as exc:
+            raise _Unknown(
+                f"{exc}\nThe change may have been made, or not: see `flask waffle history` before "
+                "you repeat it"
+            ) from exc
         except WaffleError as exc:
             raise click.ClickException(str(exc)) from exc
 
 
-@click.group(cls=WaffleGroup, epilog=_EPILOG)
+@click.group(cls=WaffleGroup, epilog=STATUSES)
 def group() -> None:
     """Show and change the app's live settings.
 
@@ -158,6 +170,7 @@ def change(
     """Make a change unless it alters nothing, and show what it altered.
 
     :raises RevisionConflict: the store is at another revision; nothing was written.
+    :raises OutcomeUnknown: the connection broke within the commit.
     :raises StoreError: the store failed; nothing was written.
     """
     differences = operations.preview(state, raws, show_secrets=show_secrets)
@@ -188,7 +201,8 @@ def write(
     """Make a change unless it is empty or a dry run; return the revision, and a line for people.
 
     :raises RevisionConflict: the store is at another revision; nothing was written.
-    :raises StoreError: the store failed.
+    :raises OutcomeUnknown: the connection broke within the commit.
+    :raises StoreError: the store failed; nothing was written.
     """
     current = state.snapshot.revision
     if raws and not dry_run:

@@ -10,13 +10,13 @@ import click
 from .. import operations
 from ..app_state import WaffleState
 from ..errors import RevisionConflict
-from .base import change_options, group, load_state, warn_unannounced, write
+from .base import STATUSES, change_options, group, load_state, warn_unannounced, write
 from .tables import table, visible
 
 if TYPE_CHECKING:
     from ..legacy import LegacyPlan
 
-_EPILOG = """\b
+_EPILOG = f"""\b
 What becomes of a row:
   import      its value is written
   default     its value is the declared default: the setting is left at it
@@ -25,13 +25,7 @@ What becomes of a row:
   undeclared  WAFFLE_CONFS has no such setting: the row is left alone
   refused     it can't be read, or does not fit its declaration
 
-\b
-Exit status:
-  0  done, or nothing to do; with --dry-run: nothing is in the way
-  1  refused or failed; nothing was written
-  2  the command line is wrong, or no app was found
-  3  somebody else changed settings meanwhile; nothing was written
-"""
+{STATUSES}"""
 
 
 @group.command("import-legacy", epilog=_EPILOG)
@@ -88,7 +82,7 @@ def import_legacy(
     _print_plan(state, plan, details["show_secrets"])
     if plan.refused and not skip_refused:
         raise click.ClickException(
-            f"{len(plan.refused)} refused, nothing was written: mend or delete these rows, or "
+            f"{len(plan.refused)} refused, nothing was written: fix or delete these rows, or "
             "leave them out by --skip-refused"
         )
     _write(state, plan, **details)

@@ -130,7 +130,8 @@ def commit(
     """Make a change unless it is empty; return the revision that the settings are at then.
 
     :raises RevisionConflict: the store is at another revision; nothing was written.
-    :raises StoreError: the store failed; nothing was written.
+    :raises OutcomeUnknown: the connection broke within the commit: it may have been made.
+    :raises StoreError: the store failed in any other way; nothing was written.
     """
     current = state.snapshot.revision
     if raws:

@@ -94,7 +94,8 @@ def rollback(
     :raises UnknownRevisionError: there is no such revision, or the history is too short.
     :raises ChangeRefused: names every setting that can't be restored; nothing was written.
     :raises RevisionConflict: the store is not at ``expected_revision``; nothing was written.
-    :raises StoreError: the store failed; nothing was written.
+    :raises OutcomeUnknown: the connection broke within the commit: it may have been made.
+    :raises StoreError: the store failed in any other way; nothing was written.
     """
     names = None if names is None else list(names)
     for attempt in range(_ATTEMPTS):

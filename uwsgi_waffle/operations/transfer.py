@@ -94,7 +94,8 @@ def import_(
     :raises UnknownSettingError: a name is not declared; nothing was written.
     :raises InvalidValueError: a value does not fit; nothing was written.
     :raises RevisionConflict: the store is at another revision; nothing was written.
-    :raises StoreError: the store failed; nothing was written.
+    :raises OutcomeUnknown: the connection broke within the commit: it may have been made.
+    :raises StoreError: the store failed in any other way; nothing was written.
     """
     raws = plan_import(state, values)
     return commit(state, raws, author=author, reason=reason, expected_revision=expected_revision)
@@ -126,7 +127,8 @@ def prune(
     is nothing to remove.
 
     :raises RevisionConflict: the store is at another revision; nothing was written.
-    :raises StoreError: the store failed; nothing was written.
+    :raises OutcomeUnknown: the connection broke within the commit: it may have been made.
+    :raises StoreError: the store failed in any other way; nothing was written.
     """
     names = undeclared(state)
     commit(
