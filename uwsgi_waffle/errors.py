@@ -21,7 +21,14 @@ class ChangeRefused(WaffleError):
 
     def __init__(self, problems: Mapping[str, str]) -> None:
         self.problems = dict(problems)
-        super().__init__("; ".join(f"{name}: {text}" for name, text in self.problems.items()))
+        super().__init__("; ".join(self.lines()))
+
+    def lines(self) -> list[str]:
+        """Return a line for each bad setting: "LIMIT: …", or "TAGS[0]: …" for one of its items."""
+        return [
+            f"{name}{text}" if text.startswith(("[", ".")) else f"{name}: {text}"
+            for name, text in self.problems.items()
+        ]
 
     def __reduce__(self) -> tuple[type[ChangeRefused], tuple[dict[str, str]]]:
         return type(self), (self.problems,)

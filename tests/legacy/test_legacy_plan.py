@@ -84,7 +84,7 @@ def test_values_that_do_not_fit_are_refused_and_told_apart() -> None:
     assert made.refused == {
         "SITENAME": "it does not fit its declaration: Expected `str`, got `int`",
         "LIMIT": "it does not fit its declaration: it must be at most 1000, got 5000",
-        "TAGS": "it does not fit its declaration: Expected `str`, got `int` - at `$[1]`",
+        "TAGS": "it does not fit its declaration: [1]: Expected `str`, got `int`",
     }
     assert made.raws == {"RATE": '"2"'}
 

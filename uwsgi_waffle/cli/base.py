@@ -57,7 +57,7 @@ class WaffleGroup(click.Group):
         except RevisionConflict as exc:
             raise _Conflict(str(exc)) from exc
         except ChangeRefused as exc:
-            lines = [f"  {visible(name)}: {text}" for name, text in exc.problems.items()]
+            lines = [f"  {visible(line)}" for line in exc.lines()]
             raise click.ClickException(
                 "\n".join(["refused, nothing was written:", *lines])
             ) from exc

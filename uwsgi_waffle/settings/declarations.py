@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from ..errors import ChangeRefused, ConfigurationError, InvalidValueError, UnknownSettingError
+from . import spelling
 from .classes import declarations_of
 
 RESERVED_PREFIX = "WAFFLE_"
@@ -99,18 +100,30 @@ class Declaration:
         """Return the typed value that a person wrote as plain text, in a form or on a command line.
 
         Text that fits the type as it stands is taken so ("on" for a ``str``, "5" for an ``int``,
-        "true" for a ``bool``); anything else is read as JSON.
+        "yes" for a ``bool``, "30m" for a ``timedelta``); anything else is read as JSON. Where
+        ``None`` is a value, "null" means it, and so does nothing at all unless that fits.
 
         :raises ValueError: neither reading gives a fitting value.
         """
-        try:
-            value = msgspec.convert(text, self.type, strict=False)
-        except msgspec.MsgspecError as plain:
+        value: Any = None
+        if text != "null" or not spelling.takes_null(self.type):
             try:
-                value = msgspec.json.decode(text, type=self.type, strict=False)
-            except (msgspec.MsgspecError, RecursionError) as exc:
-                raise ValueError(self._refusal(plain)) from exc
+                spelled = spelling.spelled(text, self.type)
+                value = msgspec.convert(spelled, self.type, strict=False)
+            except msgspec.MsgspecError as exc:
+                value = self._parse_json(text, exc)
         return self.decode(self.encode(value))
+
+    def _parse_json(self, text: str, plain: Exception) -> Any:
+        try:
+            return msgspec.json.decode(text, type=self.type, strict=False)
+        except (msgspec.MsgspecError, RecursionError) as exc:
+            if not text.strip() and spelling.takes_null(self.type):
+                return None
+            # What was meant as JSON gets the error of that reading, which names the wrong item.
+            if text.lstrip()[:1] in ("[", "{"):
+                raise ValueError(self._refusal(exc)) from exc
+            raise ValueError(spelling.hint(self.type) or self._refusal(plain)) from exc
 
     def _check_constraints(self, value: Any) -> None:
         # Optional settings: "no value" has no size.
@@ -154,7 +167,9 @@ class Declaration:
         if self.secret:
             return f"it is not {type_name(self.type)} ({type(exc).__name__})"
         if isinstance(exc, msgspec.ValidationError):
-            return str(exc)
+            return spelling.located(str(exc))
+        if isinstance(exc, msgspec.DecodeError):
+            return f"it is not JSON: {str(exc).removeprefix('JSON is malformed: ')}"
         return f"it is not {type_name(self.type)}: {exc}"
 
 

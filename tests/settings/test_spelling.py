@@ -1,0 +1,112 @@
+"""What people write on a command line and in forms is read as they mean it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated, Any, Literal
+
+import msgspec
+import pytest
+
+from uwsgi_waffle import InvalidValueError
+from uwsgi_waffle.settings.declarations import declare
+
+
+class Size(msgspec.Struct):
+    width: int
+    height: int
+
+
+def parse(type_: Any, text: str, default: Any = None) -> Any:
+    spec = {"X": {"desc": "d", "default": default, "type": type_}}
+    return declare(spec).parse({"X": text})["X"]
+
+
+@pytest.mark.parametrize("word", ["yes", "on", "1", "true", "Yes", "ON", "True", " on "])
+def test_word_that_means_true_is_true(word: str) -> None:
+    assert parse(bool, word, False) is True
+    assert parse(bool | None, word) is True
+
+
+@pytest.mark.parametrize("word", ["no", "off", "0", "false", "No", "OFF", "False"])
+def test_word_that_means_false_is_false(word: str) -> None:
+    assert parse(bool, word, True) is False
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("30m", 1800),
+        ("8h", 28_800),
+        ("1d", 86_400),
+        ("2w", 1_209_600),
+        ("45s", 45),
+        ("1h30m", 5400),
+        ("1d 12h", 129_600),
+        ("1.5h", 5400),
+        ("-30M", -1800),
+        ("PT30M", 1800),
+        ("1800", 1800),
+    ],
+)
+def test_duration_is_read_as_people_write_it(text: str, seconds: int) -> None:
+    assert parse(timedelta, text, timedelta(1)) == timedelta(seconds=seconds)
+    assert parse(Annotated[timedelta, msgspec.Meta(title="x")] | None, text).total_seconds() == (
+        seconds
+    )
+
+
+@pytest.mark.parametrize(
+    ("type_", "text", "value"),
+    [
+        (str | None, "null", None),
+        (str | None, "", ""),
+        (str | None, "NULL", "NULL"),
+        (int | None, "null", None),
+        (int | None, "", None),
+        (timedelta | None, " ", None),
+        (bool | None, "", None),
+        (int | str | None, "", ""),
+        (int | str | None, "null", None),
+        (list[str] | None, "", None),
+    ],
+)
+def test_null_and_nothing_mean_none_where_none_is_a_value(
+    type_: Any, text: str, value: object
+) -> None:
+    assert parse(type_, text) == value
+
+
+def test_null_is_a_text_where_none_is_not_a_value() -> None:
+    assert parse(str, "null", "x") == "null"
+    assert parse(str, "", "x") == ""
+
+
+@pytest.mark.parametrize(
+    ("type_", "text", "message"),
+    [
+        (list[str], '["a", 1]', "X[1]: Expected `str`, got `int`"),
+        (list[Size], '[{"width": "a", "height": 1}]', "X[0].width: Expected `int`, got `str`"),
+        (Size, '{"width": 1}', "X: Object missing required field `height`"),
+        (list[str], "a, b", 'X: write a list as JSON, such as ["a", "b"]'),
+        (set[int], "a, b", 'X: write a list as JSON, such as ["a", "b"]'),
+        (list[str], "[a", "X: it is not JSON: invalid character (byte 1)"),
+        (Size, "wide", 'X: write an object as JSON, such as {"a": 1}'),
+        (timedelta, "soon", "X: write a duration, such as 30m, 8h, 1d or PT30M"),
+        (timedelta, "999999999999d", "X: it is too long for a duration"),
+        (bool, "maybe", "X: write true or false, yes or no, on or off, 1 or 0"),
+        (Literal["a", "b"], "c", "X: Invalid enum value 'c'"),
+    ],
+)
+def test_refusal_names_the_wrong_item_or_shows_how_to_write_it(
+    type_: Any, text: str, message: str
+) -> None:
+    with pytest.raises(InvalidValueError) as caught:
+        parse(type_ | None, text)
+    assert str(caught.value).replace(" | null", "") == message
+
+
+def test_typed_value_that_does_not_fit_names_the_wrong_item() -> None:
+    declarations = declare({"TAGS": {"desc": "d", "default": ["a"], "type": list[str]}})
+    with pytest.raises(InvalidValueError, match=r"^TAGS\[1\]: Expected `str`, got `int`$"):
+        declarations.encode({"TAGS": ["a", 1]})

@@ -1,0 +1,83 @@
+"""What people write for a bool, a duration or nothing, as the types' own reader has it."""
+
+from __future__ import annotations
+
+import re
+import types
+import typing
+from datetime import timedelta
+from typing import Annotated, Any
+
+import msgspec
+
+_BOOLS = {"yes": "true", "on": "true", "no": "false", "off": "false"}
+_UNITS = {"w": "weeks", "d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
+_DURATION = re.compile(r"([+-]?)((?:\d+(?:\.\d+)?[wdhms]\s*)+)", re.IGNORECASE)
+_PART = re.compile(r"(\d+(?:\.\d+)?)([wdhms])", re.IGNORECASE)
+_PATH = re.compile(r"(?s)(.*) - at `\$(.+)`")
+
+
+def takes_null(type_: Any) -> bool:
+    """Return whether ``None`` is a value of a type."""
+    return _base(type_)[1]
+
+
+def spelled(text: str, type_: Any) -> str:
+    """Return "yes" as "true", "1h30m" as "PT5400S"; any other text as it is.
+
+    :raises ValueError: a duration is too long.
+    """
+    base, _ = _base(type_)
+    if base is bool:
+        return _BOOLS.get(text.strip().lower(), text)
+    match = _DURATION.fullmatch(text.strip()) if base is timedelta else None
+    if match is None:
+        return text
+    try:
+        parts = [
+            timedelta(**{_UNITS[unit.lower()]: float(number)})
+            for number, unit in _PART.findall(match[2])
+        ]
+        length = sum(parts, timedelta())
+    except OverflowError:
+        raise ValueError("it is too long for a duration") from None
+    written: str = msgspec.to_builtins(-length if match[1] == "-" else length)
+    return written
+
+
+def located(message: str) -> str:
+    """Return a message that begins with the place of the wrong item: "[0]: …", ".width: …"."""
+    match = _PATH.fullmatch(message)
+    return message if match is None else f"{match[2]}: {match[1]}"
+
+
+def hint(type_: Any) -> str:
+    """Return how to write a value of a type that has no plain text of its own; mostly nothing."""
+    base, _ = _base(type_)
+    base = typing.get_origin(base) or base
+    if base is timedelta:
+        return "write a duration, such as 30m, 8h, 1d or PT30M"
+    if base is bool:
+        return "write true or false, yes or no, on or off, 1 or 0"
+    if isinstance(base, type) and issubclass(base, (list, tuple, set, frozenset)):
+        return 'write a list as JSON, such as ["a", "b"]'
+    if isinstance(base, type) and (issubclass(base, dict) or hasattr(base, "__struct_fields__")):
+        return 'write an object as JSON, such as {"a": 1}'
+    return ""
+
+
+def _base(type_: Any) -> tuple[Any, bool]:
+    """Return a type without constraints and ``None``, and whether ``None`` was there."""
+    optional = False
+    while True:
+        origin, args = typing.get_origin(type_), typing.get_args(type_)
+        if origin is Annotated:
+            type_ = args[0]
+        elif origin in (typing.Union, types.UnionType) and types.NoneType in args:
+            optional = True
+            rest = [arg for arg in args if arg is not types.NoneType]
+            if len(rest) != 1:
+                return type_, True
+            type_ = rest[0]
+        else:
+            return type_, optional
