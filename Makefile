@@ -5,11 +5,14 @@ VENV ?= .venv
 WAFFLE_UWSGI ?=
 export WAFFLE_UWSGI
 
+# How many tests run at once.
+JOBS ?= auto
+
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types unit integration fuzz bench faults clean
+.PHONY: help run test quick lint types unit integration fuzz bench faults clean
 
 help:  ## Show this list
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +30,9 @@ run: $(STAMP)  ## Run the example site on 4 uWSGI workers at http://127.0.0.1:80
 
 test: lint types unit integration  ## Lint, types, unit and integration tests
 
+quick: lint types  ## Before each commit: lint, types, all unit tests that are not slow
+	$(BIN)/python -m pytest tests -n $(JOBS) -m "not slow" --durations=5 --durations-min=1
+
 lint: $(STAMP)  ## ruff: rules and formatting
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -35,7 +41,7 @@ types: $(STAMP)  ## mypy --strict
 	$(BIN)/mypy
 
 unit: $(STAMP)  ## Tests that need no server
-	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest tests -n $(JOBS)
 
 integration: $(STAMP)  ## Tests on real uWSGI and real Redis
 	$(BIN)/python -m pytest integration

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,8 +13,9 @@ from typing import NamedTuple
 
 import psutil
 
-from integration.support.find import need_redis
-from integration.support.processes import clean_environment, free_port
+from integration.support.processes import Process, clean_environment, free_port
+from integration.support.redis_server import RedisServer
+from integration.support.waiting import eventually
 from uwsgi_waffle.ini import snippet_path
 
 from .contenders import ROOT, Contender
@@ -40,25 +39,12 @@ class Site(NamedTuple):
 
 @contextlib.contextmanager
 def spawned(arguments: Sequence[str], env: Mapping[str, str], log: Path) -> Iterator[int]:
-    """Run a server in a process group of its own; yield its pid, and end the whole group."""
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            arguments,
-            env=dict(env),
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        try:
-            yield process.pid
-        finally:
-            process.terminate()
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+    """Run a program in a process group of its own; yield its pid, and end the whole group."""
+    process = Process(arguments[0], arguments, env=env, cwd=ROOT, log=log)
+    try:
+        yield process.pid
+    finally:
+        process.end()
 
 
 @contextlib.contextmanager
@@ -124,12 +110,12 @@ def site(
 @contextlib.contextmanager
 def redis_server(folder: Path) -> Iterator[int]:
     """Run a redis-server that keeps nothing; yield its port."""
-    port = free_port()
-    arguments = [need_redis(), "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
-    log = folder / "redis.log"
-    with spawned([*arguments, "--dir", str(folder)], clean_environment(), log):
-        _await_port(port, log)
-        yield port
+    server = RedisServer(folder)
+    server.start()
+    try:
+        yield server.port
+    finally:
+        server.stop()
 
 
 @contextlib.contextmanager
@@ -174,22 +160,17 @@ def cpu_s(pid: int) -> float:
     return sum(int(thread.read_text("ascii").split()[0]) for thread in threads) / 1e9
 
 
-def _await_port(port: int, log: Path) -> None:
-    deadline = time.monotonic() + START_S
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            return
-        except OSError:
-            if time.monotonic() > deadline:
-                raise RuntimeError(f"no server:\n{log.read_text(errors='replace')}") from None
-            time.sleep(0.005)
-
-
 def _await_answer(port: int, log: Path) -> None:
+    def listens() -> bool:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        return True
+
+    def said() -> str:
+        return log.read_text(errors="replace")
+
     # Under lazy-apps the socket is there long before the app is.
-    _await_port(port, log)
+    eventually("a server", listens, evidence=said, deadline_s=START_S, interval_s=0.005)
     try:
         ask(port)
     except (OSError, RuntimeError) as exc:
-        raise RuntimeError(f"no answer:\n{log.read_text(errors='replace')}") from exc
+        raise RuntimeError(f"no answer:\n{said()}") from exc

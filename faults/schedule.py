@@ -8,6 +8,8 @@ import traceback
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from integration.support.waiting import NotInTime
+
 from .bounds import STALE, VALID_S
 from .client import Failed, ask
 from .injection import INJECTIONS, Injection
@@ -93,7 +95,7 @@ def _play_one(world: World, turn: Turn) -> Fault:
         skipped = str(exc)
     except ServerFailed:
         raise
-    except FaultFailed as exc:
+    except (FaultFailed, NotInTime) as exc:
         world.problem(str(exc))
     finally:
         run.close()

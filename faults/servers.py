@@ -7,24 +7,18 @@ import os
 import shutil
 import signal
 import socket
-import subprocess
 import threading
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
 
 import psutil
-import redis
 
-from integration.support.find import need_redis, need_uwsgi
-from integration.support.processes import clean_environment, free_port
+from integration.support.find import need_uwsgi
+from integration.support.processes import Process, clean_environment, free_port, is_free
+from integration.support.waiting import eventually
 from uwsgi_waffle.ini import snippet_path
 
 from .client import Failed, ask
-
-T = TypeVar("T")
 
 START_S = 60.0
 STOP_S = 10.0
@@ -34,108 +28,8 @@ class FaultFailed(Exception):
     """A fault could not be injected, or what it looked at is wrong."""
 
 
-def until(what: str, probe: Callable[[], T], *, limit_s: float, pause_s: float = 0.02) -> T:
-    """Return the first truthy answer of a probe.
-
-    :raises FaultFailed: there was none in time.
-    """
-    deadline = time.monotonic() + limit_s
-    while True:
-        answer = probe()
-        if answer:
-            return answer
-        if time.monotonic() > deadline:
-            raise FaultFailed(f"not {what} within {limit_s:g} s")
-        time.sleep(pause_s)
-
-
 class ServerFailed(FaultFailed):
     """A server did not start: the run can't go on."""
-
-
-class Program:
-    """A server in a process group of its own, with a log."""
-
-    def __init__(self, arguments: Sequence[str], env: Mapping[str, str], log: Path) -> None:
-        self.log = log
-        with log.open("ab") as output:
-            self.popen = subprocess.Popen(
-                arguments,
-                env=dict(env),
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,
-                cwd=log.parent,
-            )
-        self.pid = self.popen.pid
-
-    def send(self, number: signal.Signals) -> None:
-        """Send a signal to the process that was started."""
-        self.popen.send_signal(number)
-
-    def kill(self) -> None:
-        """End the whole group by SIGKILL."""
-        # Before the leader is waited for: until then its number belongs to no other group.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)
-        self.popen.wait(STOP_S)
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
-
-
-class Redis:
-    """A redis-server that keeps nothing, always on the same port."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self.port = free_port()
-        self.url = f"redis://127.0.0.1:{self.port}/0"
-        self._program: Program | None = None
-
-    def start(self) -> None:
-        """Start it, and wait until it answers."""
-        arguments = [need_redis(), "--port", str(self.port), "--bind", "127.0.0.1"]
-        arguments += ["--save", "", "--appendonly", "no", "--dir", str(self._folder)]
-        self._program = Program(arguments, clean_environment(), self._folder / "redis.log")
-        until("redis-server answers", self._answers, limit_s=START_S)
-
-    def kill(self) -> None:
-        """End it by SIGKILL."""
-        if self._program is not None:
-            self._program.kill()
-            self._program = None
-            until("free", lambda: _is_free(self.port), limit_s=STOP_S)
-
-    def send(self, number: signal.Signals) -> None:
-        """Send it a signal."""
-        assert self._program is not None
-        self._program.send(number)
-
-    def ask(self, *command: Any) -> Any:
-        """Return its answer to one command."""
-        with redis.Redis.from_url(self.url, socket_timeout=5) as client:
-            return client.execute_command(*command)
-
-    def publish(self, channel: str, messages: Iterable[bytes]) -> None:
-        """Publish messages on a channel, one after the other, on one connection."""
-        with redis.Redis.from_url(self.url, socket_timeout=5) as client:
-            for message in messages:
-                client.publish(channel, message)
-
-    def _answers(self) -> bool:
-        try:
-            return bool(self.ask("PING"))
-        except (redis.RedisError, OSError):
-            return False
 
 
 class BlackHole:
@@ -185,13 +79,13 @@ class Uwsgi:
             # pyuwsgi in a virtual environment ends at a reload without it.
             UWSGI_BINARY_PATH=str(Path(self._server.path).parent / "python"),
         )
-        self._program: Program | None = None
+        self._process: Process | None = None
 
     @property
     def pid(self) -> int:
         """The master's pid."""
-        assert self._program is not None
-        return self._program.pid
+        assert self._process is not None
+        return self._process.pid
 
     def start(self, *options: str, pinned: bool = True) -> None:
         """Start it, and wait until every worker answers.
@@ -214,13 +108,19 @@ class Uwsgi:
             arguments += ["--http-socket", f"127.0.0.1:{port}"]
             if pinned:
                 arguments += ["--map-socket", f"{number}:{number + 1}"]
-        self._program = Program(arguments, self._environment, self.folder / "uwsgi.log")
+        self._process = Process(
+            f"uWSGI {self.name}",
+            arguments,
+            env=self._environment,
+            cwd=self.folder,
+            log=self.folder / "uwsgi.log",
+        )
         self.await_answers()
 
     def await_answers(self) -> None:
         """Wait until every port is answered."""
         for port in self.ports:
-            until(f"port {port} answers", partial(self._answers, port), limit_s=START_S)
+            eventually(f"port {port} answers", partial(self._answers, port), deadline_s=START_S)
 
     def children(self) -> list[int]:
         """Return the pids of the living workers."""
@@ -236,22 +136,21 @@ class Uwsgi:
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal to the master."""
-        assert self._program is not None
-        self._program.send(number)
+        assert self._process is not None
+        self._process.send(number)
 
     def kill(self) -> None:
         """End the master and all workers by SIGKILL; returns when their ports are free."""
-        if self._program is not None:
-            self._program.kill()
-            self._program = None
+        if self._process is not None:
+            self._process.stop()
+            self._process = None
             # A worker's other threads may hold its sockets when its first one is dead already.
-            until("free", lambda: all(map(_is_free, self.ports)), limit_s=STOP_S)
+            eventually("free", lambda: all(map(is_free, self.ports)), deadline_s=STOP_S)
 
     def _answers(self, port: int) -> bool:
-        assert self._program is not None
-        if self._program.popen.poll() is not None:
-            tail = self._program.log.read_text(errors="replace")[-3000:]
-            raise ServerFailed(f"uWSGI {self.name} ended by itself:\n{tail}")
+        assert self._process is not None
+        if self._process.ended:
+            raise ServerFailed(f"uWSGI {self.name} ended by itself\n{self._process.evidence()}")
         try:
             ask(port, "/status", timeout_s=START_S)
         except Failed:

@@ -14,12 +14,15 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from integration.support.redis_server import RedisServer
+from integration.support.waiting import eventually
+
 from .app import CLOCK, DIE
 from .bounds import CONFIG
 from .databases import Database, PostgresDatabase, SqliteDatabase
 from .load import Load, Target
 from .record import Excuse, Failure, Problem, Recorder
-from .servers import FaultFailed, Redis, Uwsgi, until
+from .servers import FaultFailed, Uwsgi
 
 WORKERS = 4
 DISK_MIB = 48
@@ -87,8 +90,8 @@ class World:
         if self.disk_is_small:
             # Lazily: what was killed a moment ago may not be gone yet.
             stack.callback(subprocess.run, ["umount", "--lazy", str(self.disk)], check=False)
-        self.redis = Redis(folder)
-        stack.callback(self.redis.kill)
+        self.redis = RedisServer(folder)
+        stack.callback(self.redis.stop)
         embedded = self.store == "sqlite"
         self.database: Database = (
             SqliteDatabase(self.disk / "store") if embedded else PostgresDatabase()
@@ -178,8 +181,8 @@ class World:
         self.recorder.add(Problem(time.monotonic(), self.fault, text))
 
     def until(self, what: str, probe: Callable[[], object], *, limit_s: float = 30.0) -> None:
-        """Wait for something; see :func:`~faults.servers.until`."""
-        until(what, probe, limit_s=limit_s)
+        """Wait for something; see :func:`~integration.support.waiting.eventually`."""
+        eventually(what, probe, deadline_s=limit_s)
 
 
 def _mount(folder: Path) -> bool:

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from xprocess import XProcess
 
 from uwsgi_waffle.checks.binary import Server
 
-from .support.find import need_redis, need_uwsgi
+from .support.find import need_uwsgi
 from .support.redis_server import RedisServer
 from .support.uwsgi_server import UwsgiServer
 
@@ -26,16 +25,6 @@ StartRedis = Callable[..., RedisServer]
 
 
 @pytest.fixture
-def processes(request: pytest.FixtureRequest, tmpdir: Any) -> Iterator[XProcess]:
-    """pytest-xprocess for one test.
-
-    Its own fixture keeps one log for each name, in a folder that two runs would share.
-    """
-    with XProcess(request.config, tmpdir.mkdir("xprocess")) as xprocess:
-        yield xprocess
-
-
-@pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """The site's instance folder."""
     folder = tmp_path / "instance"
@@ -44,7 +33,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def start_uwsgi(processes: XProcess, folder: Path) -> Iterator[StartUwsgi]:
+def start_uwsgi(folder: Path) -> Iterator[StartUwsgi]:
     """Return a function that starts a uWSGI with some options; all are stopped at the end."""
     with contextlib.ExitStack() as stack:
         count = 0
@@ -62,7 +51,6 @@ def start_uwsgi(processes: XProcess, folder: Path) -> Iterator[StartUwsgi]:
             nonlocal count
             count += 1
             running = UwsgiServer(
-                processes,
                 f"uwsgi-{count}",
                 server or need_uwsgi(),
                 folder,
@@ -73,14 +61,14 @@ def start_uwsgi(processes: XProcess, folder: Path) -> Iterator[StartUwsgi]:
                 threads=threads,
                 wrapper=wrapper,
             )
-            stack.callback(running.release)
+            stack.callback(running.stop)
             return running
 
         yield start
 
 
 @pytest.fixture
-def make_redis(processes: XProcess, tmp_path: Path) -> Iterator[StartRedis]:
+def make_redis(tmp_path: Path) -> Iterator[StartRedis]:
     """Return a function that makes a redis-server, not started yet; ended at the end."""
     with contextlib.ExitStack() as stack:
         count = 0
@@ -88,8 +76,8 @@ def make_redis(processes: XProcess, tmp_path: Path) -> Iterator[StartRedis]:
         def make(**options: Any) -> RedisServer:
             nonlocal count
             count += 1
-            server = RedisServer(processes, f"redis-{count}", need_redis(), tmp_path, **options)
-            stack.callback(server.release)
+            server = RedisServer(tmp_path, name=f"redis-{count}", **options)
+            stack.callback(server.stop)
             return server
 
         yield make

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import re
 import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,14 @@ from uwsgi_waffle.ini import snippet_path
 from .conftest import StartUwsgi
 from .support.find import missing
 from .support.outsider import make_outsider
-from .support.processes import clean_environment
+from .support.processes import Process, clean_environment
 from .support.redis_server import RedisServer
 from .support.uwsgi_server import QUICK, ROOT, UwsgiServer
-from .support.waiting import eventually
 
 pytestmark = [pytest.mark.uwsgi, pytest.mark.timeout(120)]
 
 LIMIT_S = 60.0
+_numbers = itertools.count(1)
 
 
 class CommandLine:
@@ -38,6 +38,7 @@ class CommandLine:
         if not script.exists():
             missing("the flask script beside this Python")
         self._command = [str(script), "waffle"]
+        self._logs = folder.parent
         self.options: dict[str, Any] = {
             "cwd": ROOT,
             "env": clean_environment(
@@ -70,27 +71,11 @@ class CommandLine:
             **self.options,
         )
 
-    @contextlib.contextmanager
-    def running(self, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], Callable[[], str]]]:
-        """Run a command meanwhile; yields it with a function that returns what it printed."""
-        process = subprocess.Popen(
-            [*self._command, *arguments],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            **self.options,
-        )
-        assert process.stdout is not None
-        lines: list[str] = []
-        reader = threading.Thread(target=lines.extend, args=(process.stdout,))
-        reader.start()
-        try:
-            yield process, lambda: "".join(lines)
-        finally:
-            process.kill()
-            process.wait()
-            reader.join()
-            process.stdout.close()
+    def start(self, *arguments: str) -> Process:
+        """Start a command that goes on meanwhile."""
+        log = self._logs / f"flask-{next(_numbers)}.log"
+        command = [*self._command, *arguments]
+        return Process(" ".join(arguments), command, log=log, **self.options)
 
 
 @pytest.fixture
@@ -161,19 +146,19 @@ def test_watch_prints_what_workers_change_until_it_is_interrupted(
     start_uwsgi: StartUwsgi, flask: CommandLine
 ) -> None:
     server = start_uwsgi("--master", "--lazy-apps")
-    with flask.running("watch") as (process, printed):
+    with flask.start("watch") as watch:
 
         def shows(text: str) -> None:
-            eventually(f"printed {text!r}", lambda: text in printed(), evidence=printed)
+            watch.eventually(f"printed {text!r}", lambda: text in watch.log)
 
         shows("watching from revision 0")
         server.post(1, {"SITENAME": "One"})
         shows('revision 1 by test: SITENAME: default → "One"')
         flask("set", "A=5", "--reason", "because")
         shows("revision 2 by ann: A: default → 5 (because)")
-        process.send_signal(signal.SIGINT)
-        assert process.wait(LIMIT_S) == 0
-    assert "Traceback" not in printed()
+        watch.send(signal.SIGINT)
+        assert watch.wait_for_end() == 0, watch.evidence()
+    assert "Traceback" not in watch.log
     # Nothing of it stays behind in the server.
     assert_all_serve(server, "One", 2)
 
@@ -183,13 +168,11 @@ def test_command_lines_at_the_same_time_lose_nothing(
 ) -> None:
     server = start_uwsgi("--master", "--lazy-apps")
     with contextlib.ExitStack() as stack:
-        running = [
-            stack.enter_context(flask.running("set", f"A={number}")) for number in range(1, 7)
-        ]
-        for process, printed in running:
-            assert process.wait(LIMIT_S) == 0, printed()
+        running = [stack.enter_context(flask.start("set", f"A={number}")) for number in range(1, 7)]
+        for command in running:
+            assert command.wait_for_end() == 0, command.evidence()
     revisions = {
-        int(match[1]) for _, printed in running if (match := re.search(r"revision (\d)", printed()))
+        int(match[1]) for command in running if (match := re.search(r"revision (\d)", command.log))
     }
     assert revisions == {1, 2, 3, 4, 5, 6}
     newest = flask.json("history", "--json")[0]

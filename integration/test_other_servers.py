@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from xprocess import XProcess
 
 from .support.client import call
 from .support.outsider import make_outsider
@@ -28,7 +27,6 @@ class PythonServer(Process):
 
     def __init__(
         self,
-        xprocess: XProcess,
         name: str,
         folder: Path,
         arguments: list[str],
@@ -38,7 +36,6 @@ class PythonServer(Process):
     ) -> None:
         self.ports = ports
         super().__init__(
-            xprocess,
             name,
             [sys.executable, *arguments],
             env=clean_environment(
@@ -47,9 +44,10 @@ class PythonServer(Process):
                 PYTHONPATH=str(ROOT),
             ),
             cwd=folder,
+            log=folder.parent / f"{name}.log",
             ready=lambda log: log.count(said) >= len(ports),
         )
-        assert self.popen.poll() is None, self.evidence()
+        assert not self.ended, self.evidence()
 
     def reports(self) -> list[dict[str, Any]]:
         return [call(port) for port in self.ports]
@@ -59,7 +57,7 @@ Serve = Callable[..., PythonServer]
 
 
 @pytest.fixture
-def serve(processes: XProcess, folder: Path) -> Iterator[Serve]:
+def serve(folder: Path) -> Iterator[Serve]:
     with ExitStack() as stack:
         count = itertools.count(1)
 
@@ -72,7 +70,6 @@ def serve(processes: XProcess, folder: Path) -> Iterator[Serve]:
         ) -> PythonServer:
             chosen = [free_port() for _ in range(ports)]
             server = PythonServer(
-                processes,
                 f"server-{next(count)}",
                 folder,
                 make_arguments(chosen),
@@ -80,7 +77,7 @@ def serve(processes: XProcess, folder: Path) -> Iterator[Serve]:
                 said,
                 config,
             )
-            stack.callback(server.release)
+            stack.callback(server.stop)
             return server
 
         yield start

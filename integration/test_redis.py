@@ -76,7 +76,7 @@ def _until_subscribed(redis: RedisServer, count: int) -> None:
         assert found == count
         return True
 
-    redis.processes[-1].eventually(f"{count} subscribers", subscribed)
+    redis.process.eventually(f"{count} subscribers", subscribed)
 
 
 def _until_applied(host: UwsgiServer, revision: int) -> None:

@@ -9,8 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -18,16 +16,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import redis
 
-from uwsgi_waffle.checks.binary import Server, ask, clean_env, find_binary
+from uwsgi_waffle.checks.binary import Server, ask, find_binary
 from uwsgi_waffle.checks.model import CheckError
 from uwsgi_waffle.ini import SNIPPETS, snippet_path
+
+from .conftest import StartRedis
+from .support.find import missing
+from .support.processes import Process, clean_environment
 
 pytestmark = pytest.mark.uwsgi
 
 ROOT = Path(__file__).resolve().parent.parent
-DEADLINE_S = 20.0
 
 APP = """
 import json, os, sys, threading, time
@@ -99,13 +99,6 @@ def application(environ, start_response):
 """
 
 
-def missing(what: str) -> None:
-    """Skip, or fail where everything must be there."""
-    if os.environ.get("WAFFLE_REQUIRE_SERVERS") == "1":
-        pytest.fail(f"{what} is required by WAFFLE_REQUIRE_SERVERS=1, and is missing")
-    pytest.skip(f"{what} is not installed")
-
-
 @pytest.fixture(scope="module")
 def server() -> Server:
     try:
@@ -114,47 +107,24 @@ def server() -> Server:
         pytest.fail(str(exc))
     if path is None:
         missing("uWSGI")
-    assert path is not None
     return ask(path, os.environ)
 
 
-class Running:
-    """A uWSGI of this test's own, in a process group of its own."""
+class Running(Process):
+    """A uWSGI that is started with a file."""
 
     def __init__(self, server: Server, folder: Path, ini: Path, *arguments: str) -> None:
-        self.log = folder / "uwsgi.log"
-        env = clean_env(os.environ)
+        env = clean_environment()
         if server.needs_binary_path:
             env["UWSGI_BINARY_PATH"] = str(Path(server.path).parent / "python")
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [server.path, *arguments, "--ini", str(ini)],
-                cwd=folder,
-                env=env,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-
-    @property
-    def output(self) -> str:
-        return self.log.read_text(errors="replace")
-
-    def until(self, what: str, probe: Callable[[], Any]) -> Any:
-        """Return the first truthy answer of the probe, or fail with the server's output."""
-        deadline = time.monotonic() + DEADLINE_S
-        while time.monotonic() < deadline:
-            if answer := probe():
-                return answer
-            time.sleep(0.02)
-        return pytest.fail(f"no {what} in {DEADLINE_S:g} s:\n{self.output[-20_000:]}")
+        command = [server.path, *arguments, "--ini", str(ini)]
+        super().__init__("uwsgi", command, env=env, cwd=folder, log=folder / "uwsgi.log")
 
     def get(self, path: str = "/") -> dict[str, Any]:
         """Return the app's report, once it serves one."""
 
         def probe() -> dict[str, Any] | None:
-            bound = re.search(r"bound to TCP address (\S+:\d+)", self.output)
+            bound = re.search(r"bound to TCP address (\S+:\d+)", self.log)
             if bound is None:
                 return None
             try:
@@ -164,17 +134,8 @@ class Running:
             except (OSError, ValueError):
                 return None
 
-        report: dict[str, Any] = self.until("answer", probe)
+        report: dict[str, Any] = self.eventually("answering", probe)
         return report
-
-    def stop(self) -> None:
-        if self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGINT)
-            try:
-                self.process.wait(10)
-            except subprocess.TimeoutExpired:
-                os.killpg(self.process.pid, signal.SIGKILL)
-                self.process.wait(10)
 
 
 Start = Callable[..., Running]
@@ -218,8 +179,8 @@ def test_snippet_gives_a_master_and_an_app_loaded_in_each_worker(
 ) -> None:
     running = start(snippet)
     report = running.get()
-    assert report["masterpid"] == running.process.pid, running.output
-    assert report["pid"] != running.process.pid
+    assert report["masterpid"] == running.pid, running.log
+    assert report["pid"] != running.pid
     assert report["worker_id"] > 0, "the app was loaded before the fork"
 
 
@@ -228,10 +189,10 @@ def test_thread_of_the_app_moves_while_no_request_is_served(
     start: Start, snippet: str, tmp_path: Path
 ) -> None:
     running = start(snippet)
-    assert running.get()["has_threads"], running.output
+    assert running.get()["has_threads"], running.log
     ticks = tmp_path / "ticks"
     before = ticks.stat().st_size if ticks.exists() else 0
-    running.until("tick", lambda: ticks.exists() and ticks.stat().st_size > before + 20)
+    running.eventually("tick", lambda: ticks.exists() and ticks.stat().st_size > before + 20)
 
 
 @pytest.mark.parametrize("snippet", SNIPPETS)
@@ -244,69 +205,54 @@ def test_apps_of_a_worker_share_one_interpreter(start: Start, snippet: str, tmp_
         f"mount = /a={app}",
         f"mount = /b={tmp_path / 'other.py'}",
     )
-    assert len(running.get("/a/")["apps"]) == 2, running.output
+    assert len(running.get("/a/")["apps"]) == 2, running.log
 
 
 @pytest.mark.parametrize("snippet", SNIPPETS)
 def test_app_that_can_not_be_loaded_ends_the_server(start: Start, snippet: str) -> None:
     running = start(snippet, app="raise RuntimeError('broken app')")
-    running.until("end", lambda: running.process.poll() is not None)
-    assert running.process.returncode != 0, running.output
-    assert "broken app" in running.output
+    running.eventually("end", lambda: running.ended)
+    assert running.popen.returncode != 0, running.log
+    assert "broken app" in running.log
 
 
 @pytest.mark.parametrize("snippet", SNIPPETS)
 def test_sigterm_ends_the_server(start: Start, snippet: str) -> None:
     running = start(snippet)
     # A signal that arrives while an app is imported is a KeyboardInterrupt of that import.
-    running.until("apps", lambda: running.output.count("WSGI app 0") == 2)
-    running.process.send_signal(signal.SIGTERM)
-    running.until("end", lambda: running.process.poll() is not None)
-    assert running.process.returncode == 0, running.output
-
-
-@pytest.fixture
-def redis_socket(tmp_path: Path) -> Iterator[Path]:
-    beside = Path(sys.executable).parent / "redis-server"
-    binary = str(beside) if beside.exists() else shutil.which("redis-server")
-    if binary is None:
-        missing("redis-server")
-    assert binary is not None
-    # A Unix socket's path is limited to about 100 bytes, and tmp_path can be longer.
-    with tempfile.TemporaryDirectory(prefix="waffle") as folder:
-        path = Path(folder) / "redis.sock"
-        process = subprocess.Popen(
-            [binary, "--port", "0", "--unixsocket", str(path), "--save", "", "--dir", folder],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.STDOUT,
-        )
-        try:
-            yield path
-        finally:
-            process.terminate()
-            process.wait(10)
+    running.eventually("apps", lambda: running.log.count("WSGI app 0") == 2)
+    running.send(signal.SIGTERM)
+    running.eventually("end", lambda: running.ended)
+    assert running.popen.returncode == 0, running.log
 
 
 @pytest.mark.redis_server
 def test_redis_snippet_lets_every_worker_receive_a_message_between_requests(
-    server: Server, start: Start, redis_socket: Path, tmp_path: Path
+    server: Server,
+    start: Start,
+    make_redis: StartRedis,
+    short_folder: Path,
+    tmp_path: Path,
 ) -> None:
     if not _server_imports(server, "redis"):
         missing("redis")
+    redis_socket = short_folder / "redis.sock"
+    redis_server = make_redis(socket=redis_socket)
+    redis_server.start()
     running = start("redis", app=REDIS_APP.replace("REDIS_SOCKET", str(redis_socket)))
     got = tmp_path / "received"
-    running.until("subscriptions", lambda: running.output.count("SUBSCRIBED") == 2)
-    redis.Redis(unix_socket_path=str(redis_socket)).publish("waffleconf", "1")
-    running.until("message", lambda: got.exists() and len(got.read_text().split()) >= 2)
+    running.eventually("subscriptions", lambda: running.log.count("SUBSCRIBED") == 2)
+    redis_server.publish("waffleconf", [b"1"])
+    running.eventually("message", lambda: got.exists() and len(got.read_text().split()) >= 2)
     assert sorted(got.read_text().split()) == ["1", "2"]
 
 
 def test_gevent_snippet_patches_before_the_app_is_loaded(start: Start) -> None:
     running = start("gevent")
     report = running.get()
-    assert report["loop"] == "gevent", running.output
+    assert report["loop"] == "gevent", running.log
     assert report["cores"] == 100
-    assert report["patched"], running.output
+    assert report["patched"], running.log
 
 
 def test_line_after_the_include_wins_over_the_snippet(start: Start) -> None:
@@ -319,7 +265,7 @@ def test_line_after_the_include_wins_over_the_snippet(start: Start) -> None:
 
 def test_name_with_an_underscore_is_no_option(start: Start) -> None:
     running = start("waffle", "lazy-apps = false", "lazy_apps = true")
-    assert running.get()["worker_id"] == 0, running.output
+    assert running.get()["worker_id"] == 0, running.log
 
 
 @pytest.mark.parametrize("above", [True, False])
@@ -333,7 +279,7 @@ def test_broken_app_answers_500_without_need_app(start: Start) -> None:
     running = start("waffle", "need-app = false", app="raise RuntimeError('broken app')")
 
     def status() -> int:
-        bound = re.search(r"bound to TCP address (\S+:\d+)", running.output)
+        bound = re.search(r"bound to TCP address (\S+:\d+)", running.log)
         if bound is None:
             return 0
         try:
@@ -345,15 +291,15 @@ def test_broken_app_answers_500_without_need_app(start: Start) -> None:
             return 0
         return 200
 
-    assert running.until("answer", status) == 500
-    assert running.process.poll() is None
+    assert running.eventually("answer", status) == 500
+    assert not running.ended
 
 
 def test_fork_hook_aborts_the_workers_of_python_3_13(server: Server, start: Start) -> None:
     if server.python is None or server.python < (3, 13):
         pytest.skip("needs a uWSGI with Python 3.13 or later")
     running = start("waffle", "py-call-osafterfork = true")
-    running.until("abort", lambda: "_PyRecursiveMutex_Unlock" in running.output)
+    running.eventually("abort", lambda: "_PyRecursiveMutex_Unlock" in running.log)
 
 
 def test_example_serves_its_app_with_the_packaged_snippet(server: Server, tmp_path: Path) -> None:
@@ -368,8 +314,8 @@ def test_example_serves_its_app_with_the_packaged_snippet(server: Server, tmp_pa
     running = Running(server, tmp_path, ini, *plugin)
     try:
         report = running.get()
-        assert report["worker_id"] > 0, running.output
-        assert report["masterpid"] == running.process.pid
-        assert running.output.count("spawned uWSGI worker") == 4
+        assert report["worker_id"] > 0, running.log
+        assert report["masterpid"] == running.pid
+        assert running.log.count("spawned uWSGI worker") == 4
     finally:
         running.stop()

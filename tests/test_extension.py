@@ -579,6 +579,7 @@ def test_conf_is_read_only(worker: Worker) -> None:
         conf["LIMITS"]
 
 
+@pytest.mark.slow
 def test_threads_of_one_worker_never_see_an_older_revision_nor_a_torn_pair(
     make_worker: MakeWorker,
 ) -> None:
@@ -845,6 +846,7 @@ print(waffle.revision)
 """
 
 
+@pytest.mark.slow
 def test_sixteen_processes_at_once_lose_no_change(folder: Path) -> None:
     processes, writes = 16, 5
     with contextlib.ExitStack() as stack:

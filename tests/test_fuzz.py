@@ -406,6 +406,7 @@ FRAGMENTS = st.one_of(
 )
 
 
+@pytest.mark.slow
 @effort(300)
 @given(opcodes=st.lists(FRAGMENTS, min_size=1, max_size=25))
 def test_any_sequence_of_opcodes_gives_a_value_or_a_refusal(opcodes: list[bytes]) -> None:

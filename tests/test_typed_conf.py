@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 CODE = """
 from typing import Annotated
 
@@ -48,6 +50,7 @@ EXPECTED = [
 ]
 
 
+@pytest.mark.slow
 def test_checker_knows_every_setting_of_a_class_by_name_and_type(tmp_path: Path) -> None:
     (tmp_path / "use_them.py").write_text(CODE, encoding="utf-8")
     command = [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", "use_them.py"]

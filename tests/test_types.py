@@ -159,6 +159,7 @@ def test_every_public_name_is_there_once_and_in_order() -> None:
     assert all(hasattr(uwsgi_waffle, name) for name in names)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_public_interface_has_the_types_it_promises(tmp_path: Path) -> None:
     pytest.importorskip("mypy")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import signal
 import time
 
+from integration.support.waiting import eventually
+
 from ..bounds import RESYNC_S
 from ..client import Failed, ask
 from ..injection import Steps, fault
-from ..servers import START_S, FaultFailed, Uwsgi, until
+from ..servers import START_S, FaultFailed, Uwsgi
 from ..world import Host, World
 
 MANY = 16
@@ -98,7 +100,7 @@ def sixteen_first_starts(world: World) -> Steps:
 
 
 def _await_workers(uwsgi: Uwsgi, wanted: int) -> None:
-    until(f"{wanted} workers", lambda: len(uwsgi.children()) == wanted, limit_s=START_S)
+    eventually(f"{wanted} workers", lambda: len(uwsgi.children()) == wanted, deadline_s=START_S)
 
 
 def _is_valid(port: int) -> bool:

@@ -39,7 +39,7 @@ def redis_stopped(world: World) -> Steps:
 @fault(short=True)
 def redis_killed(world: World) -> Steps:
     """Kill -9 it, start it again later."""
-    world.redis.kill()
+    world.redis.stop()
     yield
     world.redis.start()
 
@@ -48,7 +48,7 @@ def redis_killed(world: World) -> Steps:
 def redis_restarted(world: World) -> Steps:
     """Kill -9 it and start it at once, twice."""
     for _ in range(2):
-        world.redis.kill()
+        world.redis.stop()
         world.redis.start()
     yield
 
@@ -56,7 +56,7 @@ def redis_restarted(world: World) -> Steps:
 @fault(explains=("connection",))
 def redis_absent_at_start(world: World) -> Steps:
     """Start uWSGI while there is no Redis."""
-    world.redis.kill()
+    world.redis.stop()
     world.one.uwsgi.kill()
     world.one.uwsgi.start()
     yield
@@ -75,7 +75,7 @@ def redis_clients_killed(world: World) -> Steps:
 @fault(hold_s=3.0)
 def redis_black_hole(world: World) -> Steps:
     """Put something in its place that accepts, and never answers."""
-    world.redis.kill()
+    world.redis.stop()
     hole = BlackHole(world.redis.port)
     try:
         yield

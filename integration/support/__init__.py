@@ -1,3 +1,3 @@
-"""What the tests with real servers share: find, start, ask, wait, reap."""
+"""What integration tests, faults and benchmarks share: find, start, ask, wait, reap."""
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import os
 import shutil
@@ -12,13 +11,14 @@ import tempfile
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 
 from .find import missing
-from .processes import free_port
+from .processes import Process, clean_environment, free_port
 
 _LIMIT_S = 60
+#: whom it runs as: it refuses to run as root
+_USER = "nobody" if os.geteuid() == 0 else None
 
 
 class PostgresServer:
@@ -31,11 +31,10 @@ class PostgresServer:
     def __init__(self) -> None:
         self._programs = need_postgres()
         self._folder = Path(tempfile.mkdtemp(prefix="waffle-postgres-"))
-        self._user = "nobody" if os.geteuid() == 0 else None
-        self._server: subprocess.Popen[bytes] | None = None
+        self._server: Process | None = None
         self.port = free_port()
-        if self._user is not None:
-            shutil.chown(self._folder, self._user)
+        if _USER is not None:
+            shutil.chown(self._folder, _USER)
         options = ("-U", "waffle", "-A", "trust", "-N", "-E", "UTF8")
         self._run("initdb", "-D", str(self._folder), *options)
 
@@ -54,14 +53,14 @@ class PostgresServer:
         # Nothing is kept beyond the test.
         arguments += ["-c", "fsync=off", "-c", "max_connections=100"]
         arguments += ["-c", "log_line_prefix=%p@%d "]
-        with self.log_path.open("ab") as log:
-            self._server = subprocess.Popen(
-                [self._programs / "postgres", *arguments],
-                user=self._user,
-                cwd="/",
-                stdout=log,
-                stderr=log,
-            )
+        self._server = Process(
+            "postgres",
+            [str(self._programs / "postgres"), *arguments],
+            env=clean_environment(),
+            cwd="/",
+            log=self.log_path,
+            user=_USER,
+        )
         self._run("pg_isready", "-h", "127.0.0.1", "-p", str(self.port), "-U", "waffle", tries=600)
 
     def stop(self) -> None:
@@ -69,48 +68,36 @@ class PostgresServer:
         if self._server is not None:
             self.thaw()
             # SIGINT: fast shutdown; SIGTERM would wait for its clients.
-            self._server.send_signal(signal.SIGINT)
-            self._server.wait(_LIMIT_S)
+            self._server.send(signal.SIGINT)
+            self._server.popen.wait(_LIMIT_S)
             self._server = None
 
     def kill(self) -> None:
         """End all its processes by SIGKILL, as a crash does."""
         if self._server is not None:
-            # The parent first, so that it replaces nobody.
-            for process in self._processes():
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    process.kill()
-            self._server.wait(_LIMIT_S)
+            self._server.stop()
             self._server = None
 
     def release(self) -> None:
         """End it, and remove its data."""
-        self.stop()
+        self.kill()
         shutil.rmtree(self._folder)
 
     def freeze(self) -> None:
         """Let it hold all connections and answer to none."""
-        for process in self._processes():
-            # One of a client that left may end meanwhile.
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.suspend()
+        assert self._server is not None
+        self._server.freeze()
 
     def thaw(self) -> None:
         """Let it go on after :meth:`freeze`."""
-        for process in self._processes():
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.resume()
-
-    def _processes(self) -> list[psutil.Process]:
         assert self._server is not None
-        parent = psutil.Process(self._server.pid)
-        return [parent, *parent.children(recursive=True)]
+        self._server.thaw()
 
     def _run(self, program: str, *arguments: str, tries: int = 1) -> None:
         for number in range(tries):
             done = subprocess.run(
                 [self._programs / program, *arguments],
-                user=self._user,
+                user=_USER,
                 cwd="/",
                 capture_output=True,
                 timeout=_LIMIT_S,
@@ -118,24 +105,51 @@ class PostgresServer:
             )
             if done.returncode == 0:
                 return
-            if self._server is not None and self._server.poll() is not None:
+            if self._server is not None and self._server.ended:
                 break
             time.sleep(0.1 if number else 0.02)
         pytest.fail(f"{program}: {done.stdout!r} {done.stderr!r}")
 
 
 def need_postgres() -> Path:
-    """Return the folder of PostgreSQL's programs: in pgserver, or on the PATH."""
+    """Return the folder of PostgreSQL's programs.
+
+    That of ``WAFFLE_POSTGRES``; else the first of pgserver, the PATH and Debian's newest that the
+    server's user may run: a wheel within /root is closed to it.
+    """
+    named = os.environ.get("WAFFLE_POSTGRES")
+    found = [Path(named)] if named else found_postgres()
+    usable = next((folder for folder in found if _may_run(folder / "postgres")), None)
+    if usable is None:
+        missing("PostgreSQL" + "".join(f", which {_USER} may run, in {f}" for f in found))
+    return usable
+
+
+def found_postgres() -> list[Path]:
+    """Return each folder of PostgreSQL's programs on this machine, the preferred one first."""
+    found = []
     # Not imported: that looks for folders of the user's, and registers an exit handler.
     spec = importlib.util.find_spec("pgserver")
     for folder in (spec.submodule_search_locations or []) if spec else []:
-        bundled = Path(folder) / "pginstall" / "bin"
-        if os.access(bundled / "postgres", os.X_OK):
-            return bundled
-    named = shutil.which("initdb")
+        found.append(Path(folder) / "pginstall" / "bin")
+    on_path = shutil.which("initdb")
     # Debian keeps the programs of the server off the PATH.
-    others = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    found = Path(named) if named is not None else next(iter(others), None)
-    if found is None:
-        missing("PostgreSQL")
-    return found.resolve().parent
+    debian = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=_major, reverse=True)
+    for program in [*([Path(on_path)] if on_path else []), *debian]:
+        found.append(program.resolve().parent)
+    return [folder for folder in dict.fromkeys(found) if (folder / "postgres").exists()]
+
+
+def _major(initdb: Path) -> int:
+    version = initdb.parts[-3].split(".")[0]
+    return int(version) if version.isdigit() else 0
+
+
+def _may_run(program: Path) -> bool:
+    try:
+        done = subprocess.run(
+            [program, "--version"], user=_USER, cwd="/", capture_output=True, timeout=_LIMIT_S
+        )
+    except OSError:
+        return False
+    return done.returncode == 0

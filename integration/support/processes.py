@@ -1,4 +1,4 @@
-"""Processes that the tests start, and their end."""
+"""The one runner of the processes that tests, faults and benchmarks start, and their end."""
 
 from __future__ import annotations
 
@@ -14,87 +14,127 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from xprocess import ProcessStarter, XProcess
+from typing_extensions import Self
 
 from .waiting import DEADLINE_S, eventually
 
 STOP_S = 10.0
+#: below the range that the kernel gives to outgoing connections, so that none of them takes a
+#: port while its server restarts
+_PORTS = range(20_000, 32_000)
+_given: set[int] = set()
 
 
 def free_port() -> int:
-    """Return a port of 127.0.0.1 that is free now.
+    """Return a port of 127.0.0.1 that is free now, and that this run has not returned before.
 
-    Below the range that the kernel gives to outgoing connections, so that none of them takes
-    it while a server restarts.
+    Each process of ``pytest -n`` has ports of its own: two would take the same one between the
+    look and the server's start.
     """
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    count = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    own = _PORTS[number::count]
     while True:
-        port = random.randrange(20_000, 32_000)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
+        port = random.choice(own)
+        if port not in _given and is_free(port):
+            _given.add(port)
             return port
 
 
-class Process:
-    """A server that pytest-xprocess started, with all that it forked.
+def is_free(port: int) -> bool:
+    """Tell whether a server could listen on a port of 127.0.0.1 now."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
-    :param arguments: of the command line.
-    :param ready: tells, from the log so far, whether it is up.
+
+class Process:
+    """A program in a process group of its own, with a log; ended together with all it forked.
+
+    :param name: stands in the evidence of a failure.
+    :param arguments: the command line.
+    :param log: gets what it prints, after what is there.
+    :param ready: says, from what this start has printed, whether it is up; waited for. A program
+        that ended by itself is not waited for: see :attr:`popen`.
+    :param user: whom to run it as.
+    :param deadline_s: how long it may take until it is ready.
     """
 
     def __init__(
         self,
-        xprocess: XProcess,
         name: str,
         arguments: Iterable[str],
         *,
         env: Mapping[str, str],
-        cwd: Path,
-        ready: Callable[[str], bool],
+        cwd: Path | str,
+        log: Path,
+        ready: Callable[[str], bool] | None = None,
+        user: str | None = None,
+        deadline_s: float = DEADLINE_S,
     ) -> None:
-        self._xprocess = xprocess
-        self._name = name
+        self.name = name
+        self.log_path = log
         self._seen: dict[int, psutil.Process] = {}
-        self.log_path = Path(str(xprocess.getinfo(name).logpath))
-        log_path = self.log_path
-        command, env_, cwd_ = list(arguments), dict(env), str(cwd)
+        with log.open("ab") as output:
+            self._log_start = output.tell()
+            self.popen = subprocess.Popen(
+                list(arguments),
+                env=dict(env),
+                cwd=cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                user=user,
+                start_new_session=True,
+            )
+        self.pid = self.popen.pid
+        if ready is not None:
+            try:
+                self.eventually(
+                    "ready", lambda: self.ended or ready(self.log), deadline_s=deadline_s
+                )
+            except BaseException:
+                self.stop()
+                raise
 
-        class Starter(ProcessStarter):  # type: ignore[misc]
-            args = command
-            env = env_
-            popen_kwargs = {"cwd": cwd_, "stdin": subprocess.DEVNULL}  # noqa: RUF012
-            timeout = int(DEADLINE_S)
-            terminate_on_interrupt = True
+    def __enter__(self) -> Self:
+        return self
 
-            def startup_check(self) -> bool:
-                ended = xprocess.resources[-1].popen.poll() is not None
-                return ended or ready(log_path.read_text(errors="replace"))
-
-        try:
-            xprocess.ensure(name, Starter)
-        finally:
-            self._resource = xprocess.resources[-1]
-            self.popen: subprocess.Popen[bytes] = self._resource.popen
-            self.pid: int = self.popen.pid
+    def __exit__(self, *exc_info: object) -> None:
+        self.stop()
 
     @property
     def log(self) -> str:
-        """All that the server has printed."""
-        return self.log_path.read_text(errors="replace")
+        """All that it has printed since this start."""
+        with self.log_path.open("rb") as file:
+            file.seek(self._log_start)
+            return file.read().decode(errors="replace")
+
+    @property
+    def ended(self) -> bool:
+        """Whether the process that was started has ended."""
+        return self.popen.poll() is not None
 
     def evidence(self) -> str:
         """Return the end of the log, to be shown with a failure."""
-        return f"----- {self._name} (pid {self.pid}) printed -----\n{self.log[-12_000:]}"
+        return f"----- {self.name} (pid {self.pid}) printed -----\n{self.log[-12_000:]}"
 
     def eventually(self, what: str, probe: Callable[[], Any], **options: Any) -> Any:
-        """See :func:`~integration.support.waiting.eventually`."""
+        """See :func:`~integration.support.waiting.eventually`; the log is the evidence."""
         return eventually(what, probe, evidence=self.evidence, **options)
 
     def descendants(self) -> list[psutil.Process]:
-        """Return all living processes that this one has forked, also if their parent is gone."""
-        # xprocess makes each process the leader of a group of its own.
+        """Return all living processes that this one has forked, also if their parent is gone.
+
+        Those that left the group, as each backend of PostgreSQL does, while their parents live.
+        """
+        if self.popen.returncode is None:
+            for child in psutil.Process(self.pid).children(recursive=True):
+                self._seen[child.pid] = child
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error, ProcessLookupError):
                 if process.pid != self.pid and os.getpgid(process.pid) == self.pid:
@@ -103,37 +143,53 @@ class Process:
 
     def wait_for_end(self) -> int:
         """Return the exit code, once the process has ended by itself."""
-        self.eventually("ended", lambda: self.popen.poll() is not None)
+        self.eventually("ended", lambda: self.ended)
         return int(self.popen.returncode)
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal to the process that was started."""
         self.popen.send_signal(number)
 
+    def freeze(self) -> None:
+        """Stop it and all it has forked; returns when they stand still."""
+        # The parent first, so that it replaces none of them.
+        frozen = [psutil.Process(self.pid), *self.descendants()]
+        for process in frozen:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.suspend()
+        self.eventually("stopped", lambda: not any(map(_moves, frozen)))
+
+    def thaw(self) -> None:
+        """Let them go on after :meth:`freeze`."""
+        for process in [psutil.Process(self.pid), *self.descendants()]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.resume()
+
+    def end(self) -> None:
+        """Ask it to end, by SIGTERM; :meth:`stop` what is there after :data:`STOP_S`."""
+        self.descendants()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.popen.terminate()
+            self.popen.wait(STOP_S)
+        self.stop()
+
     def stop(self) -> None:
-        """End it and every process that it has forked, without asking.
+        """End it and every process that it has forked, at once, by SIGKILL.
 
         A master of uWSGI takes a second to end when it is asked.
         """
-        # The parent first, so that it replaces nobody.
-        if self.popen.poll() is None:
-            self.popen.kill()
-            self.popen.wait(STOP_S)
+        self.descendants()
+        # Once its leader has been waited for, the number may belong to another group.
+        if self.popen.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+        self.popen.wait(STOP_S)
         forked = self.descendants()
         for process in forked:
             with contextlib.suppress(psutil.Error):
                 process.kill()
-        # Whoever adopted them may take its time to bury them.
+        # The process that adopted them may take its time to collect them.
         eventually("ended", lambda: not any(map(_lives, forked)), interval_s=0.005)
-
-    def release(self) -> None:
-        """Stop, and close what xprocess holds open for this process."""
-        try:
-            self.stop()
-        finally:
-            self._xprocess.config._extlogfiles.pop(self._name, None)
-            for handle in self._resource.fhandles:
-                handle.close()
 
 
 def clean_environment(**extra: str) -> dict[str, str]:
@@ -155,5 +211,12 @@ def _path() -> str:
 def _lives(process: psutil.Process) -> bool:
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def _moves(process: psutil.Process) -> bool:
+    try:
+        return _lives(process) and process.status() != psutil.STATUS_STOPPED
     except psutil.Error:
         return False

@@ -9,8 +9,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from xprocess import XProcess
-
 from uwsgi_waffle.checks.binary import Server
 
 from .client import call
@@ -36,7 +34,6 @@ class UwsgiServer(Process):
 
     def __init__(
         self,
-        xprocess: XProcess,
         name: str,
         server: Server,
         folder: Path,
@@ -74,11 +71,11 @@ class UwsgiServer(Process):
         if server.needs_binary_path:
             environment["UWSGI_BINARY_PATH"] = str(Path(server.path).parent / "python")
         super().__init__(
-            xprocess,
             name,
             arguments,
             env=environment,
             cwd=folder,
+            log=folder.parent / f"{name}.log",
             ready=lambda log: log.count(" bound to TCP address ") == workers,
         )
 
@@ -98,7 +95,7 @@ class UwsgiServer(Process):
         """Return the pids of all living workers, as the operating system sees them."""
         mules = {int(pid) for pid in re.findall(r"spawned uWSGI mule \d+ \(pid: (\d+)\)", self.log)}
         pids = {process.pid for process in self.descendants()} - mules
-        if "spawned uWSGI master process" not in self.log and self.popen.poll() is None:
+        if "spawned uWSGI master process" not in self.log and not self.ended:
             pids.add(self.pid)
         return pids
 

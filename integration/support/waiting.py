@@ -6,12 +6,14 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-import pytest
-
 T = TypeVar("T")
 
 # A machine with two busy cores needs seconds for what takes milliseconds elsewhere.
 DEADLINE_S = 30.0
+
+
+class NotInTime(Exception):
+    """What was waited for did not come true; no AssertionError, which a probe may raise."""
 
 
 def eventually(
@@ -22,9 +24,11 @@ def eventually(
     deadline_s: float = DEADLINE_S,
     interval_s: float = 0.02,
 ) -> T:
-    """Return the first truthy answer of a probe; fail with the evidence if none comes in time.
+    """Return the first truthy answer of a probe.
 
-    An assertion or an OSError in the probe means "not yet".
+    An assertion or an OSError in the probe means "not yet"; any other exception ends the wait.
+
+    :raises NotInTime: there was none in time; with the last answer and the evidence.
     """
     deadline = time.monotonic() + deadline_s
     while True:
@@ -37,5 +41,5 @@ def eventually(
         except (AssertionError, OSError) as exc:
             last = exc
         if time.monotonic() > deadline:
-            pytest.fail(f"not {what} within {deadline_s:g} s; last: {last!r}\n{evidence()}")
+            raise NotInTime(f"not {what} within {deadline_s:g} s; last: {last!r}\n{evidence()}")
         time.sleep(interval_s)

@@ -98,6 +98,7 @@ def test_the_unpickler_alone_runs_nothing(tmp_path: Path) -> None:
     assert watch.seen == []
 
 
+@pytest.mark.slow
 def test_a_hostile_or_damaged_row_is_refused_within_the_limits(tmp_path: Path) -> None:
     marker = tmp_path / "ran"
     # One of each kind: the test above has every protocol, and each row needs a new process.
@@ -121,6 +122,7 @@ def test_an_odd_pickle_of_a_plain_value_is_that_value(data: bytes, value: object
     assert decode_legacy(b64(data)) == value
 
 
+@pytest.mark.slow
 def test_a_row_that_takes_all_time_is_stopped(capfd: pytest.CaptureFixture[str]) -> None:
     data = dict(damaged())["billion laughs as a key"]
     with LegacyReader() as reader:

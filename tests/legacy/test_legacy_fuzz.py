@@ -70,6 +70,7 @@ def only_plain(value: Any) -> bool:
     return True
 
 
+@pytest.mark.slow
 @FUZZ
 @given(data=st.one_of(st.sampled_from(SEEDS).flatmap(small_edits), st.binary(max_size=80)))
 def test_any_bytes_give_a_plain_value_or_a_refusal(data: bytes) -> None:
@@ -84,6 +85,7 @@ def test_any_bytes_give_a_plain_value_or_a_refusal(data: bytes) -> None:
     assert only_plain(value)
 
 
+@pytest.mark.slow
 @FUZZ
 @given(text=st.text(max_size=60))
 def test_any_text_gives_a_plain_value_or_a_refusal(text: str) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -444,3 +445,4 @@ class WorkersMachine(RuleBasedStateMachine):
 
 TestWorkersAreLikeTheirModel = WorkersMachine.TestCase
 TestWorkersAreLikeTheirModel.settings = effort(150, steps=40)
+TestWorkersAreLikeTheirModel = pytest.mark.slow(TestWorkersAreLikeTheirModel)
