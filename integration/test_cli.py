@@ -105,7 +105,7 @@ def test_change_of_the_command_line_reaches_every_worker(
     assert_all_serve(server, "Two", 2)
     flask("rollback", "1")
     assert_all_serve(server, "One", 3)
-    flask("reset", "--all")
+    flask("reset", "--all", "--yes")
     assert_all_serve(server, "Default", 4)
     for report in server.reports():
         assert report["status"]["failing"] == {}

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 import pytest
 from click.shell_completion import ShellComplete
-from click.testing import Result
+from click.testing import Result, _NamedTextIOWrapper
 from flask import Flask
 from flask.cli import ScriptInfo
 
@@ -32,6 +34,7 @@ from uwsgi_waffle.snapshot import MASK
 from ..support.rig import CONFS, MemoryStore, Worker
 
 MakeWorker = Callable[..., Worker]
+OnTerminal = Callable[[], None]
 SECRET = "open-sesame"
 
 
@@ -39,6 +42,14 @@ SECRET = "open-sesame"
 def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("LOGNAME", "ann")
+    monkeypatch.delenv("SUDO_USER", raising=False)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+
+
+@pytest.fixture
+def on_terminal(monkeypatch: pytest.MonkeyPatch) -> OnTerminal:
+    """Return what makes the streams of a command a terminal from now on."""
+    return lambda: monkeypatch.setattr(_NamedTextIOWrapper, "isatty", lambda self: True)
 
 
 def run(worker: Worker, *arguments: str, status: int = 0, **options: Any) -> Result:
@@ -67,18 +78,129 @@ def test_list_tells_faults(make_worker: MakeWorker) -> None:
     assert "LIMIT: what is stored does not fit: it must be at most 1000" in result.stderr
 
 
-def test_tables_fit_eighty_columns_and_nothing_steers_the_terminal(
-    make_worker: MakeWorker,
+def test_tables_fit_the_terminal_and_nothing_steers_it(
+    make_worker: MakeWorker, on_terminal: OnTerminal
 ) -> None:
+    on_terminal()
     worker = make_worker()
     worker.waffle.update(
         {"SITENAME": "wide " * 100}, author="a\x1b[31mb", reason="because\nof " * 9
     )
     worker.waffle.update({"SITENAME": "bell \x07 \x9b31m \u202e"}, author="ann", reason="x")
-    for command in ("list", "history"):
-        lines = run(worker, command).stdout.splitlines()
-        assert all(len(line) <= 80 for line in lines), lines
+    for command in (["list"], ["history"], ["describe", "SITENAME"]):
+        lines = run(worker, *command).stdout.splitlines()
+        assert all(len(line) <= 80 for line in lines if command != ["describe", "SITENAME"]), lines
         assert all(line.isprintable() for line in lines), lines
+
+
+def test_tables_are_whole_where_there_is_no_terminal(make_worker: MakeWorker) -> None:
+    worker = make_worker()
+    worker.waffle.update({"SITENAME": "wide " * 100}, reason="because " * 50)
+    for command in ("list", "history"):
+        assert "wide " * 100 in run(worker, command).stdout
+    assert "because " * 49 in run(worker, "history").stdout
+
+
+STEERING = "bell \x07\x1b[31m \x9b31m \x85 \u202e\u2066 \u2028 \U000e0001"
+
+
+def test_no_document_holds_what_steers_a_terminal(make_worker: MakeWorker) -> None:
+    worker = make_worker()
+    worker.waffle.update({"SITENAME": STEERING}, author=STEERING, reason=STEERING)
+    for command in (
+        ["list", "--json"],
+        ["get", "SITENAME", "--json"],
+        ["describe", "SITENAME", "--json"],
+        ["history", "--json"],
+        ["export"],
+        ["export", "--format", "toml"],
+    ):
+        lines = run(worker, *command).stdout.split("\n")
+        assert all(line.isprintable() for line in lines), lines
+    assert json.loads(run(worker, "get", "SITENAME", "--json").stdout) == {"SITENAME": STEERING}
+    assert json.loads(run(worker, "history", "--json").stdout)[0]["author"] == STEERING
+
+
+def test_get_gives_scripts_the_very_text_and_people_what_can_not_steer_a_terminal(
+    make_worker: MakeWorker, on_terminal: OnTerminal
+) -> None:
+    worker = make_worker()
+    worker.waffle.update({"SITENAME": f"{STEERING}\n\ttwo"})
+    assert run(worker, "get", "SITENAME").stdout == f"{STEERING}\n\ttwo\n"
+    on_terminal()
+    shown = run(worker, "get", "SITENAME").stdout
+    assert shown.startswith("bell \\x07\\x1b[31m \\x9b31m \\x85 \\u202e\\u2066 \\u2028 ")
+    assert shown.endswith("\n\ttwo\n")
+
+
+def test_errors_do_not_steer_the_terminal(make_worker: MakeWorker) -> None:
+    worker = make_worker(
+        confs={"KIND": {"desc": "Kind", "default": "a", "type": Literal["a", "b"]}}
+    )
+    for arguments in (["set", f"KIND={STEERING}"], ["set", f"{STEERING}=1"], ["get", STEERING]):
+        stderr = run(worker, *arguments, status=1).stderr
+        assert all(line.isprintable() for line in stderr.split("\n")), stderr
+
+
+def test_color_is_for_terminals_only(
+    make_worker: MakeWorker, on_terminal: OnTerminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = make_worker()
+    worker.waffle.update({"LIMIT": 20})
+    for command in (["list"], ["history"], ["set", "LIMIT=30", "--dry-run"]):
+        assert "\x1b" not in run(worker, *command).output
+        # What click takes for a terminal.
+        assert "\x1b[" in run(worker, *command, color=True).output
+        monkeypatch.setenv("NO_COLOR", "1")
+        assert "\x1b" not in run(worker, *command, color=True).output
+        monkeypatch.delenv("NO_COLOR")
+
+
+def test_list_can_be_narrowed(make_worker: MakeWorker) -> None:
+    confs = {
+        **CONFS,
+        "MAIL_HOST": {"desc": "Host", "default": "localhost", "group": "Mail"},
+        "MAIL_LIMIT": {"desc": "Limit", "default": 3, "group": "Mail"},
+    }
+    worker = make_worker(confs=confs)
+    worker.waffle.update({"LIMIT": 20, "MAIL_LIMIT": 4})
+
+    def listed(*arguments: str) -> list[str]:
+        lines = run(worker, "list", *arguments).stdout.splitlines()
+        return [line.split()[0] for line in lines[1:]]
+
+    assert listed("--changed") == ["LIMIT", "MAIL_LIMIT"]
+    assert listed("--group", "Mail") == ["MAIL_HOST", "MAIL_LIMIT"]
+    assert listed("limit") == ["LIMIT", "MAIL_LIMIT"]
+    assert listed("L*", "tok") == ["LIMIT", "TOKEN"]
+    assert listed("--changed", "--group", "Mail", "*_*") == ["MAIL_LIMIT"]
+    assert listed("nothing") == []
+    assert "groups: Mail" in run(worker, "list", "--group", "Mial", status=2).stderr
+
+
+def test_describe_shows_all_about_a_setting(make_worker: MakeWorker) -> None:
+    worker = make_worker(confs={**CONFS, "LIMIT": {**CONFS["LIMIT"], "group": "Uploads"}})
+    assert run(worker, "describe", "LIMIT").stdout.splitlines() == [
+        "LIMIT",
+        "Upload limit",
+        "  group:    Uploads",
+        "  type:     int",
+        "  least:    1",
+        "  most:     1000",
+        "  default:  10",
+        "  value:    10 (default)",
+    ]
+    worker.waffle.update({"LIMIT": 20}, author="ann", reason="more room")
+    lines = run(worker, "describe", "LIMIT").stdout.splitlines()
+    assert lines[7] == "  value:    20 (stored)"
+    assert re.fullmatch(r"  changed:  20..-..-.. ..:.. by ann, revision 1: more room", lines[8])
+    assert lines[10].split() == ["REV", "WHEN", "WHO", "OLD", "NEW", "REASON"]
+    assert lines[11].split()[3:] == ["ann", "default", "20", "more", "room"]
+    shown = json.loads(run(worker, "describe", "LIMIT", "--json").stdout)
+    assert (shown["value"], shown["history"][0]["author"]) == (20, "ann")
+    worker.state.store.write({"LIMIT": "5000"})
+    assert "what is stored does not fit" in run(worker, "describe", "LIMIT").stderr
+    run(worker, "describe", "LIMITS", status=1)
 
 
 def test_list_as_json_has_everything(make_worker: MakeWorker) -> None:
@@ -223,13 +345,96 @@ def test_set_asks_for_a_value_that_is_not_given(make_worker: MakeWorker) -> None
     assert "did you mean TOKEN?" in result.stderr
 
 
+def test_value_is_read_from_a_file_or_standard_input(
+    make_worker: MakeWorker, tmp_path: Path
+) -> None:
+    worker = make_worker()
+    key = "-----BEGIN KEY-----\nabc\n-----END KEY-----"
+    file = tmp_path / "token"
+    file.write_text(f"{key}\n")
+    run(worker, "set", f"TOKEN=@{file}")
+    assert worker.waffle.conf["TOKEN"] == key
+    run(worker, "set", "TOKEN=-", "LIMIT=5", input="one\ntwo\n\n")
+    assert worker.waffle.conf["TOKEN"] == "one\ntwo\n"
+    run(worker, "set", "TOKEN", input=f"{key}\n")
+    assert worker.waffle.conf["TOKEN"] == key
+    run(worker, "set", "SITENAME=@@shop", "--json", status=1)
+    run(worker, "set", "SITENAME=@@shop")
+    assert worker.waffle.conf["SITENAME"] == "@shop"
+    run(worker, "set", "SITENAME=")
+    assert worker.waffle.conf["SITENAME"] == ""
+
+
+def test_no_value_at_all_is_refused(
+    make_worker: MakeWorker, tmp_path: Path, on_terminal: OnTerminal
+) -> None:
+    worker = make_worker()
+    empty = tmp_path / "empty"
+    empty.touch()
+    for arguments in (["TOKEN"], ["TOKEN=-"], [f"TOKEN=@{empty}"], [f"TOKEN=@{tmp_path}/none"]):
+        result = run(worker, "set", *arguments, "LIMIT=20", status=1, input="")
+        assert "TOKEN: " in result.stderr
+        assert "nothing was written" in result.stderr
+    assert (
+        "both read standard input"
+        in run(worker, "set", "TOKEN", "SITENAME=-", status=2, input="x").stderr
+    )
+    (tmp_path / "bytes").write_bytes(b"\xff")
+    assert "it is not UTF-8" in run(worker, "set", f"TOKEN=@{tmp_path}/bytes", status=1).stderr
+    run(worker, "set", "TOKEN", status=1, input=b"\xff")
+    on_terminal()
+    assert "TOKEN: there is no value" in run(worker, "set", "TOKEN", status=1, input="\n").stderr
+    assert worker.waffle.revision == 0
+
+
+def test_what_undoes_much_asks_first(make_worker: MakeWorker, on_terminal: OnTerminal) -> None:
+    worker = make_worker()
+    worker.waffle.update({"LIMIT": 20})
+    worker.state.store.write({"GONE": "1"})
+    commands = {"prune": "GONE: ******** → default", "reset --all": "LIMIT: 20 → default"}
+    # Someone else's setting is named, too: it was there at revision 0 as it is now.
+    for command in commands:
+        result = run(worker, *command.split(), status=2)
+        assert "repeat it with --yes" in result.stderr
+    on_terminal()
+    for command, shown in commands.items():
+        result = run(worker, *command.split(), status=1, input="n\n")
+        assert result.stdout.splitlines()[0] == shown
+        assert "Aborted!" in result.stderr
+    assert worker.waffle.revision == 2
+    run(worker, "prune", "--dry-run")
+    assert run(worker, "prune", input="y\n").stdout.endswith("revision 3\n")
+    run(worker, "rollback", "0", status=1, input="n\n")
+    assert run(worker, "rollback", "0", "LIMIT").stdout.endswith("revision 4\n")
+    run(worker, "set", "LIMIT=30")
+    assert run(worker, "rollback", "0", "--yes").stdout.endswith("revision 6\n")
+    # There is nothing to ask about.
+    run(worker, "reset", "--all")
+
+
+def test_what_was_asked_about_is_what_is_written(
+    make_worker: MakeWorker, on_terminal: OnTerminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker, other = make_worker(), make_worker()
+    worker.waffle.update({"LIMIT": 20})
+
+    def confirm(*args: Any, **options: Any) -> bool:
+        other.update(LIMIT=30)
+        return True
+
+    monkeypatch.setattr(click, "confirm", confirm)
+    on_terminal()
+    run(worker, "reset", "--all", status=3)
+    assert other.get("LIMIT") == 30
+
+
 def test_reset_puts_back_to_the_defaults(make_worker: MakeWorker) -> None:
     worker = make_worker()
     worker.waffle.update({"LIMIT": 20, "SITENAME": "New"})
     worker.state.store.write({"GONE": "1"})
     run(worker, "reset", "LIMIT")
     assert dict(worker.waffle.conf) == {"SITENAME": "New", "LIMIT": 10, "TOKEN": "hush"}
-    run(worker, "reset", "--all")
+    run(worker, "reset", "--all", "--yes")
     assert worker.state.snapshot.stored == {"GONE": "1"}
     run(worker, "reset", "LIMITS", status=1)
 
@@ -253,6 +458,40 @@ def test_history_tells_who_when_what_and_why(make_worker: MakeWorker) -> None:
     assert (newest["revision"], newest["old"], newest["new"]) == (2, "20", "30")
     run(worker, "history", "LIMITS", status=1)
     assert run(worker, "history", "TOKEN").stdout.startswith("REV")
+
+
+def test_history_can_be_narrowed(make_worker: MakeWorker) -> None:
+    worker = make_worker()
+    for limit, author in ((1, "ann"), (2, "bob"), (3, "ann")):
+        worker.waffle.update({"LIMIT": limit}, author=author)
+    worker.waffle.update({"SITENAME": "New"}, author="ann")
+
+    def shown(*arguments: str, status: int = 0) -> list[int]:
+        result = run(worker, "history", "--json", *arguments, status=status)
+        return [item["revision"] for item in json.loads(result.stdout)] if not status else []
+
+    assert shown("--author", "ann") == [4, 3, 1]
+    assert shown("--author", "ann", "--name", "LIMIT") == [3, 1]
+    assert shown("--author", "ann", "--limit", "1") == [4]
+    assert shown("--revision", "2") == [2]
+    assert shown("--revision", "9") == []
+    for since in ("1h", "30m", "PT5M", "2020-01-01", "2020-01-01T12:00", "2020-01-01T12:00:00Z"):
+        assert shown("--since", since) == [4, 3, 2, 1]
+    tomorrow = datetime.now() + timedelta(days=1)
+    assert shown("--since", f"{tomorrow:%Y-%m-%d}") == []
+    shown("--since", "yesterday", status=2)
+    shown("LIMIT", "--name", "TOKEN", status=2)
+    assert shown("LIMIT", "--name", "LIMIT") == [3, 2, 1]
+
+
+def test_history_is_searched_as_far_as_it_goes(make_worker: MakeWorker) -> None:
+    worker = make_worker()
+    worker.waffle.update({"LIMIT": 1}, author="ann")
+    for limit in range(2, 300):
+        worker.state.store.write({"LIMIT": str(limit)}, author="bob")
+    for arguments in (["--author", "ann"], ["--revision", "1"]):
+        (item,) = json.loads(run(worker, "history", "--json", *arguments).stdout)
+        assert (item["revision"], item["author"]) == (1, "ann")
 
 
 def test_rollback_restores_and_says_what(make_worker: MakeWorker) -> None:
@@ -303,15 +542,15 @@ def test_prune_removes_what_is_not_declared(make_worker: MakeWorker) -> None:
         "LIMIT: ******** → default",
         "TOKEN: ******** → default",
     ]
-    run(worker, "prune")
+    run(worker, "prune", "--yes")
     assert worker.state.snapshot.stored == {}
 
 
 SECRET_FREE = [
     ["list"],
     ["list", "--json"],
-    ["get", "TOKEN"],
-    ["get", "TOKEN", "LIMIT", "--json"],
+    ["describe", "TOKEN"],
+    ["describe", "TOKEN", "--json"],
     ["history"],
     ["history", "TOKEN", "--json"],
     ["export"],
@@ -340,6 +579,18 @@ def test_secret_is_shown_only_when_it_is_asked_for(
     if arguments[0] != "doctor":
         assert MASK in result.stdout
         assert SECRET in run(worker, *arguments, "--show-secrets").stdout
+
+
+@pytest.mark.parametrize("arguments", [["TOKEN"], ["LIMIT", "TOKEN"], ["TOKEN", "--json"]])
+def test_get_of_a_secret_fails_unless_it_is_asked_for(
+    make_worker: MakeWorker, arguments: list[str]
+) -> None:
+    worker = make_worker()
+    worker.waffle.update({"TOKEN": SECRET})
+    result = run(worker, "get", *arguments, status=1)
+    assert result.stdout == ""
+    assert result.stderr == "Error: TOKEN: secret, printed only by --show-secrets\n"
+    assert SECRET in run(worker, "get", *arguments, "--show-secrets").stdout
 
 
 @pytest.mark.parametrize(
@@ -418,7 +669,9 @@ def test_watch_prints_changes_as_they_happen(
     monkeypatch.setattr(click, "echo", echo)
     run(worker, "watch")
     assert printed[0] == "watching from revision 0; Ctrl-C ends"
-    assert printed[1].endswith("revision 1 by bob: LIMIT: default → 20 (room)")
+    assert re.fullmatch(
+        r"20..-..-.. ..:..:.. revision 1 by bob: LIMIT: default → 20 \(room\)", printed[1]
+    )
     assert printed[2].endswith("revision 1 by bob: TOKEN: default → ******** (room)")
     assert printed[3].endswith("revision 2: LIMIT: 20 → default")
     assert not worker.waffle.status().watcher_alive
@@ -502,6 +755,16 @@ def test_login_name_has_a_fallback(
     worker = make_worker()
     run(worker, "set", "LIMIT=20")
     assert worker.waffle.history()[0].author == f"uid {os.getuid()}"
+
+
+def test_author_is_the_person_who_called_sudo(
+    make_worker: MakeWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOGNAME", "root")
+    monkeypatch.setenv("SUDO_USER", "ann")
+    worker = make_worker()
+    run(worker, "set", "LIMIT=20")
+    assert worker.waffle.history()[0].author == "ann"
 
 
 def test_another_module_can_add_a_command(make_worker: MakeWorker) -> None:

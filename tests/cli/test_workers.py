@@ -41,7 +41,9 @@ def test_workers_of_all_hosts_are_listed(make_worker: MakeWorker) -> None:
     assert two.split()[:8] == ["shop", "web2", "5", "-", "1", "-", "VALID", "never"]
 
 
-def test_one_that_is_behind_is_shown_and_makes_status_one(make_worker: MakeWorker) -> None:
+def test_one_that_is_behind_is_shown_and_makes_status_one(
+    make_worker: MakeWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     worker = make_worker()
     for limit in range(1, 4):
         worker.waffle.update({"LIMIT": limit})
@@ -52,7 +54,22 @@ def test_one_that_is_behind_is_shown_and_makes_status_one(make_worker: MakeWorke
     lines = run(worker, status=1).stdout.splitlines()
     assert lines[2].split()[:7] == ["shop", "web1", "102", "1", "1", "2", "INTERRUPTED"]
     assert "store: it is" in lines[2]
-    assert all(len(line) <= 100 and line.isprintable() for line in lines)
+    assert all(line.isprintable() for line in lines)
+    monkeypatch.setattr("uwsgi_waffle.cli.tables.is_terminal", lambda: True)
+    assert all(len(line) <= 100 for line in run(worker, status=1).stdout.splitlines())
+
+
+def test_fewer_than_expected_make_status_one(make_worker: MakeWorker) -> None:
+    worker = make_worker()
+    result = run(worker, "--expect", "1", status=1)
+    assert "0 of 1 workers have reported" in result.stderr
+    worker.state.store.report(a_report(revision=0))
+    worker.state.store.report(a_report(revision=0, pid=102))
+    run(worker, "--expect", "2")
+    assert (
+        "2 of 3 workers have reported"
+        in run(worker, "--expect", "3", "--wait", "0.3", status=1).stderr
+    )
 
 
 def test_json_has_everything(make_worker: MakeWorker) -> None:

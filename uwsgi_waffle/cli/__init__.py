@@ -6,7 +6,18 @@ module adds commands by ``@group.command()``, and is imported here.
 
 from __future__ import annotations
 
-from . import changes, doctor, legacy, queries, transfer, workers
+from . import changes, diff, doctor, edit, legacy, queries, transfer, watch, workers
 from .base import group
 
-__all__ = ["changes", "doctor", "group", "legacy", "queries", "transfer", "workers"]
+__all__ = [
+    "changes",
+    "diff",
+    "doctor",
+    "edit",
+    "group",
+    "legacy",
+    "queries",
+    "transfer",
+    "watch",
+    "workers",
+]

@@ -1,4 +1,4 @@
-"""What the commands share: the group, the app's state, options, how a change is made."""
+"""The parts that the commands share: the group, the app's state, options, making a change."""
 
 from __future__ import annotations
 
@@ -7,18 +7,17 @@ import getpass
 import io
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 import click
-import msgspec
 from click.shell_completion import CompletionItem
 from flask.cli import ScriptInfo
 
 from .. import operations
 from ..app_state import WaffleState, state_of
 from ..errors import ChangeRefused, OutcomeUnknown, RevisionConflict, WaffleError
-from .tables import visible
+from .tables import json_text, visible
 
 R = TypeVar("R")
 
@@ -52,29 +51,32 @@ class WaffleGroup(click.Group):
         # A value may hold what the terminal can't show.
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")
+        # Source: no-color.org, "when present and not an empty string".
+        if os.environ.get("NO_COLOR"):
+            ctx.color = False
         try:
             return super().invoke(ctx)
         except RevisionConflict as exc:
-            raise _Conflict(str(exc)) from exc
+            raise _Conflict(lines(str(exc))) from exc
         except ChangeRefused as exc:
-            lines = [f"  {visible(line)}" for line in exc.lines()]
+            problems = [f"  {visible(line)}" for line in exc.lines()]
             raise click.ClickException(
-                "\n".join(["refused, nothing was written:", *lines])
+                "\n".join(["refused, nothing was written:", *problems])
             ) from exc
         except OutcomeUnknown as exc:
             raise _Unknown(
-                f"{exc}\nThe change may have been made, or not: see `flask waffle history` before "
-                "you repeat it"
+                f"{lines(str(exc))}\nThe change may have been made, or not: see "
+                "`flask waffle history` before you repeat it"
             ) from exc
         except WaffleError as exc:
-            raise click.ClickException(str(exc)) from exc
+            raise click.ClickException(lines(str(exc))) from exc
 
 
 @click.group(cls=WaffleGroup, epilog=STATUSES)
 def group() -> None:
-    """Show and change the app's live settings.
+    """Show and change the live settings of the app.
 
-    A change made here reaches every running worker like any other.
+    Every running worker serves a change from its next request on.
     """
 
 
@@ -122,11 +124,15 @@ def complete_names(suffix: str = "") -> Callable[..., list[CompletionItem]]:
     return complete
 
 
+yes_option = click.option("--yes", is_flag=True, help="Don't ask before the change is made.")
 secrets_option = click.option("--show-secrets", is_flag=True, help="Don't mask secret values.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 def _login_name() -> str:
+    # The person, not root: sudo keeps who it was called by.
+    if name := os.environ.get("SUDO_USER"):
+        return name
     try:
         return getpass.getuser()
     except (KeyError, ImportError, OSError):
@@ -166,14 +172,27 @@ def change(
     expect_revision: int | None,
     dry_run: bool,
     show_secrets: bool,
+    question: str | None = None,
 ) -> None:
     """Make a change unless it alters nothing, and show what it altered.
 
+    :param question: asked before a change is made; ``None`` if there is nothing to ask.
+    :raises Abort: the answer is no; nothing was written.
+    :raises UsageError: there is a question, and no terminal to ask it on.
     :raises RevisionConflict: the store is at another revision; nothing was written.
     :raises OutcomeUnknown: the connection broke within the commit.
     :raises StoreError: the store failed; nothing was written.
     """
+    seen = state.snapshot.revision
     differences = operations.preview(state, raws, show_secrets=show_secrets)
+    asked = question is not None and bool(differences) and not dry_run
+    if asked:
+        if not is_interactive():
+            raise click.UsageError("there is no terminal to ask on: repeat it with --yes")
+        print_differences(differences)
+        click.confirm(question or "", abort=True, err=True)
+        # What the question was about is what is written: a change in between is a conflict.
+        expect_revision = seen if expect_revision is None else expect_revision
     revision, outcome = write(
         state,
         raws if differences else {},
@@ -183,10 +202,22 @@ def change(
         dry_run=dry_run,
     )
     # Shown when it is done, so that a refused change is not taken for one.
-    for name, old, new in differences:
-        click.echo(f"{visible(name)}: {visible(old)} → {visible(new)}")
+    if not asked:
+        print_differences(differences)
     click.echo(outcome)
     warn_unannounced(state, revision)
+
+
+def is_interactive() -> bool:
+    """Return whether a person can be asked."""
+    return sys.stdin.isatty()
+
+
+def print_differences(differences: Iterable[operations.Difference]) -> None:
+    """Print a line for each setting that differs."""
+    for name, old, new in differences:
+        shown = f"{click.style(visible(old), fg='red')} → {click.style(visible(new), fg='green')}"
+        click.echo(f"{visible(name)}: {shown}")
 
 
 def write(
@@ -215,16 +246,21 @@ def write(
 
 
 def warn_unannounced(state: WaffleState, revision: int) -> None:
-    """Tell on stderr if a change was committed, but could not be announced everywhere."""
+    """Say on stderr if a change was committed, but could not be announced everywhere."""
     for part, error in state.engine.manager.health.failing().items():
         if part.startswith("announcing"):
             click.echo(
-                f"revision {revision} is committed, but {part} failed, so that some workers "
-                f"follow at their next resync only: {error}",
+                f"revision {revision} is committed, but {part} failed: some workers follow only at "
+                f"their next resync: {lines(error)}",
                 err=True,
             )
 
 
+def lines(text: str) -> str:
+    """Return a text of several lines in which nothing can steer the terminal."""
+    return "\n".join(map(visible, text.split("\n")))
+
+
 def print_json(value: object) -> None:
     """Print one JSON document."""
-    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+    click.echo(json_text(value))

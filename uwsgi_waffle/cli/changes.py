@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import click
@@ -10,7 +9,8 @@ import click
 from .. import operations
 from ..app_state import WaffleState
 from ..errors import RevisionConflict
-from .base import change, change_options, complete_names, group, with_state
+from .base import change, change_options, complete_names, group, with_state, yes_option
+from .input import Input, is_elsewhere
 
 
 @group.command("set")
@@ -27,9 +27,13 @@ from .base import change, change_options, complete_names, group, with_state
 def set_(state: WaffleState, assignments: tuple[str, ...], as_json: bool, **details: Any) -> None:
     """Change settings, all of them or none, as one change.
 
-    A VALUE is read by the setting's type: 5000, true, 2026-01-31, plain text, or JSON such as
-    '["a", "b"]'. NAME alone asks for the value without showing it, so that a secret stays out
-    of the shell's history; from a pipe, it reads one line.
+    A VALUE is read by the setting's type: 5000, true or yes, 30m, 2026-01-31, plain text, or JSON
+    such as '["a", "b"]'. "null" is no value, where the setting allows that.
+
+    \b
+    NAME          asks for the value without showing it, or reads standard input
+    NAME=-        reads standard input
+    NAME=@FILE    reads a file; NAME=@@TEXT is a text that begins with @
     """
     given: dict[str, str | None] = {}
     for assignment in assignments:
@@ -37,9 +41,10 @@ def set_(state: WaffleState, assignments: tuple[str, ...], as_json: bool, **deta
         if name in given:
             raise click.UsageError(f"{name} is given twice")
         given[name] = text if sign else None
-    if None in given.values():
+    if any(map(is_elsewhere, given.values())):
+        # Before anything is read or asked for.
         state.declarations.require(given)
-    texts = {name: _ask(name) if text is None else text for name, text in given.items()}
+    texts = Input().texts(given)
     if as_json:
         raws = operations.parse_json(state, texts)
     else:
@@ -49,37 +54,43 @@ def set_(state: WaffleState, assignments: tuple[str, ...], as_json: bool, **deta
 
 @group.command()
 @click.argument("names", metavar="NAME...", nargs=-1, shell_complete=complete_names())
-@click.option("--all", "everything", is_flag=True, help="Every setting that is stored.")
+@click.option("--all", "everything", is_flag=True, help="Every setting that is stored; asks first.")
+@yes_option
 @change_options
 @with_state
-def reset(state: WaffleState, names: tuple[str, ...], everything: bool, **details: Any) -> None:
+def reset(
+    state: WaffleState, names: tuple[str, ...], everything: bool, yes: bool, **details: Any
+) -> None:
     """Put settings back to their declared defaults."""
     if bool(names) == everything:
         raise click.UsageError("give either names of settings, or --all")
     if everything:
         names = tuple(name for name in state.snapshot.stored if name in state.declarations)
     state.declarations.require(names)
-    change(state, dict.fromkeys(names), **details)
+    question = "Reset all settings?" if everything and not yes else None
+    change(state, dict.fromkeys(names), question=question, **details)
 
 
 @group.command()
 @click.argument("revision", type=click.IntRange(min=0))
 @click.argument("names", metavar="[NAME...]", nargs=-1, shell_complete=complete_names())
+@yes_option
 @change_options
 @with_state
 def rollback(
     state: WaffleState,
     revision: int,
     names: tuple[str, ...],
+    yes: bool,
     expect_revision: int | None,
     reason: str | None,
     **details: Any,
 ) -> None:
     """Restore all settings, or those named, to what they were at REVISION.
 
-    This is a new change, which can be rolled back in turn. Revision 0 is before the first.
-    Settings that are no longer declared, or whose old value no longer fits, are refused: name
-    the others.
+    This is a new change, which can be rolled back in turn. Revision 0 is before the first
+    change; going back to it asks first. Settings that are no longer declared, or whose old value
+    no longer fits, are refused: name the others.
     """
     state.declarations.require(names)
     plan = operations.plan_rollback(state, revision, names=names or None)
@@ -92,25 +103,19 @@ def rollback(
         plan.raws,
         expect_revision=plan.revision,
         reason=reason or f"rollback to revision {revision}",
+        question="Undo every change?" if revision == 0 and not names and not yes else None,
         **details,
     )
 
 
 @group.command()
+@yes_option
 @change_options
 @with_state
-def prune(state: WaffleState, **details: Any) -> None:
-    """Remove what is stored of settings that are no longer declared.
+def prune(state: WaffleState, yes: bool, **details: Any) -> None:
+    """Remove what is stored of settings that are no longer declared; asks first.
 
     The history keeps what was removed.
     """
-    change(state, dict.fromkeys(operations.undeclared(state)), **details)
-
-
-def _ask(name: str) -> str:
-    if not sys.stdin.isatty():
-        return sys.stdin.readline().rstrip("\n")
-    answer: str = click.prompt(
-        f"{name} (not shown)", hide_input=True, default="", show_default=False, err=True
-    )
-    return answer
+    question = None if yes else "Remove what is stored of these settings?"
+    change(state, dict.fromkeys(operations.undeclared(state)), question=question, **details)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
 import msgspec
 
 from ..errors import WaffleError
+from .tables import json_text
 
 Format = Literal["json", "toml"]
-
-_EXTRA = "pip install 'uwsgi-waffle[toml]', or use JSON"
 
 
 class DocumentError(WaffleError):
@@ -24,24 +24,34 @@ def dump(values: Mapping[str, Any], format_: Format) -> str:
     TOML has no null. A setting whose value is null becomes a comment, so that nothing is lost
     unseen; an import leaves it as it is.
 
-    :raises DocumentError: a value can't be expressed, or the library for TOML is missing.
+    :raises DocumentError: a value can't be expressed.
     """
     if format_ == "json":
-        return msgspec.json.format(msgspec.json.encode(values), indent=2).decode() + "\n"
-    nulls = [name for name, value in values.items() if value is None]
-    rest = {name: value for name, value in values.items() if value is not None}
-    problems = [name for name, value in rest.items() if _holds_null(value)]
+        return json_text(values) + "\n"
+    problems = [name for name, value in values.items() if value is not None and holds_null(value)]
     if problems:
         raise DocumentError(
             f"TOML can't express the null within {', '.join(problems)}: use JSON instead"
         )
-    try:
-        text = msgspec.toml.encode(rest).decode()
-    except ImportError as exc:
-        raise DocumentError(f"writing TOML needs tomli-w: {_EXTRA}") from exc
     # Quoted as a key would be, so that a name with a newline stays within its comment.
-    comments = [f"# {msgspec.json.encode(name).decode()} is null\n" for name in nulls]
-    return "".join(comments) + text
+    return "".join(
+        f"# {json_text(name)} is null\n" if value is None else toml_line(name, value)
+        for name, value in values.items()
+    )
+
+
+def toml_line(name: str, value: Any) -> str:
+    """Return a line of TOML that gives a setting a value as JSON knows it, without a null."""
+    return f"{_key(name)} = {_toml(value)}\n"
+
+
+def holds_null(value: Any) -> bool:
+    """Return whether there is a null somewhere in a value."""
+    if isinstance(value, dict):
+        return any(map(holds_null, value.values()))
+    if isinstance(value, list):
+        return any(map(holds_null, value))
+    return value is None
 
 
 def load(text: bytes, format_: Format) -> dict[str, Any]:
@@ -52,7 +62,9 @@ def load(text: bytes, format_: Format) -> dict[str, Any]:
     try:
         values = (msgspec.json if format_ == "json" else msgspec.toml).decode(text)
     except ImportError as exc:
-        raise DocumentError(f"reading TOML needs tomli: {_EXTRA}") from exc
+        raise DocumentError(
+            "reading TOML needs tomli: pip install 'uwsgi-waffle[toml]', or use JSON"
+        ) from exc
     except (ValueError, RecursionError) as exc:
         raise DocumentError(f"it is not {format_.upper()}: {exc}") from exc
     if not isinstance(values, dict):
@@ -60,9 +72,22 @@ def load(text: bytes, format_: Format) -> dict[str, Any]:
     return values
 
 
-def _holds_null(value: Any) -> bool:
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json_text(name)
+
+
+def _toml(value: Any) -> str:
+    # A string, a number and a bool are written as in JSON.
     if isinstance(value, dict):
-        return any(item is None or _holds_null(item) for item in value.values())
+        items = ", ".join(f"{_key(key)} = {_toml(item)}" for key, item in value.items())
+        return f"{{ {items} }}" if items else "{}"
     if isinstance(value, list):
-        return any(item is None or _holds_null(item) for item in value)
-    return False
+        return f"[{', '.join(map(_toml, value))}]"
+    text = json_text(value)
+    # TOML has no escape for half of a pair.
+    return re.sub(r"\\u(d[89ab]\w\w)\\u(d[c-f]\w\w)", _one_escape, text)
+
+
+def _one_escape(match: re.Match[str]) -> str:
+    char = bytes.fromhex(match[1] + match[2]).decode("utf-16-be")
+    return f"\\U{ord(char):08x}"

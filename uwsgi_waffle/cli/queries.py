@@ -1,9 +1,10 @@
-"""The commands that only read: list, get, history, watch."""
+"""The commands that show settings and their history: list, get, describe, history."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
+import fnmatch
+from collections.abc import Sequence
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import click
@@ -11,31 +12,49 @@ import msgspec
 
 from .. import operations
 from ..app_state import WaffleState
-from ..errors import StoreError
 from ..operations import HistoryItem, SettingInfo
-from ..snapshot import MASK, Snapshot
-from .base import (
-    complete_names,
-    group,
-    json_option,
-    print_json,
-    secrets_option,
-    with_state,
-)
-from .tables import table, visible
+from ..settings.spelling import spelled
+from ..snapshot import MASK
+from .base import complete_names, group, json_option, print_json, secrets_option, with_state
+from .tables import json_text, safe, table, visible
+
+_COLORS = {"fault": "red", "stored": "cyan", "override": "yellow"}
+_DESCRIBED_CHANGES = 5
 
 
 @group.command("list")
+@click.argument("patterns", metavar="[PATTERN...]", nargs=-1, shell_complete=complete_names())
+@click.option("--changed", is_flag=True, help="Only what is not at its default.")
+@click.option("--group", "group_", metavar="NAME", help="Only the settings of this group.")
 @json_option
 @secrets_option
 @with_state
-def list_(state: WaffleState, as_json: bool, show_secrets: bool) -> None:
-    """List every setting: value, default, type, and where its value comes from.
+def list_(
+    state: WaffleState,
+    patterns: tuple[str, ...],
+    changed: bool,
+    group_: str | None,
+    as_json: bool,
+    show_secrets: bool,
+) -> None:
+    """List settings: value, default, type, and where the value comes from.
+
+    A PATTERN is a part of a name, or a name with * and ? as in a shell; case does not matter.
 
     FROM is "default", "stored", or "fault": what is stored does not fit, and the default is
     served.
     """
-    infos = operations.describe(state, show_secrets=show_secrets)
+    groups = {info.group for info in state.declarations.values()}
+    if group_ is not None and group_ not in groups:
+        known = ", ".join(sorted(filter(None, groups))) or "none"
+        raise click.UsageError(f"there is no group {group_!r}; groups: {known}")
+    infos = [
+        info
+        for info in operations.describe(state, show_secrets=show_secrets)
+        if (not patterns or any(_matches(info.name, pattern) for pattern in patterns))
+        and (not changed or info.origin != "default")
+        and (group_ is None or info.group == group_)
+    ]
     if as_json:
         return print_json(infos)
     rows = [
@@ -48,7 +67,9 @@ def list_(state: WaffleState, as_json: bool, show_secrets: bool) -> None:
         )
         for info in infos
     ]
-    click.echo(table(("NAME", "VALUE", "DEFAULT", "TYPE", "FROM"), rows, flexible=(1, 2, 3)))
+    header = ("NAME", "VALUE", "DEFAULT", "TYPE", "FROM")
+    colors = [_COLORS.get(info.origin) for info in infos]
+    click.echo(table(header, rows, flexible=(1, 2, 3), colors=colors))
     for info in infos:
         if info.fault is not None:
             click.echo(f"{info.name}: what is stored does not fit: {visible(info.fault)}", err=True)
@@ -63,38 +84,143 @@ def list_(state: WaffleState, as_json: bool, show_secrets: bool) -> None:
 @secrets_option
 @with_state
 def get(state: WaffleState, names: tuple[str, ...], as_json: bool, show_secrets: bool) -> None:
-    """Print the value of a setting, or NAME=VALUE of several."""
+    """Print the value of a setting, or NAME=VALUE of several.
+
+    The value of a secret is printed only with --show-secrets.
+    """
     state.declarations.require(names)
-    infos = {info.name: info for info in operations.describe(state, show_secrets=show_secrets)}
+    secret = [name for name in names if state.declarations[name].secret]
+    if secret and not show_secrets:
+        raise click.ClickException(f"{', '.join(secret)}: secret, printed only by --show-secrets")
+    infos = {info.name: info for info in operations.describe(state, show_secrets=True)}
     values = {name: msgspec.to_builtins(infos[name].value) for name in names}
     if as_json:
         return print_json(values)
     for name, value in values.items():
-        text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
-        click.echo(text if len(values) == 1 else f"{name}={text}")
+        text = safe(value) if isinstance(value, str) else json_text(value, indent=0)
+        # As it is: without a terminal, click would take escape sequences out.
+        click.echo(text if len(values) == 1 else f"{name}={text}", color=True)
     return None
 
 
 @group.command()
+@click.argument("name", shell_complete=complete_names())
+@json_option
+@secrets_option
+@with_state
+def describe(state: WaffleState, name: str, as_json: bool, show_secrets: bool) -> None:
+    """Show all about a setting: description, type, bounds, default, value, last changes."""
+    state.declarations.require([name])
+    infos = operations.describe(state, show_secrets=show_secrets)
+    (info,) = [info for info in infos if info.name == name]
+    items = operations.history(
+        state, name=name, limit=_DESCRIBED_CHANGES, show_secrets=show_secrets
+    )
+    if as_json:
+        return print_json({**msgspec.to_builtins(info), "history": items})
+    click.echo(click.style(visible(info.name), bold=True))
+    click.echo(visible(info.desc))
+    for label, text in _details(info, items, show_secrets):
+        click.echo(f"  {label + ':':<9} {visible(text)}")
+    if info.fault is not None:
+        click.echo(f"what is stored does not fit: {visible(info.fault)}", err=True)
+    if items:
+        click.echo()
+        _print_history(items, with_name=False)
+    return None
+
+
+def _details(
+    info: SettingInfo, items: Sequence[HistoryItem], show_secrets: bool
+) -> list[tuple[str, str]]:
+    def text(value: object) -> str:
+        return json_text(value, indent=0)
+
+    details = [("group", info.group or ""), ("type", info.type)]
+    if info.secret:
+        details.append(("secret", "yes"))
+    bounds = {"least": info.min, "most": info.max}
+    details += [(label, text(bound)) for label, bound in bounds.items() if bound is not None]
+    if info.choices is not None:
+        details.append(("choices", ", ".join(map(text, info.choices))))
+    details.append(("default", _json_text(info, info.default, show_secrets)))
+    details.append(("value", f"{_json_text(info, info.value, show_secrets)} ({info.origin})"))
+    if items:
+        last = items[0]
+        by = f" by {last.author}" if last.author else ""
+        why = f": {last.reason}" if last.reason else ""
+        details.append(("changed", f"{_when(last)}{by}, revision {last.revision}{why}"))
+    return [(label, shown) for label, shown in details if shown]
+
+
+def _since(ctx: click.Context, param: click.Parameter, text: str | None) -> datetime | None:
+    """Return the point in time that a date, a date and time, or a duration ago means."""
+    if text is None:
+        return None
+    try:
+        ago = msgspec.convert(spelled(text, timedelta), timedelta, strict=False)
+        return datetime.now(timezone.utc) - ago
+    except (ValueError, msgspec.MsgspecError, OverflowError):
+        pass
+    try:
+        # Without a zone, it is the local time, as the table has it.
+        return datetime.fromisoformat(text.replace("Z", "+00:00")).astimezone()
+    except (ValueError, OverflowError):
+        raise click.BadParameter(
+            f"{text!r}: write a date, 2026-01-31 or 2026-01-31T14:30, or 30m, 8h, 1d", ctx, param
+        ) from None
+
+
+@group.command()
 @click.argument("name", required=False, shell_complete=complete_names())
+@click.option("--name", "named", metavar="NAME", help="Only of this setting; as NAME alone.")
+@click.option("--author", metavar="NAME", help="Only what NAME changed.")
+@click.option(
+    "--since", callback=_since, metavar="TIME", help="Only since then: a date, or 30m, 8h, 1d ago."
+)
+@click.option("--revision", type=click.IntRange(min=1), metavar="N", help="Only this change.")
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, metavar="N")
 @json_option
 @secrets_option
 @with_state
 def history(
-    state: WaffleState, name: str | None, limit: int, as_json: bool, show_secrets: bool
+    state: WaffleState,
+    name: str | None,
+    named: str | None,
+    author: str | None,
+    since: datetime | None,
+    revision: int | None,
+    limit: int,
+    as_json: bool,
+    show_secrets: bool,
 ) -> None:
     """Show the newest changes, of all settings or of NAME: who, when, old, new, why."""
-    items = operations.history(state, name=name, limit=limit, show_secrets=show_secrets)
+    if name is not None and named not in (None, name):
+        raise click.UsageError("two names of settings are given")
+    name = name or named
+    items = operations.history(
+        state,
+        name=name,
+        author=author,
+        since=since,
+        revision=revision,
+        limit=limit,
+        show_secrets=show_secrets,
+    )
     if name is not None and not items:
         state.declarations.require([name])
     if as_json:
-        return print_json(items)
+        print_json(items)
+    else:
+        _print_history(items, with_name=True)
+
+
+def _print_history(items: Sequence[HistoryItem], *, with_name: bool) -> None:
     header = ["REV", "WHEN", "WHO", "NAME", "OLD", "NEW", "REASON"]
     rows = [
         [
             str(item.revision),
-            f"{item.at.astimezone():%Y-%m-%d %H:%M}",
+            _when(item),
             item.author or "",
             item.name,
             item.old,
@@ -105,70 +231,21 @@ def history(
     ]
     if not any(item.reason for item in items):
         header, rows = header[:-1], [row[:-1] for row in rows]
-    click.echo(table(header, rows, flexible=range(4, len(header))))
-    return None
+    if not with_name:
+        header, rows = header[:3] + header[4:], [row[:3] + row[4:] for row in rows]
+    click.echo(table(header, rows, flexible=range(header.index("OLD"), len(header))))
 
 
-@group.command()
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
-@secrets_option
-@with_state
-def watch(state: WaffleState, as_json: bool, show_secrets: bool) -> None:
-    """Print changes as they happen, until Ctrl-C.
-
-    Sees them as a worker's watcher does: through the watch file, Redis, and the resync.
-    """
-    start = state.snapshot
-    state.engine.start()
-    try:
-        click.echo(f"watching from revision {start.revision}; Ctrl-C ends", err=True)
-        for item in _changes(state, start, show_secrets):
-            if as_json:
-                click.echo(msgspec.json.encode(item))
-            else:
-                click.echo(_line(item))
-    except KeyboardInterrupt:
-        click.echo(err=True)
-    finally:
-        state.engine.stop()
+def _when(item: HistoryItem) -> str:
+    return f"{item.at.astimezone():%Y-%m-%d %H:%M}"
 
 
-def _changes(state: WaffleState, last: Snapshot, show_secrets: bool) -> Iterator[HistoryItem]:
-    """Return every change that follows a snapshot; runs until it is interrupted."""
-    pause = threading.Event()
-    failing = False
-    while True:
-        pause.wait(state.options.poll_interval_s)
-        snapshot = state.engine.manager.snapshot
-        if (snapshot.epoch, snapshot.revision) == (last.epoch, last.revision):
-            continue
-        if snapshot.epoch != last.epoch or snapshot.revision < last.revision:
-            click.echo(f"the store was replaced, it is at revision {snapshot.revision}", err=True)
-            last = snapshot
-            continue
-        try:
-            # All that was committed, also what a later change has undone already.
-            items = operations.history_since(state, last.revision, show_secrets=show_secrets)
-        except StoreError as exc:
-            if not failing:
-                click.echo(f"the history can't be read, trying again: {exc}", err=True)
-            failing = True
-            continue
-        failing = False
-        last = snapshot
-        yield from (item for item in items if item.revision <= snapshot.revision)
-
-
-def _line(item: HistoryItem) -> str:
-    when = f"{item.at.astimezone():%H:%M:%S}"
-    author = f" by {item.author}" if item.author else ""
-    reason = f" ({item.reason})" if item.reason else ""
-    return visible(
-        f"{when} revision {item.revision}{author}: {item.name}: {item.old} → {item.new}{reason}"
-    )
+def _matches(name: str, pattern: str) -> bool:
+    name, pattern = name.lower(), pattern.lower()
+    return fnmatch.fnmatchcase(name, pattern) if set("*?[") & set(pattern) else pattern in name
 
 
 def _json_text(info: SettingInfo, value: Any, show_secrets: bool) -> str:
     if info.secret and not show_secrets:
         return MASK
-    return msgspec.json.encode(value).decode()
+    return json_text(value, indent=0)

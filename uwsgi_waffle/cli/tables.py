@@ -1,23 +1,52 @@
-"""Plain text tables for a terminal."""
+"""What is printed for people: tables and texts in which nothing can steer the terminal."""
 
 from __future__ import annotations
 
+import re
 import shutil
+import sys
 from collections.abc import Sequence
+from typing import Any
+
+import click
+import msgspec
 
 _GAP = 2
 _NARROWEST = 8
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]], flexible: Sequence[int]) -> str:
+def table(
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    flexible: Sequence[int],
+    colors: Sequence[str | None] = (),
+) -> str:
     """Return rows under a header, without a newline at the end.
 
     :param flexible: indices of the columns whose cells are cut, with an ellipsis, to make a
-        line fit the terminal; 80 columns if there is none.
+        line fit the terminal. Where there is none, nothing is cut.
+    :param colors: the color of each row; :func:`click.echo` leaves it out where there is no
+        terminal.
     """
     lines = [[visible(cell) for cell in row] for row in [header, *rows]]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
-    room = shutil.get_terminal_size().columns - _GAP * (len(header) - 1)
+    if is_terminal():
+        _narrow(widths, flexible)
+    texts = [
+        (" " * _GAP)
+        .join(cut(cell, width).ljust(width) for cell, width in zip(line, widths, strict=True))
+        .rstrip()
+        for line in lines
+    ]
+    texts[0] = click.style(texts[0], bold=True)
+    for index, color in enumerate(colors, 1):
+        if color is not None:
+            texts[index] = click.style(texts[index], fg=color)
+    return "\n".join(texts)
+
+
+def _narrow(widths: list[int], flexible: Sequence[int]) -> None:
+    room = shutil.get_terminal_size().columns - _GAP * (len(widths) - 1)
     room -= sum(width for column, width in enumerate(widths) if column not in flexible)
     # The narrow ones first: what they don't need is left to the wide ones.
     left = len(flexible)
@@ -25,12 +54,11 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], flexible: Sequen
         widths[column] = min(widths[column], max(room // left, _NARROWEST))
         room -= widths[column]
         left -= 1
-    return "\n".join(
-        (" " * _GAP)
-        .join(cut(cell, width).ljust(width) for cell, width in zip(line, widths, strict=True))
-        .rstrip()
-        for line in lines
-    )
+
+
+def is_terminal() -> bool:
+    """Return whether a person reads the standard output, not a file or a program."""
+    return sys.stdout.isatty()
 
 
 def cut(text: str, width: int) -> str:
@@ -43,3 +71,27 @@ def visible(text: str) -> str:
     return "".join(
         char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
     )
+
+
+def safe(text: str) -> str:
+    """Return a text for the terminal on its own lines; as it is where there is no terminal."""
+    if not is_terminal():
+        return text
+    return re.sub(r"[^\n\t -~]", lambda match: visible(match[0]), text)
+
+
+def json_text(value: Any, *, indent: int = 2) -> str:
+    """Return a JSON document in which every character that is not printable is an escape.
+
+    :param indent: 0 for one line.
+    """
+    encoded = msgspec.json.encode(value)
+    text = (msgspec.json.format(encoded, indent=indent) if indent else encoded).decode()
+    return re.sub(r"[^\n -~]", lambda match: _escape(match[0]), text)
+
+
+def _escape(char: str) -> str:
+    if char.isprintable():
+        return char
+    units = char.encode("utf-16-be").hex()
+    return "".join(f"\\u{units[start : start + 4]}" for start in range(0, len(units), 4))

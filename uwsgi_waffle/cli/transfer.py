@@ -1,4 +1,4 @@
-"""The commands that carry settings from one place to another: export, import."""
+"""The commands that write settings to a document and read them from one: export, import."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from ..app_state import WaffleState
 from ..snapshot import MASK
 from . import documents
 from .base import change, change_options, group, secrets_option, with_state
+from .tables import visible
 
 _FORMAT = click.Choice(["json", "toml"])
 
@@ -51,4 +52,4 @@ def import_(
     change(state, raws, **details)
     for name, value in values.items():
         if value == MASK and name not in raws:
-            click.echo(f"{name}: masked in the file, so it stays as it is", err=True)
+            click.echo(f"{visible(name)}: masked in the file, so it stays as it is", err=True)

@@ -1,4 +1,4 @@
-"""The command that tells who is stale: workers."""
+"""The command that shows which workers are behind: workers."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _MAX_AGE_S = 86_400.0
     "workers",
     epilog="""\b
 Exit status:
-  0  nobody is behind the store, or nobody has reported
-  1  at least one worker is behind the store's revision, or the store can't be read
+  0  no worker is behind the store's revision, and as many as expected have reported
+  1  a worker is behind, fewer than expected have reported, or the store can't be read
 """,
 )
 @click.option(
@@ -31,12 +31,20 @@ Exit status:
     type=click.FloatRange(min=0),
     default=0.0,
     metavar="SECONDS",
-    help="Look again until nobody is behind, for at most so long.",
+    help="Look again until no worker is behind, for at most so long.",
+)
+@click.option(
+    "--expect",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Exit with 1 unless at least N workers have reported.",
 )
 @json_option
 @click.pass_context
 @with_state
-def workers_(state: WaffleState, ctx: click.Context, wait_s: float, as_json: bool) -> None:
+def workers_(
+    state: WaffleState, ctx: click.Context, wait_s: float, expect: int | None, as_json: bool
+) -> None:
     """List the workers of all hosts: revision, how far behind, state, last error.
 
     READ is how long ago a worker last read the store, SEEN how long ago it reported. A worker
@@ -47,8 +55,9 @@ def workers_(state: WaffleState, ctx: click.Context, wait_s: float, as_json: boo
     deadline = time.monotonic() + wait_s
     while True:
         reports = state.store.workers(_MAX_AGE_S)
-        stale = [report for report in reports if behind(report, revision)]
-        if not stale or time.monotonic() >= deadline:
+        stale = any(behind(report, revision) for report in reports)
+        missing = max(0, (expect or 0) - len(reports))
+        if not (stale or missing) or time.monotonic() >= deadline:
             break
         time.sleep(_PAUSE_S)
     if as_json:
@@ -60,7 +69,9 @@ def workers_(state: WaffleState, ctx: click.Context, wait_s: float, as_json: boo
         )
     else:
         _print(reports, revision)
-    if stale:
+    if missing:
+        click.echo(f"{len(reports)} of {expect} workers have reported", err=True)
+    if stale or missing:
         ctx.exit(STALE)
 
 
@@ -70,18 +81,18 @@ def behind(report: WorkerReport, revision: int) -> int:
 
 
 def _as_dict(report: WorkerReport, revision: int) -> dict[str, Any]:
-    told = report._asdict()
-    # As of now, where the report says it as of then.
+    fields = report._asdict()
+    # As of now, where the report has it as of then.
     if report.staleness_s is not None:
-        told["staleness_s"] = report.staleness_s + report.age_s
-    return {**told, "behind": behind(report, revision)}
+        fields["staleness_s"] = report.staleness_s + report.age_s
+    return {**fields, "behind": behind(report, revision)}
 
 
 def _print(reports: list[WorkerReport], revision: int) -> None:
     if not reports:
         click.echo(
             "no worker has reported: none runs a watcher, WAFFLE_REPORT_INTERVAL is 0, or the "
-            "store keeps no reports"
+            "store can't keep reports"
         )
         return
     header = ["APP", "HOST", "PID", "WORKER", "REV", "BEHIND", "STATE", "READ", "SEEN", "ERROR"]
@@ -102,7 +113,9 @@ def _print(reports: list[WorkerReport], revision: int) -> None:
     ]
     if not any(report.last_error for report in reports):
         header, rows = header[:-1], [row[:-1] for row in rows]
-    click.echo(table(header, rows, flexible=(0, 1, 9) if len(header) > 9 else (0, 1)))
+    colors = ["red" if behind(report, revision) else None for report in reports]
+    flexible = (0, 1, 9) if len(header) > 9 else (0, 1)
+    click.echo(table(header, rows, flexible, colors))
 
 
 def _s(seconds: float) -> str:

@@ -1,10 +1,11 @@
-"""What settings are, were, and would be, for people."""
+"""Settings as they are, were, and would be after a change, for people."""
 
 from __future__ import annotations
 
 import enum
 import typing
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -30,14 +31,39 @@ def describe(state: Settings, *, show_secrets: bool = False) -> list[SettingInfo
 
 
 def history(
-    state: Settings, *, name: str | None = None, limit: int = 100, show_secrets: bool = False
+    state: Settings,
+    *,
+    name: str | None = None,
+    author: str | None = None,
+    since: datetime | None = None,
+    revision: int | None = None,
+    limit: int = 100,
+    show_secrets: bool = False,
 ) -> list[HistoryItem]:
     """Return the newest committed changes of one setting, or of all, newest first.
 
+    :param author: only those that this author made.
+    :param since: only those that were committed since then, by the clock of who made them.
+    :param revision: only those of this revision.
     :raises StoreUnavailable: the store can't be read within its bound.
     """
-    entries = state.store.history(name=name, limit=limit)
-    return [_item(state, entry, show_secrets) for entry in entries]
+
+    def wanted(entry: HistoryEntry) -> bool:
+        return (
+            (author is None or entry.author == author)
+            and (since is None or entry.at >= since)
+            and (revision is None or entry.revision == revision)
+        )
+
+    anything = author is None and since is None and revision is None
+    step = limit if anything else max(limit, _HISTORY_STEP)
+    while True:
+        entries = state.store.history(name=name, limit=step)
+        found = [entry for entry in entries if wanted(entry)]
+        reaches = revision is not None and bool(entries) and entries[-1].revision < revision
+        if len(found) >= limit or len(entries) < step or reaches:
+            return [_item(state, entry, show_secrets) for entry in found[:limit]]
+        step *= 4
 
 
 def history_since(

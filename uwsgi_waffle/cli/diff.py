@@ -1,0 +1,132 @@
+"""The command that compares settings: diff."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import click
+import msgspec
+
+from .. import operations
+from ..app_state import WaffleState
+from ..settings.declarations import Declarations
+from ..snapshot import MASK
+from ..stores import Store, store_from_url
+from . import documents
+from .base import (
+    group,
+    json_option,
+    print_differences,
+    print_json,
+    secrets_option,
+    with_state,
+)
+
+DIFFERENT = 1
+
+
+class _Side(NamedTuple):
+    """What is compared.
+
+    :ivar raws: mapping of setting name to JSON text.
+    :ivar whole: a setting that is not among them is at its default; in a document, left open.
+    """
+
+    raws: dict[str, str]
+    whole: bool
+
+
+@group.command(
+    epilog="""\b
+Exit status:
+  0  nothing differs, or --exit-code was not given
+  1  something differs and --exit-code was given; or a side can't be read
+  2  the command line is wrong, or no app was found
+"""
+)
+@click.argument("one", metavar="ONE")
+@click.argument("other", metavar="[OTHER]", required=False)
+@click.option("--exit-code", is_flag=True, help="Exit with 1 if something differs.")
+@json_option
+@secrets_option
+@with_state
+def diff(
+    state: WaffleState,
+    one: str,
+    other: str | None,
+    exit_code: bool,
+    as_json: bool,
+    show_secrets: bool,
+) -> None:
+    """Show how the settings of ONE differ from those of OTHER, or of the app's store.
+
+    Each is the URL of a store, or a file that "export" printed. Settings that a file does not
+    name are left out. Secrets are compared, and masked.
+    """
+    sides = [_read(state, source) for source in (one, other)]
+    differences = [
+        operations.Difference(
+            name,
+            *(
+                operations.show_raw(state, name, side.raws.get(name), show_secrets=show_secrets)
+                for side in sides
+            ),
+        )
+        for name in sorted(set(sides[0].raws) | set(sides[1].raws))
+        if all(side.whole or name in side.raws for side in sides)
+        and _differs(state.declarations, name, *(side.raws.get(name) for side in sides))
+    ]
+    if as_json:
+        print_json([difference._asdict() for difference in differences])
+    else:
+        print_differences(differences)
+        if not differences:
+            click.echo("nothing differs")
+    if differences and exit_code:
+        click.get_current_context().exit(DIFFERENT)
+
+
+def _differs(declarations: Declarations, name: str, one: str | None, other: str | None) -> bool:
+    declaration = declarations.get(name)
+    if declaration is not None:
+        if declaration.secret and f'"{MASK}"' in (one, other):
+            return False
+        # Whether the default is stored or not makes no difference for a worker.
+        one = declaration.default_raw if one is None else one
+        other = declaration.default_raw if other is None else other
+    return not operations.is_same(declaration, one, other)
+
+
+def _read(state: WaffleState, source: str | None) -> _Side:
+    if source is None:
+        return _Side(dict(state.snapshot.stored), whole=True)
+    if "://" in source:
+        options = state.options
+        store = store_from_url(
+            source,
+            folder=Path(state.app.instance_path),
+            timeout_s=options.store_timeout_s,
+            write_timeout_s=options.write_timeout_s,
+        )
+        return _read_store(store)
+    path = Path(source)
+    try:
+        text = path.read_bytes()
+    except OSError as exc:
+        raise click.ClickException(f"{source} can't be read: {exc.strerror}") from exc
+    values = documents.load(text, "toml" if path.suffix == ".toml" else "json")
+    return _Side(_raws(values), whole=False)
+
+
+def _raws(values: Mapping[str, Any]) -> dict[str, str]:
+    return {name: msgspec.json.encode(value).decode() for name, value in values.items()}
+
+
+def _read_store(store: Store) -> _Side:
+    try:
+        delta = store.read_since(0, "")
+    finally:
+        store.close()
+    return _Side({name: raw for name, raw in delta.rows if raw is not None}, whole=True)
