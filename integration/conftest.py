@@ -14,6 +14,8 @@ import pytest
 from uwsgi_waffle.checks.binary import Server
 
 from .support.find import need_uwsgi
+from .support.mariadb_server import MariadbServer
+from .support.postgres_server import PostgresServer
 from .support.redis_server import RedisServer
 from .support.uwsgi_server import UwsgiServer
 
@@ -89,6 +91,28 @@ def redis_server(make_redis: StartRedis) -> RedisServer:
     server = make_redis()
     server.start()
     return server
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL that runs, shared by all tests: each makes a database of its own."""
+    server = PostgresServer(log_statements=True)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.release()
+
+
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[MariadbServer]:
+    """A MariaDB that runs, likewise."""
+    server = MariadbServer()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.release()
 
 
 @pytest.fixture

@@ -18,21 +18,27 @@ FILES = (
     "tests/stores/test_sqlite_store.py",
     "tests/stores/test_sqlalchemy_store.py",
     "tests/stores/test_peewee_store.py",
-    "integration/test_store_contract.py",
+    "integration/test_store_postgres.py",
+    "integration/test_store_mysql.py",
+    "integration/test_store_redis.py",
 )
-_UNIT, _REAL = "tests.stores.test_", "integration.test_store_contract.Test"
+_UNIT, _REAL = "tests.stores.test_", "integration.test_store_"
 #: each test class that runs the contract, and its heading
 STORES = {
     f"{_UNIT}sqlite_store.TestSqliteStore": "SQLite, built in",
     f"{_UNIT}sqlalchemy_store.TestOwnTables": "SQLAlchemy: SQLite",
     f"{_UNIT}sqlalchemy_store.TestOwnModel": "… own model",
-    f"{_REAL}AlchemyOnPostgres": "SQLAlchemy: PostgreSQL",
-    f"{_REAL}AlchemyModelOnPostgres": "… own model",
+    f"{_REAL}postgres.TestAlchemyOnPostgres": "SQLAlchemy: PostgreSQL",
+    f"{_REAL}postgres.TestAlchemyModelOnPostgres": "… own model",
+    f"{_REAL}mysql.TestAlchemyOnMysql": "SQLAlchemy: MariaDB",
+    f"{_REAL}mysql.TestAlchemyModelOnMysql": "… own model",
     f"{_UNIT}peewee_store.TestOwnTables": "peewee: SQLite",
     f"{_UNIT}peewee_store.TestOwnModel": "… own model",
-    f"{_REAL}PeeweeOnPostgres": "peewee: PostgreSQL",
-    f"{_REAL}PeeweeModelOnPostgres": "… own model",
-    f"{_REAL}Redis": "Redis",
+    f"{_REAL}postgres.TestPeeweeOnPostgres": "peewee: PostgreSQL",
+    f"{_REAL}postgres.TestPeeweeModelOnPostgres": "… own model",
+    f"{_REAL}mysql.TestPeeweeOnMysql": "peewee: MariaDB",
+    f"{_REAL}mysql.TestPeeweeModelOnMysql": "… own model",
+    f"{_REAL}redis.TestRedis": "Redis",
 }
 MARKS = {"passed": "✓", "skipped": "skipped", "failed": "✗"}
 

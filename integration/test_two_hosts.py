@@ -52,19 +52,15 @@ class Hosts(NamedTuple):
 
 
 @pytest.fixture
-def postgres() -> Iterator[PostgresServer]:
+def database(postgres: PostgresServer) -> Iterator[str]:
     need_module("psycopg")
-    server = PostgresServer()
-    try:
-        server.start()
-        yield server
-    finally:
-        server.release()
+    with postgres.database() as name:
+        yield postgres.url("postgresql+psycopg", name)
 
 
 @pytest.fixture
 def hosts(
-    start_uwsgi: StartUwsgi, tmp_path: Path, redis_server: RedisServer, postgres: PostgresServer
+    start_uwsgi: StartUwsgi, tmp_path: Path, redis_server: RedisServer, database: str
 ) -> Hosts:
     servers = []
     for name in ("one", "two"):
@@ -74,7 +70,7 @@ def hosts(
             "WAFFLE_WATCHTYPE": "redis",
             "WAFFLE_REDIS_URL": redis_server.url,
             "WAFFLE_REDIS_TIMEOUT": 0.5,
-            "WAFFLE_STORE_URL": postgres.url("postgresql+psycopg"),
+            "WAFFLE_STORE_URL": database,
             "WAFFLE_STORE_TIMEOUT": STORE_TIMEOUT_S,
             "WAFFLE_RESYNC_INTERVAL": 2,
         }

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import itertools
 import os
 import shutil
 import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,12 +30,17 @@ class PostgresServer:
 
     Its data lies in a folder of its own: it refuses to run as root, and no other user may enter
     the folders of pytest, which each run of it closes anew.
+
+    :param programs: the folder of its programs, one of :func:`found_postgres`.
+    :param log_statements: keep what it is asked in its log.
     """
 
-    def __init__(self) -> None:
-        self._programs = need_postgres()
+    def __init__(self, programs: Path | None = None, *, log_statements: bool = False) -> None:
+        self._programs = programs or need_postgres()
+        self._log_statements = log_statements
         self._folder = Path(tempfile.mkdtemp(prefix="waffle-postgres-"))
         self._server: Process | None = None
+        self._databases = itertools.count(1)
         self.port = free_port()
         if _USER is not None:
             shutil.chown(self._folder, _USER)
@@ -41,6 +50,31 @@ class PostgresServer:
     def url(self, scheme: str, database: str = "postgres") -> str:
         """Return its URL; the password is not asked for, but must never be shown."""
         return f"{scheme}://waffle:s3cret@127.0.0.1:{self.port}/{database}"
+
+    @contextlib.contextmanager
+    def database(self) -> Iterator[str]:
+        """Make a database, and drop it at the end; yield its name.
+
+        The server runs again by then, whatever was done to it.
+        """
+        name = f"waffle_{next(self._databases)}"
+        self.ask(f"CREATE DATABASE {name} TEMPLATE template0")
+        try:
+            yield name
+        finally:
+            self.restore()
+            # Each has hundreds of files, which would take a minute to remove together.
+            self.ask(f"DROP DATABASE {name} WITH (FORCE)")
+
+    def ask(self, statement: str, database: str = "postgres") -> list[tuple[Any, ...]]:
+        """Return the rows of one statement, committed."""
+        # Only here: faults with another store do without the driver.
+        import psycopg
+
+        url = self.url("postgresql", database)
+        with psycopg.connect(url, autocommit=True, connect_timeout=10) as connection:
+            cursor = connection.execute(statement.encode())
+            return cursor.fetchall() if cursor.description else []
 
     @property
     def log_path(self) -> Path:
@@ -53,6 +87,8 @@ class PostgresServer:
         # Nothing is kept beyond the test.
         arguments += ["-c", "fsync=off", "-c", "max_connections=100"]
         arguments += ["-c", "log_line_prefix=%p@%d "]
+        if self._log_statements:
+            arguments += ["-c", "log_statement=all"]
         self._server = Process(
             "postgres",
             [str(self._programs / "postgres"), *arguments],
@@ -77,6 +113,13 @@ class PostgresServer:
         if self._server is not None:
             self._server.stop()
             self._server = None
+
+    def restore(self) -> None:
+        """Let it run, whether it was stopped or frozen."""
+        if self._server is None or self._server.ended:
+            self.start()
+        else:
+            self.thaw()
 
     def release(self) -> None:
         """End it, and remove its data."""
@@ -112,21 +155,16 @@ class PostgresServer:
 
 
 def need_postgres() -> Path:
-    """Return the folder of PostgreSQL's programs.
-
-    That of ``WAFFLE_POSTGRES``; else the first of pgserver, the PATH and Debian's newest that the
-    server's user may run: a wheel within /root is closed to it.
-    """
+    """Return the folder of PostgreSQL's programs: ``WAFFLE_POSTGRES``, or the first found."""
     named = os.environ.get("WAFFLE_POSTGRES")
     found = [Path(named)] if named else found_postgres()
-    usable = next((folder for folder in found if _may_run(folder / "postgres")), None)
-    if usable is None:
-        missing("PostgreSQL" + "".join(f", which {_USER} may run, in {f}" for f in found))
-    return usable
+    if not found:
+        missing("a PostgreSQL that its user may run")
+    return found[0]
 
 
 def found_postgres() -> list[Path]:
-    """Return each folder of PostgreSQL's programs on this machine, the preferred one first."""
+    """Return each folder of PostgreSQL's programs that can be used, the preferred one first."""
     found = []
     # Not imported: that looks for folders of the user's, and registers an exit handler.
     spec = importlib.util.find_spec("pgserver")
@@ -137,7 +175,8 @@ def found_postgres() -> list[Path]:
     debian = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=_major, reverse=True)
     for program in [*([Path(on_path)] if on_path else []), *debian]:
         found.append(program.resolve().parent)
-    return [folder for folder in dict.fromkeys(found) if (folder / "postgres").exists()]
+    # A wheel in a folder of root's is closed to the user that the server runs as.
+    return [folder for folder in dict.fromkeys(found) if _may_run(folder / "postgres")]
 
 
 def _major(initdb: Path) -> int:

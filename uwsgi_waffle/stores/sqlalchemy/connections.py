@@ -47,7 +47,10 @@ class Connections:
             return
         if not event.contains(base, "do_connect", _connect_bounded):
             event.listen(base, "do_connect", _connect_bounded)
-        self._reader = self._derive(isolation_level="AUTOCOMMIT")
+        self._reader = self._derive()
+        # Once for each connection: as an execution option it would be set for each read, and what
+        # the driver raises when that meets a lost connection is not translated by SQLAlchemy.
+        event.listen(self._reader, "connect", self._commit_by_itself)
         if base.dialect.name == "postgresql":
             # A change begins with the row that serialises writers: waiting for it must not fail.
             self._writer = self._derive(isolation_level="READ COMMITTED")
@@ -87,6 +90,9 @@ class Connections:
         """Close what reads keep open."""
         if not self._shared:
             self._reader.dispose()
+
+    def _commit_by_itself(self, connection: Any, record: Any) -> None:
+        self._base.dialect.set_isolation_level(connection, "AUTOCOMMIT")
 
     def _derive(self, **execution_options: Any) -> sa.Engine:
         return sa.Engine(

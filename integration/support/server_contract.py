@@ -1,0 +1,152 @@
+"""What every store on a server must do beside the contract of all stores."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import peewee
+import sqlalchemy as sa
+
+from uwsgi_waffle.errors import StoreUnavailable
+from uwsgi_waffle.stores.base import Store
+from uwsgi_waffle.stores.mixin import WaffleMixin
+from uwsgi_waffle.testing.store_contract import StoreContract, raises, stored
+
+from .stopwatch import Stopwatch
+
+
+class OnServer:
+    """The server that the store of a test is in, and the timeouts of that store."""
+
+    #: can ``stop``, ``start``, ``freeze`` and ``thaw``
+    server: Any
+    #: so long that no load of the machine is taken for an outage; a refused connection is no wait
+    timeout_s = 15.0
+    write_timeout_s = 30.0
+    bound_s = 20.0
+
+    @contextlib.contextmanager
+    def outage(self) -> Iterator[None]:
+        self.server.stop()
+        try:
+            yield
+        finally:
+            self.server.start()
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        self.server.freeze()
+        try:
+            yield
+        finally:
+            self.server.thaw()
+
+
+class ServerContract(OnServer, StoreContract):
+    """The contract of all stores, with an outage of the server."""
+
+
+class FrozenContract(OnServer):
+    """Nothing waits longer than its timeout for a server that stands still.
+
+    Each test waits for timeouts, so it runs once for each driver, whatever the tables.
+    """
+
+    timeout_s = 1.0
+    write_timeout_s = 1.0
+    #: the least that the driver takes to give up connecting
+    connect_s = 1.0
+
+    def test_server_that_stands_still_is_reported_within_the_bound(self, store: Store) -> None:
+        store.prepare()
+        revision = store.write({"A": "1"})
+        epoch = store.read_since(0, "").epoch
+        with self.frozen():
+            # On the connection that is open, then on a new one.
+            for timeout_s in (self.timeout_s, self.connect_s):
+                with Stopwatch() as watch, raises(StoreUnavailable):
+                    store.read_since(revision, epoch)
+                watch.assert_within(timeout_s)
+            with Stopwatch() as watch, raises(StoreUnavailable):
+                store.history()
+            watch.assert_within(self.connect_s)
+        assert store.read_since(revision, epoch).revision == revision
+        assert store.write({"A": "2"}) == revision + 1
+
+    def test_writer_gives_up_within_its_bound_on_a_server_that_stands_still(
+        self, store: Store
+    ) -> None:
+        store.prepare()
+        store.write({"A": "1"})
+        with self.frozen(), Stopwatch() as watch, raises(StoreUnavailable):
+            store.write({"A": "2"})
+        watch.assert_within(self.write_timeout_s + self.connect_s)
+
+
+class LockContract(FrozenContract):
+    """Nothing waits longer than its timeout for a lock in a database, either."""
+
+    def locked(self) -> contextlib.AbstractContextManager[object]:
+        """Return a context in which another's transaction holds the row of the revision."""
+        raise NotImplementedError
+
+    def test_writer_gives_up_while_another_holds_the_row_of_the_revision(
+        self, store: Store
+    ) -> None:
+        store.prepare()
+        store.write({"A": "1"})
+        with self.locked():
+            with Stopwatch() as watch, raises(StoreUnavailable):
+                store.write({"A": "2"})
+            watch.assert_within(self.write_timeout_s)
+            assert watch.elapsed_s > 0.8 * self.write_timeout_s
+            # Reading goes on while it is held.
+            assert stored(store) == {"A": "1"}
+        assert store.write({"A": "3"}) == 2
+
+    def test_writer_gives_up_when_the_server_stands_still_within_its_change(
+        self, store: Store
+    ) -> None:
+        """No timeout of the server's own helps then, as it helps against another's lock."""
+        store.prepare()
+        store.write({"A": "1"})
+        freeze = threading.Timer(0.3 * self.write_timeout_s, self.server.freeze)
+        with self.locked():
+            freeze.start()
+            try:
+                with Stopwatch() as watch, raises(StoreUnavailable):
+                    store.write({"A": "2"})
+                watch.assert_within(self.write_timeout_s)
+            finally:
+                freeze.join()
+                self.server.thaw()
+        assert store.write({"A": "3"}) == 2
+
+
+class UserConfs(WaffleMixin, peewee.Model):
+    """A user's own model."""
+
+    key = peewee.CharField(unique=True)
+    value = peewee.TextField()
+
+    class Meta:
+        table_name = "User Confs"
+
+
+def make_model(
+    engine: sa.Engine, *, collation: str | None = None, value: Any = sa.Text
+) -> sa.Table:
+    """Make the table of a user's own model, with quoting to do."""
+    metadata = sa.MetaData()
+    table = sa.Table(
+        "User Confs",
+        metadata,
+        sa.Column("id", sa.Integer, primary_key=True),
+        sa.Column("key", sa.String(255, collation), unique=True, nullable=False),
+        sa.Column("value", value, nullable=False),
+    )
+    metadata.create_all(engine)
+    return table

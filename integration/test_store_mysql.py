@@ -1,0 +1,120 @@
+"""The SQL stores keep the contract on a real MariaDB, through restarts and standstills."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import peewee
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.dialects import mysql
+
+from uwsgi_waffle.errors import StoreUnavailable
+from uwsgi_waffle.stores.peewee import PeeweeWaffleStore
+from uwsgi_waffle.stores.sqlalchemy import AlchemyWaffleStore
+
+from .support.mariadb_server import MariadbServer
+from .support.server_contract import (
+    LockContract,
+    OnServer,
+    ServerContract,
+    UserConfs,
+    make_model,
+)
+
+
+class _Database(OnServer):
+    """A database of each test's own."""
+
+    @pytest.fixture(autouse=True)
+    def _database(self, mariadb: MariadbServer) -> Iterator[None]:
+        self.server = mariadb
+        # Not in utf8mb4, and deaf to cases: what the server's default may be.
+        with mariadb.database("CHARACTER SET latin1") as name:
+            self.url = sa.make_url(mariadb.url(database=name))
+            yield
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        engine = sa.create_engine(self.url)
+        with engine.begin() as other:
+            # Not an UPDATE that changes nothing: whether that locks is the server's affair.
+            other.exec_driver_sql("SELECT revision FROM waffle_meta FOR UPDATE")
+            yield
+        engine.dispose()
+
+    def make_model(self) -> sa.Table:
+        engine = sa.create_engine(self.url)
+        table = make_model(engine, collation="utf8mb4_bin", value=mysql.LONGTEXT(charset="utf8mb4"))
+        engine.dispose()
+        return table
+
+
+class _Alchemy(_Database):
+    @pytest.fixture
+    def store(self, _database: None) -> Iterator[AlchemyWaffleStore]:
+        store = AlchemyWaffleStore(
+            self.url,
+            self.model(),
+            timeout_s=self.timeout_s,
+            write_timeout_s=self.write_timeout_s,
+        )
+        yield store
+        store.close()
+
+    def model(self) -> Any:
+        return None
+
+
+class _Peewee(_Database):
+    @pytest.fixture
+    def store(self, _database: None) -> Iterator[PeeweeWaffleStore]:
+        url = self.url
+        db = peewee.MySQLDatabase(
+            str(url.database),
+            host=url.host,
+            port=url.port,
+            user=url.username,
+            password=url.password,
+        )
+        store = PeeweeWaffleStore(
+            db, self.model(), timeout_s=self.timeout_s, write_timeout_s=self.write_timeout_s
+        )
+        yield store
+        store.close()
+
+    def model(self) -> Any:
+        return None
+
+
+class TestAlchemyOnMysql(_Alchemy, ServerContract):
+    def test_password_is_in_no_error(self, store: AlchemyWaffleStore) -> None:
+        wrong = AlchemyWaffleStore(self.url.set(password="s3crab"))
+        with pytest.raises(StoreUnavailable) as caught:
+            wrong.read_since(0, "")
+        assert "s3crab" not in str(caught.value) + repr(wrong)
+
+
+class TestAlchemyModelOnMysql(_Alchemy, ServerContract):
+    def model(self) -> Any:
+        return self.make_model()
+
+
+class TestPeeweeOnMysql(_Peewee, ServerContract):
+    pass
+
+
+class TestPeeweeModelOnMysql(_Peewee, ServerContract):
+    def model(self) -> Any:
+        self.make_model()
+        return UserConfs
+
+
+class TestAlchemyOnFrozenMysql(_Alchemy, LockContract):
+    pass
+
+
+class TestPeeweeOnFrozenMysql(_Peewee, LockContract):
+    pass

@@ -1,0 +1,243 @@
+"""The SQL stores keep the contract on a real PostgreSQL, through restarts and standstills."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import peewee
+import pytest
+import sqlalchemy as sa
+from playhouse.pool import PooledPostgresqlDatabase
+from sqlalchemy.orm import Session
+
+from uwsgi_waffle.errors import StoreError
+from uwsgi_waffle.stores.base import Store
+from uwsgi_waffle.stores.peewee import PeeweeWaffleStore
+from uwsgi_waffle.stores.sqlalchemy import AlchemyWaffleStore
+from uwsgi_waffle.testing import in_processes
+from uwsgi_waffle.testing.store_contract import stored
+
+from .support.find import missing
+from .support.postgres_server import PostgresServer, found_postgres, need_postgres
+from .support.server_contract import (
+    LockContract,
+    OnServer,
+    ServerContract,
+    UserConfs,
+    make_model,
+)
+from .support.waiting import eventually
+
+
+class _Database(OnServer):
+    """A database of each test's own."""
+
+    server: PostgresServer
+    database: str
+
+    @pytest.fixture(autouse=True)
+    def _database(self, postgres: PostgresServer) -> Iterator[None]:
+        self.server = postgres
+        with postgres.database() as self.database:
+            yield
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        engine = sa.create_engine(self.server.url("postgresql+psycopg", self.database))
+        with engine.begin() as other:
+            other.exec_driver_sql("UPDATE waffle_meta SET revision = revision")
+            yield
+        engine.dispose()
+
+
+class _Alchemy(_Database):
+    isolation: str | None = None
+
+    @pytest.fixture
+    def store(self, _database: None) -> Iterator[AlchemyWaffleStore]:
+        url = self.server.url("postgresql+psycopg", self.database)
+        options = {} if self.isolation is None else {"isolation_level": self.isolation}
+        engine = sa.create_engine(url, **options)
+        store = AlchemyWaffleStore(
+            engine,
+            self.model(engine),
+            timeout_s=self.timeout_s,
+            write_timeout_s=self.write_timeout_s,
+        )
+        # What made the model is not counted among the store's connections.
+        engine.dispose()
+        yield store
+        store.close()
+        engine.dispose()
+
+    def model(self, engine: sa.Engine) -> Any:
+        return None
+
+
+class _Peewee(_Database):
+    kind: type[peewee.PostgresqlDatabase] = peewee.PostgresqlDatabase
+
+    @pytest.fixture
+    def store(self, _database: None) -> Iterator[PeeweeWaffleStore]:
+        make: Any = self.kind
+        db = make(self.server.url("postgresql", self.database))
+        store = PeeweeWaffleStore(
+            db,
+            self.model(),
+            timeout_s=self.timeout_s,
+            write_timeout_s=self.write_timeout_s,
+        )
+        yield store
+        store.close()
+
+    def model(self) -> Any:
+        return None
+
+
+class _Contract(ServerContract, _Database):
+    def test_one_refresh_is_one_statement(self, store: Store) -> None:
+        store.prepare()
+        revision = store.write({"A": "1", "B": "2"})
+        epoch = store.read_since(0, "").epoch
+        known = ((0, ""), (revision, epoch), (revision, "another"))
+        with self._statements() as seen:
+            for each in known * 2:
+                store.read_since(*each)
+        # As the server saw them: neither a ping nor a BEGIN stands beside them.
+        assert len(seen) == 6, seen
+        assert all(statement.lstrip().startswith("SELECT") for statement in seen)
+
+    def test_child_has_a_connection_of_its_own(self, store: Store) -> None:
+        store.prepare()
+        store.read_since(0, "")
+        before = self._backends()
+        assert len(before) == 1
+
+        def run(number: int) -> list[int]:
+            store.read_since(0, "")
+            found = self._backends()
+            store.close()
+            return sorted(found)
+
+        (seen,) = in_processes(1, run)
+        assert len(seen) == 2
+        assert before < set(seen)
+        # What the child did, and its end, left the parent's connection alone.
+        with self._statements() as statements:
+            store.read_since(0, "")
+        assert len(statements) == 1
+        assert self._backends() == before
+        store.close()
+        eventually("closed", lambda: self._backends() == set())
+
+    def test_database_without_the_right_to_make_tables(self, store: Store) -> None:
+        self.server.ask("ALTER SCHEMA public RENAME TO aside", self.database)
+        with pytest.raises(StoreError, match="tables"):
+            store.prepare()
+
+    def _backends(self) -> set[int]:
+        rows = self.server.ask(
+            f"SELECT pid FROM pg_stat_activity WHERE datname = '{self.database}'"
+        )
+        return {row[0] for row in rows}
+
+    @contextlib.contextmanager
+    def _statements(self) -> Iterator[list[str]]:
+        """Give the list of what the server is asked within the context, filled at its end."""
+        log = self.server.log_path
+        start = log.stat().st_size
+        seen: list[str] = []
+        yield seen
+        for line in log.read_bytes()[start:].decode().splitlines():
+            _, found, statement = line.partition(f"@{self.database} LOG:  ")
+            kind, _, statement = statement.partition(": ")
+            if found and kind.startswith(("statement", "execute")):
+                seen.append(statement)
+
+
+class TestAlchemyOnPostgres(_Alchemy, _Contract):
+    def test_open_session_of_the_user_is_left_alone(self, store: AlchemyWaffleStore) -> None:
+        store.prepare()
+        store.write({"A": "1"})
+        engine = store._engine
+        assert engine is not None
+        with engine.begin() as connection:
+            connection.exec_driver_sql("CREATE TABLE theirs (id INTEGER)")
+        with Session(engine) as session:
+            session.execute(sa.text("INSERT INTO theirs VALUES (1)"))
+            assert session.scalar(sa.text("SELECT revision FROM waffle_meta")) == 1
+            assert store.write({"A": "2"}) == 2
+            assert stored(store) == {"A": "2"}
+            assert session.in_transaction()
+            session.rollback()
+            assert session.scalar(sa.text("SELECT count(*) FROM theirs")) == 0
+        # The only connection of the user's pool was the user's.
+        assert engine.pool.status().count("Connections in pool: 1") == 1
+
+
+class TestAlchemyOnPostgresSerializable(_Alchemy, _Contract):
+    isolation = "SERIALIZABLE"
+
+
+class TestAlchemyModelOnPostgres(_Alchemy, _Contract):
+    isolation = "REPEATABLE READ"
+
+    def model(self, engine: sa.Engine) -> Any:
+        return make_model(engine)
+
+
+class TestPeeweeOnPostgres(_Peewee, _Contract):
+    pass
+
+
+class TestPeeweeModelOnPostgres(_Peewee, _Contract):
+    kind = PooledPostgresqlDatabase
+
+    def model(self) -> Any:
+        engine = sa.create_engine(self.server.url("postgresql+psycopg", self.database))
+        make_model(engine)
+        engine.dispose()
+        return UserConfs
+
+
+class _Frozen(_Database, LockContract):
+    # psycopg knows no less.
+    connect_s = 2.0
+
+
+class TestAlchemyOnFrozenPostgres(_Alchemy, _Frozen):
+    pass
+
+
+class TestPeeweeOnFrozenPostgres(_Peewee, _Frozen):
+    pass
+
+
+@pytest.fixture(scope="module")
+def other_postgres() -> Iterator[PostgresServer]:
+    """Another PostgreSQL of this machine than all other tests run on."""
+    others = [folder for folder in found_postgres() if folder != need_postgres()]
+    if not others:
+        missing("a second PostgreSQL")
+    server = PostgresServer(others[0])
+    try:
+        server.start()
+        yield server
+    finally:
+        server.release()
+
+
+class _Other(ServerContract, _Database):
+    @pytest.fixture
+    def postgres(self, other_postgres: PostgresServer) -> PostgresServer:
+        return other_postgres
+
+
+class TestAlchemyOnOtherPostgres(_Alchemy, _Other):
+    pass
+
+
+class TestPeeweeOnOtherPostgres(_Peewee, _Other):
+    pass

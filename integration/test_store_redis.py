@@ -1,0 +1,149 @@
+"""The Redis store keeps the contract on a real server, through restarts and standstills."""
+
+from __future__ import annotations
+
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import redis
+
+from uwsgi_waffle.errors import RevisionConflict, StoreError, StoreUnavailable
+from uwsgi_waffle.notifiers.base import Notice
+from uwsgi_waffle.notifiers.redis import RedisNotifier
+from uwsgi_waffle.stores.redis import RedisStore
+from uwsgi_waffle.testing.store_contract import raises, stored
+
+from .support.redis_server import RedisServer
+from .support.server_contract import FrozenContract, OnServer, ServerContract
+
+
+class _Redis(OnServer):
+    @pytest.fixture
+    def store(self, make_redis: Callable[..., RedisServer]) -> Iterator[RedisStore]:
+        self.server = make_redis(password="s3cret", durable=True)
+        self.server.start()
+        store = RedisStore(
+            f"{self.server.url}?prefix=site:&max_history=1000000",
+            timeout_s=self.timeout_s,
+            write_timeout_s=self.write_timeout_s,
+        )
+        yield store
+        store.close()
+
+
+class TestFrozenRedis(_Redis, FrozenContract):
+    pass
+
+
+class TestRedis(_Redis, ServerContract):
+    def test_read_and_change_are_one_round_trip_each(self, store: RedisStore) -> None:
+        store.prepare()
+        store.write({"A": "1", "B": "1"})
+        store.read_since(0, "")
+        calls = self._calls()
+        for _ in range(10):
+            store.read_since(0, "")
+        assert self._calls() - calls == {"evalsha": 10}
+        calls = self._calls()
+        for number in range(10):
+            store.write({"A": str(number), "B": str(number)})
+        assert self._calls() - calls == {"evalsha": 10}
+
+    def test_keys_have_the_prefix_and_apps_share_a_server(self, store: RedisStore) -> None:
+        store.prepare()
+        store.write({"A": "1"})
+        other = RedisStore(f"{self.server.url}", prefix="other:")
+        other.prepare()
+        assert stored(other) == {}
+        other.write({"A": "2"})
+        assert stored(store) == {"A": "1"}
+        keys = ("meta", "raws", "revisions", "history")
+        assert {key.decode() for key in self.server.ask("KEYS", "*")} == {
+            f"{prefix}{key}" for prefix in ("site:", "other:") for key in keys
+        }
+        other.close()
+
+    def test_change_is_published_with_it(self, store: RedisStore) -> None:
+        store.prepare()
+        loud = RedisStore(f"{self.server.url}?prefix=site:&channel=waffleconf")
+        notifier = RedisNotifier(self.server.url, "waffleconf")
+        assert notifier.wait(1.0) == Notice(None)
+        assert loud.write({"A": "1"}) == 1
+        assert notifier.wait(1.0) == Notice(1)
+        with raises(RevisionConflict):
+            loud.write({"A": "2"}, expected_revision=7)
+        assert notifier.wait(0.2) is None
+        notifier._disconnect()
+        notifier.close()
+        loud.close()
+
+    def test_history_is_capped(self, store: RedisStore) -> None:
+        capped = RedisStore(self.server.url, prefix="capped:", max_history=100)
+        capped.prepare()
+        for number in range(10):
+            capped.write({f"NAME_{name}": str(number) for name in range(50)})
+        entries = capped.history(limit=1000)
+        # Redis trims whole nodes only, of a hundred entries each.
+        assert 100 <= len(entries) <= 200
+        assert entries[0].revision == 10
+        assert len(capped.history(name="NAME_7", limit=1)) == 1
+        capped.close()
+
+    def test_lost_data_is_an_error_and_a_fresh_start_begins_a_new_epoch(
+        self, store: RedisStore
+    ) -> None:
+        store.prepare()
+        store.write({"A": "1"})
+        epoch = store.read_since(0, "").epoch
+        self.server.ask("DEL", "site:meta")
+        for call in (lambda: store.read_since(1, epoch), lambda: store.write({"A": "2"})):
+            with pytest.raises(StoreUnavailable, match="lost its data"):
+                call()
+        store.prepare()
+        delta = store.read_since(1, epoch)
+        assert delta.complete
+        assert delta.epoch != epoch
+        assert (delta.revision, delta.rows) == (1, (("A", "1"),))
+        assert store.write({"A": "2"}) == 2
+
+    def test_key_of_a_wrong_type_leaves_nothing_half_done(self, store: RedisStore) -> None:
+        store.prepare()
+        store.write({"A": "1"})
+        self.server.ask("RENAME", "site:revisions", "aside")
+        self.server.ask("SET", "site:revisions", "mine")
+        with pytest.raises(StoreError, match="WRONGTYPE"):
+            store.write({"A": "2"})
+        self.server.ask("RENAME", "aside", "site:revisions")
+        assert stored(store) == {"A": "1"}
+        assert len(store.history()) == 1
+
+    def test_password_is_in_no_error(self, store: RedisStore) -> None:
+        wrong = RedisStore(self.server.url.replace("s3cret", "s3crab"))
+        self.server.stop()
+        for refused in (store, wrong):
+            with pytest.raises(StoreUnavailable) as caught:
+                refused.read_since(0, "")
+            self._check_secret(caught.value, refused)
+        self.server.start()
+        with pytest.raises(StoreUnavailable) as caught:
+            wrong.read_since(0, "")
+        self._check_secret(caught.value, wrong)
+        wrong.close()
+
+    def _check_secret(self, exc: BaseException, store: RedisStore) -> None:
+        text = "".join(traceback.format_exception(exc)) + repr(store)
+        assert "s3cr" not in text.replace('.replace("s3cret", "s3crab")', "")
+
+    def _calls(self) -> Counter[str]:
+        with redis.Redis.from_url(self.server.url) as client:
+            info: Any = client.info("commandstats")
+        return Counter(
+            {
+                name.removeprefix("cmdstat_"): stats["calls"]
+                for name, stats in info.items()
+                if name in ("cmdstat_evalsha", "cmdstat_eval", "cmdstat_multi", "cmdstat_ping")
+            }
+        )
