@@ -199,7 +199,7 @@ class PostgresDatabase(Database):
 
     @contextlib.contextmanager
     def killed(self) -> Iterator[None]:
-        self.server.kill()
+        self.server.stop()
         try:
             yield
         finally:
@@ -207,7 +207,7 @@ class PostgresDatabase(Database):
 
     def restart(self) -> None:
         """Shut it down and start it at once."""
-        self.server.stop()
+        self.server.end()
         self.server.start()
 
     @contextlib.contextmanager

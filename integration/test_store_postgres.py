@@ -44,6 +44,15 @@ class _Database(OnServer):
             yield
 
     @contextlib.contextmanager
+    def outage(self) -> Iterator[None]:
+        # Not a crash, which says nothing: a shutdown answers a statement with an error of its own.
+        self.server.end()
+        try:
+            yield
+        finally:
+            self.server.start()
+
+    @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         engine = sa.create_engine(self.server.url("postgresql+psycopg", self.database))
         with engine.begin() as other:

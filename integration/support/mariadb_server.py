@@ -4,44 +4,31 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pymysql
 import pytest
 
 from .find import missing
-from .processes import Process, clean_environment, free_port
+from .processes import Process, clean_environment
+from .server import SERVERS_PATH, UNPRIVILEGED, ServerInFolder
 
 _LIMIT_S = 60
-#: whom it runs as: it refuses to run as root
-_USER = "nobody" if os.geteuid() == 0 else None
-#: Debian keeps the server off the PATH of most users
-_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin"])
 
 
-class MariadbServer:
-    """A MariaDB that can be stopped, frozen, and started again on the same port.
-
-    Its data lies in a folder of its own, which no other user than its own may enter.
-    """
+class MariadbServer(ServerInFolder):
+    """A MariaDB that can be stopped, frozen, and started again on the same port."""
 
     def __init__(self) -> None:
         self._binary = need_mariadb()
-        self._folder = Path(tempfile.mkdtemp(prefix="waffle-mariadb-"))
-        self._server: Process | None = None
+        super().__init__("mariadb")
         self._databases = itertools.count(1)
-        self.port = free_port()
-        if _USER is not None:
-            shutil.chown(self._folder, _USER)
         self._install()
         # Run at each start, as root of the server.
-        self._init = self._folder / "init.sql"
+        self._init = self.folder / "init.sql"
         self._init.write_text(
             "CREATE USER IF NOT EXISTS waffle@'127.0.0.1' IDENTIFIED BY 's3cret';\n"
             "GRANT ALL ON *.* TO waffle@'127.0.0.1' WITH GRANT OPTION;\n"
@@ -80,14 +67,13 @@ class MariadbServer:
             cursor.execute(statement)
             return tuple(cursor.fetchall())
 
-    def start(self) -> None:
-        """Start it, and wait until it takes connections."""
+    def _start(self) -> Process:
         arguments = [
             self._binary,
             "--no-defaults",
-            f"--datadir={self._folder / 'data'}",
-            f"--socket={self._folder / 'socket'}",
-            f"--pid-file={self._folder / 'pid'}",
+            f"--datadir={self.folder / 'data'}",
+            f"--socket={self.folder / 'socket'}",
+            f"--pid-file={self.folder / 'pid'}",
             f"--port={self.port}",
             "--bind-address=127.0.0.1",
             "--skip-name-resolve",
@@ -99,53 +85,24 @@ class MariadbServer:
             "--innodb-buffer-pool-size=32M",
             "--performance-schema=0",
         ]
-        self._server = Process(
+        return Process(
             "mariadbd",
             arguments,
             env=clean_environment(),
             cwd="/",
-            log=self._folder / "server.log",
-            user=_USER,
+            log=self.log_path,
+            user=UNPRIVILEGED,
             ready=lambda log: "ready for connections" in log,
         )
-        assert not self._server.ended, self._server.evidence()
-
-    def stop(self) -> None:
-        """End it at once, as a crash does, and every connection with it."""
-        if self._server is not None:
-            self._server.stop()
-            self._server = None
-
-    def freeze(self) -> None:
-        """Let it hold all connections and answer to none."""
-        assert self._server is not None
-        self._server.freeze()
-
-    def thaw(self) -> None:
-        """Let it go on after :meth:`freeze`."""
-        assert self._server is not None
-        self._server.thaw()
-
-    def restore(self) -> None:
-        """Let it run, whether it was stopped or frozen."""
-        if self._server is None or self._server.ended:
-            self.start()
-        else:
-            self.thaw()
-
-    def release(self) -> None:
-        """End it, and remove its data."""
-        self.stop()
-        shutil.rmtree(self._folder)
 
     def _install(self) -> None:
-        command = ["mariadb-install-db", "--no-defaults", f"--datadir={self._folder / 'data'}"]
+        command = ["mariadb-install-db", "--no-defaults", f"--datadir={self.folder / 'data'}"]
         command += ["--auth-root-authentication-method=normal", "--skip-test-db"]
         done = subprocess.run(
             command,
-            user=_USER,
+            user=UNPRIVILEGED,
             cwd="/",
-            env={**clean_environment(), "PATH": _PATH},
+            env={**clean_environment(), "PATH": SERVERS_PATH},
             capture_output=True,
             timeout=_LIMIT_S,
             check=False,
@@ -156,7 +113,7 @@ class MariadbServer:
 
 def need_mariadb() -> str:
     """Return MariaDB's server."""
-    server = shutil.which("mariadbd", path=_PATH)
-    if server is None or shutil.which("mariadb-install-db", path=_PATH) is None:
+    server = shutil.which("mariadbd", path=SERVERS_PATH)
+    if server is None or shutil.which("mariadb-install-db", path=SERVERS_PATH) is None:
         missing("MariaDB (Debian: mariadb-server)")
     return server

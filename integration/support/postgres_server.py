@@ -1,4 +1,4 @@
-"""A real PostgreSQL of one test module's own."""
+"""A real PostgreSQL of the tests' own."""
 
 from __future__ import annotations
 
@@ -9,27 +9,22 @@ import os
 import shutil
 import signal
 import subprocess
-import tempfile
-import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from .find import missing
-from .processes import Process, clean_environment, free_port
+from .processes import Process, clean_environment
+from .server import UNPRIVILEGED, ServerInFolder
 
 _LIMIT_S = 60
-#: whom it runs as: it refuses to run as root
-_USER = "nobody" if os.geteuid() == 0 else None
 
 
-class PostgresServer:
+class PostgresServer(ServerInFolder):
     """A PostgreSQL that can be stopped, frozen, and started again on the same port.
-
-    Its data lies in a folder of its own: it refuses to run as root, and no other user may enter
-    the folders of pytest, which each run of it closes anew.
 
     :param programs: the folder of its programs, one of :func:`found_postgres`.
     :param log_statements: keep what it is asked in its log.
@@ -38,14 +33,10 @@ class PostgresServer:
     def __init__(self, programs: Path | None = None, *, log_statements: bool = False) -> None:
         self._programs = programs or need_postgres()
         self._log_statements = log_statements
-        self._folder = Path(tempfile.mkdtemp(prefix="waffle-postgres-"))
-        self._server: Process | None = None
+        super().__init__("postgres")
         self._databases = itertools.count(1)
-        self.port = free_port()
-        if _USER is not None:
-            shutil.chown(self._folder, _USER)
         options = ("-U", "waffle", "-A", "trust", "-N", "-E", "UTF8")
-        self._run("initdb", "-D", str(self._folder), *options)
+        self._run("initdb", "-D", str(self.folder), *options)
 
     def url(self, scheme: str, database: str = "postgres") -> str:
         """Return its URL; the password is not asked for, but must never be shown."""
@@ -76,82 +67,56 @@ class PostgresServer:
             cursor = connection.execute(statement.encode())
             return cursor.fetchall() if cursor.description else []
 
-    @property
-    def log_path(self) -> Path:
-        """Where it says what it does."""
-        return self._folder / "server.log"
-
-    def start(self) -> None:
-        """Start it, and wait until it takes connections."""
-        arguments = ["-D", str(self._folder), "-p", str(self.port), "-h", "127.0.0.1", "-k", ""]
+    def _start(self) -> Process:
+        arguments = ["-D", str(self.folder), "-p", str(self.port), "-h", "127.0.0.1", "-k", ""]
         # Nothing is kept beyond the test.
         arguments += ["-c", "fsync=off", "-c", "max_connections=100"]
         arguments += ["-c", "log_line_prefix=%p@%d "]
         if self._log_statements:
             arguments += ["-c", "log_statement=all"]
-        self._server = Process(
+        process = Process(
             "postgres",
             [str(self._programs / "postgres"), *arguments],
             env=clean_environment(),
             cwd="/",
             log=self.log_path,
-            user=_USER,
+            user=UNPRIVILEGED,
         )
-        self._run("pg_isready", "-h", "127.0.0.1", "-p", str(self.port), "-U", "waffle", tries=600)
+        arguments = ["-h", "127.0.0.1", "-p", str(self.port), "-U", "waffle"]
+        is_ready = partial(self._done, "pg_isready", *arguments)
+        process.eventually(
+            "ready", lambda: process.ended or is_ready().returncode == 0, deadline_s=_LIMIT_S
+        )
+        return process
 
-    def stop(self) -> None:
-        """End it at once, and every connection with it."""
-        if self._server is not None:
-            self.thaw()
-            # SIGINT: fast shutdown; SIGTERM would wait for its clients.
-            self._server.send(signal.SIGINT)
-            self._server.popen.wait(_LIMIT_S)
-            self._server = None
-
-    def kill(self) -> None:
-        """End all its processes by SIGKILL, as a crash does."""
-        if self._server is not None:
-            self._server.stop()
-            self._server = None
-
-    def restore(self) -> None:
-        """Let it run, whether it was stopped or frozen."""
-        if self._server is None or self._server.ended:
-            self.start()
-        else:
-            self.thaw()
+    def end(self) -> None:
+        """Shut it down, which ends every connection."""
+        # SIGINT: fast shutdown; SIGTERM would wait for its clients.
+        self.send(signal.SIGINT)
+        self.process.wait_for_end()
+        self._process = None
 
     def release(self) -> None:
-        """End it, and remove its data."""
-        self.kill()
-        shutil.rmtree(self._folder)
+        # Killed, it would leave its shared memory behind.
+        if self._process is not None and not self._process.ended:
+            self.thaw()
+            self.end()
+        super().release()
 
-    def freeze(self) -> None:
-        """Let it hold all connections and answer to none."""
-        assert self._server is not None
-        self._server.freeze()
+    def _run(self, program: str, *arguments: str) -> None:
+        done = self._done(program, *arguments)
+        if done.returncode:
+            pytest.fail(f"{program}: {done.stdout!r} {done.stderr!r}")
 
-    def thaw(self) -> None:
-        """Let it go on after :meth:`freeze`."""
-        assert self._server is not None
-        self._server.thaw()
-
-    def _run(self, program: str, *arguments: str, tries: int = 1) -> None:
-        for number in range(tries):
-            done = subprocess.run(
-                [self._programs / program, *arguments],
-                user=_USER,
-                cwd="/",
-                capture_output=True,
-                timeout=_LIMIT_S,
-                check=False,
-            )
-            if done.returncode == 0:
-                return
-            if self._server is not None and self._server.ended:
-                break
-            time.sleep(0.1 if number else 0.02)
-        pytest.fail(f"{program}: {done.stdout!r} {done.stderr!r}")
+    def _done(self, program: str, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
+            [self._programs / program, *arguments],
+            user=UNPRIVILEGED,
+            cwd="/",
+            capture_output=True,
+            timeout=_LIMIT_S,
+            check=False,
+        )
 
 
 def need_postgres() -> Path:
@@ -187,7 +152,11 @@ def _major(initdb: Path) -> int:
 def _may_run(program: Path) -> bool:
     try:
         done = subprocess.run(
-            [program, "--version"], user=_USER, cwd="/", capture_output=True, timeout=_LIMIT_S
+            [program, "--version"],
+            user=UNPRIVILEGED,
+            cwd="/",
+            capture_output=True,
+            timeout=_LIMIT_S,
         )
     except OSError:
         return False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,11 @@ from typing import Any
 import redis
 
 from .find import need_redis
-from .processes import Process, clean_environment, free_port
+from .processes import Process, clean_environment
+from .server import Server
 
 
-class RedisServer:
+class RedisServer(Server):
     """A redis-server that can be stopped, frozen, and started again on the same port.
 
     :param socket: path of a Unix socket to listen on as well.
@@ -32,8 +32,7 @@ class RedisServer:
         self._name = name
         self._folder = folder
         self._password = password
-        self._process: Process | None = None
-        self.port = free_port()
+        super().__init__()
         self._arguments = [need_redis(), "--port", str(self.port), "--bind", "127.0.0.1"]
         self._arguments += ["--save", "", "--appendonly", "yes" if durable else "no"]
         # Else what was acknowledged within the last second is lost when it is killed.
@@ -49,15 +48,8 @@ class RedisServer:
         login = "" if self._password is None else f":{self._password}@"
         return f"redis://{login}127.0.0.1:{self.port}/0"
 
-    @property
-    def process(self) -> Process:
-        """The process that runs."""
-        assert self._process is not None, "not started"
-        return self._process
-
-    def start(self) -> None:
-        """Start it, and wait until it takes connections."""
-        self._process = Process(
+    def _start(self) -> Process:
+        return Process(
             self._name,
             self._arguments,
             env=clean_environment(),
@@ -65,25 +57,6 @@ class RedisServer:
             log=self._folder / f"{self._name}.log",
             ready=lambda log: "eady to accept connections" in log,
         )
-        assert not self._process.ended, self._process.evidence()
-
-    def stop(self) -> None:
-        """End it by SIGKILL; its port is free then, and nothing happens if it does not run."""
-        if self._process is not None:
-            self._process.stop()
-            self._process = None
-
-    def send(self, number: signal.Signals) -> None:
-        """Send it a signal."""
-        self.process.send(number)
-
-    def freeze(self) -> None:
-        """Let it hold all connections and answer to none."""
-        self.process.freeze()
-
-    def thaw(self) -> None:
-        """Let it go on after :meth:`freeze`."""
-        self.process.thaw()
 
     def ask(self, *command: Any) -> Any:
         """Return its answer to one command."""

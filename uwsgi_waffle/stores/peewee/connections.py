@@ -293,9 +293,14 @@ def _connect(db: Any, dialect: Dialect, timeout_s: float) -> Any:
         bounds = dict.fromkeys(("connect_timeout", "read_timeout", "write_timeout"), whole_s)
     like.connect_params = {**bounds, **db.connect_params}
     try:
-        return opener._connect(like)
+        connection = opener._connect(like)
     except peewee.ImproperlyConfigured as exc:
         raise StoreError(f"{type(db).__name__}: {exc} Install it beside peewee") from exc
+    if hasattr(connection, "prepare_threshold") and "prepare_threshold" not in db.connect_params:
+        # Of psycopg 3: prepared by one client, a statement is met by another's behind a PgBouncer
+        # that pools transactions.
+        connection.prepare_threshold = None
+    return connection
 
 
 def _opener(kind: type[Any]) -> Any:

@@ -166,6 +166,10 @@ def _connect_bounded(
     bounds: dict[str, Any] = {}
     if dialect.driver in ("psycopg", "psycopg2"):
         bounds = {"connect_timeout": _s(timeout_s)}
+        if dialect.driver == "psycopg":
+            # Prepared by one client, it is met by another's statements behind a PgBouncer that
+            # pools transactions: 'prepared statement "_pg3_0" already exists'.
+            bounds["prepare_threshold"] = None
     elif dialect.driver in ("pymysql", "mysqldb"):
         names = ("connect_timeout", "read_timeout", "write_timeout")
         bounds = dict.fromkeys(names, _s(timeout_s))

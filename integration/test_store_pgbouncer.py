@@ -1,0 +1,74 @@
+"""The SQL stores keep the contract behind a PgBouncer that pools transactions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import peewee
+import pytest
+import sqlalchemy as sa
+
+from uwsgi_waffle.stores.base import Store
+from uwsgi_waffle.stores.peewee import PeeweeWaffleStore
+from uwsgi_waffle.stores.sqlalchemy import AlchemyWaffleStore
+from uwsgi_waffle.testing.store_contract import stored
+
+from .support.pgbouncer import Pgbouncer
+from .support.postgres_server import PostgresServer
+from .support.server_contract import OnServer, ServerContract
+
+
+@pytest.fixture(scope="module")
+def pgbouncer(postgres: PostgresServer) -> Iterator[Pgbouncer]:
+    server = Pgbouncer(postgres.port)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.release()
+
+
+class _Pooled(ServerContract, OnServer):
+    server: Pgbouncer
+    database: str
+
+    @pytest.fixture(autouse=True)
+    def _database(self, postgres: PostgresServer, pgbouncer: Pgbouncer) -> Iterator[None]:
+        self.server = pgbouncer
+        with postgres.database() as self.database:
+            yield
+            pgbouncer.restore()
+
+    def test_many_statements_of_many_processes_share_few_connections(self, store: Store) -> None:
+        """What a driver prepares, or sets for its session, is there for another's statements."""
+        store.prepare()
+        for number in range(20):
+            store.write({"A": str(number)})
+            assert stored(store) == {"A": str(number)}
+            store.history()
+
+
+class TestAlchemyOnPgbouncer(_Pooled):
+    @pytest.fixture
+    def store(self, _database: None) -> Iterator[AlchemyWaffleStore]:
+        store = AlchemyWaffleStore(
+            sa.create_engine(self.server.url("postgresql+psycopg", self.database)),
+            timeout_s=self.timeout_s,
+            write_timeout_s=self.write_timeout_s,
+        )
+        yield store
+        store.close()
+
+
+class TestPeeweeOnPgbouncer(_Pooled):
+    @pytest.fixture
+    def store(self, _database: None) -> Iterator[PeeweeWaffleStore]:
+        make: Any = peewee.PostgresqlDatabase
+        store = PeeweeWaffleStore(
+            make(self.server.url("postgresql", self.database)),
+            timeout_s=self.timeout_s,
+            write_timeout_s=self.write_timeout_s,
+        )
+        yield store
+        store.close()
