@@ -25,7 +25,7 @@ from .process.health import State
 from .settings.classes import Setting
 from .signals import setting_changed
 from .snapshot import Delta, Row, Snapshot
-from .stores import HistoryEntry, Store, WorkerReport
+from .stores import Dump, HistoryEntry, Store, WorkerReport
 from .stores.mixin import WaffleMixin
 from .version import __version__ as __version__
 
@@ -40,6 +40,7 @@ __all__ = [
     "ChangeRefused",
     "ConfigurationError",
     "Delta",
+    "Dump",
     "HistoryEntry",
     "InvalidValueError",
     "NotifierError",

@@ -34,7 +34,7 @@ from .reporting.tasks import Chores
 from .settings.declarations import declare
 from .signals import setting_changed
 from .snapshot import Change, Snapshot, initial_snapshot
-from .stores import Store, store_from_url
+from .stores import Dump, Store, store_from_url
 
 logger = logging.getLogger("uwsgi_waffle")
 
@@ -202,6 +202,19 @@ class WaffleState:
             self.chores.changed(manager)
         self._renew()
         return revision
+
+    def replace(self, dump: Dump, *, expected_revision: int | None) -> None:
+        """Replace settings, revision and history in the store; every process serves them then.
+
+        :raises RevisionConflict: the store is at another revision; nothing was written.
+        :raises OutcomeUnknown: the connection broke within the commit.
+        :raises StoreError: the store refuses, or can't do this; nothing was written.
+        """
+        engine = self.engine
+        engine.manager.replace(dump, expected_revision=expected_revision)
+        if not engine.watching:
+            self.chores.changed(engine.manager)
+        self._renew()
 
     def refresh(self) -> Snapshot:
         """Read the store now and apply what is new; return the newest snapshot.

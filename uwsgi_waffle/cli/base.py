@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import getpass
 import io
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -17,6 +19,7 @@ from flask.cli import ScriptInfo
 from .. import operations
 from ..app_state import WaffleState, state_of
 from ..errors import ChangeRefused, OutcomeUnknown, RevisionConflict, WaffleError
+from ..stores import Store, store_from_url
 from .tables import json_text, visible
 
 R = TypeVar("R")
@@ -104,6 +107,25 @@ def with_state(function: Callable[..., R]) -> Callable[..., R]:
     return command
 
 
+@contextlib.contextmanager
+def opened(state: WaffleState, url: str) -> Iterator[Store]:
+    """Return a context with the store that a URL names, set up as the app's own is.
+
+    :raises ConfigurationError: no store knows this URL, or what it needs is not installed.
+    """
+    options = state.options
+    store = store_from_url(
+        url,
+        folder=Path(state.app.instance_path),
+        timeout_s=options.store_timeout_s,
+        write_timeout_s=options.write_timeout_s,
+    )
+    try:
+        yield store
+    finally:
+        store.close()
+
+
 def complete_names(suffix: str = "") -> Callable[..., list[CompletionItem]]:
     """Return what the shell's completion asks for the names of settings."""
 
@@ -187,10 +209,8 @@ def change(
     differences = operations.preview(state, raws, show_secrets=show_secrets)
     asked = question is not None and bool(differences) and not dry_run
     if asked:
-        if not is_interactive():
-            raise click.UsageError("there is no terminal to ask on: repeat it with --yes")
         print_differences(differences)
-        click.confirm(question or "", abort=True, err=True)
+        ask(question or "")
         # What the question was about is what is written: a change in between is a conflict.
         expect_revision = seen if expect_revision is None else expect_revision
     revision, outcome = write(
@@ -206,6 +226,17 @@ def change(
         print_differences(differences)
     click.echo(outcome)
     warn_unannounced(state, revision)
+
+
+def ask(question: str) -> None:
+    """Return if the answer is yes.
+
+    :raises Abort: it is no.
+    :raises UsageError: there is no terminal to ask on.
+    """
+    if not is_interactive():
+        raise click.UsageError("there is no terminal to ask on: repeat it with --yes")
+    click.confirm(question, abort=True, err=True)
 
 
 def is_interactive() -> bool:

@@ -13,11 +13,11 @@ from .. import operations
 from ..app_state import WaffleState
 from ..settings.declarations import Declarations
 from ..snapshot import MASK
-from ..stores import Store, store_from_url
 from . import documents
 from .base import (
     group,
     json_option,
+    opened,
     print_differences,
     print_json,
     secrets_option,
@@ -62,8 +62,8 @@ def diff(
 ) -> None:
     """Show how the settings of ONE differ from those of OTHER, or of the app's store.
 
-    Each is the URL of a store, or a file that "export" printed. Settings that a file does not
-    name are left out. Secrets are compared, and masked.
+    Each is the URL of a store, a backup, or a file that "export" printed. Settings that such a
+    file does not name are left out. Secrets are compared, and masked.
     """
     sides = [_read(state, source) for source in (one, other)]
     differences = [
@@ -91,7 +91,7 @@ def diff(
 def _differs(declarations: Declarations, name: str, one: str | None, other: str | None) -> bool:
     declaration = declarations.get(name)
     if declaration is not None:
-        if declaration.secret and f'"{MASK}"' in (one, other):
+        if declaration.secret and {MASK, f'"{MASK}"'} & {one, other}:
             return False
         # Whether the default is stored or not makes no difference for a worker.
         one = declaration.default_raw if one is None else one
@@ -103,30 +103,19 @@ def _read(state: WaffleState, source: str | None) -> _Side:
     if source is None:
         return _Side(dict(state.snapshot.stored), whole=True)
     if "://" in source:
-        options = state.options
-        store = store_from_url(
-            source,
-            folder=Path(state.app.instance_path),
-            timeout_s=options.store_timeout_s,
-            write_timeout_s=options.write_timeout_s,
-        )
-        return _read_store(store)
+        with opened(state, source) as store:
+            rows = store.read_since(0, "").rows
+        return _Side({name: raw for name, raw in rows if raw is not None}, whole=True)
     path = Path(source)
     try:
         text = path.read_bytes()
     except OSError as exc:
         raise click.ClickException(f"{source} can't be read: {exc.strerror}") from exc
     values = documents.load(text, "toml" if path.suffix == ".toml" else "json")
+    if values.get("format") == operations.FORMAT:
+        return _Side(operations.read_backup(text).settings, whole=True)
     return _Side(_raws(values), whole=False)
 
 
 def _raws(values: Mapping[str, Any]) -> dict[str, str]:
     return {name: msgspec.json.encode(value).decode() for name, value in values.items()}
-
-
-def _read_store(store: Store) -> _Side:
-    try:
-        delta = store.read_since(0, "")
-    finally:
-        store.close()
-    return _Side({name: raw for name, raw in delta.rows if raw is not None}, whole=True)

@@ -3,6 +3,15 @@
 from __future__ import annotations
 
 from ..errors import UnknownRevisionError
+from .backup import (
+    FORMAT,
+    Backup,
+    BackupError,
+    back_up,
+    differences_of,
+    plan_restore,
+    read_backup,
+)
 from .base import (
     DEFAULT,
     Difference,
@@ -13,12 +22,16 @@ from .base import (
     is_same,
     show_raw,
 )
+from .copy import copy
 from .describe import describe, history, history_since, preview, undeclared
 from .rollback import Plan, plan_rollback, rollback
 from .transfer import export, import_, parse_json, plan_import, prune, trim
 
 __all__ = [
     "DEFAULT",
+    "FORMAT",
+    "Backup",
+    "BackupError",
     "Difference",
     "HistoryItem",
     "Origin",
@@ -26,7 +39,10 @@ __all__ = [
     "SettingInfo",
     "Settings",
     "UnknownRevisionError",
+    "back_up",
+    "copy",
     "describe",
+    "differences_of",
     "export",
     "history",
     "history_since",
@@ -34,9 +50,11 @@ __all__ = [
     "is_same",
     "parse_json",
     "plan_import",
+    "plan_restore",
     "plan_rollback",
     "preview",
     "prune",
+    "read_backup",
     "rollback",
     "show_raw",
     "trim",

@@ -15,7 +15,7 @@ from ..notifiers.base import Notice, Notifier
 from ..notifiers.file import FileNotifier, Signature
 from ..settings.declarations import Declarations
 from ..snapshot import Change, Delta, Row, Snapshot, advance, diff, mask_secrets, overlay
-from ..stores.base import Store
+from ..stores.base import Dump, Store
 from .announcer import Announcer
 from .health import Health
 from .lease import Lease, Ticket, outlast
@@ -232,6 +232,17 @@ class Manager:
         self._announcer.announce(revision, self._carried(revision, raws))
         outlast()
         return revision
+
+    def replace(self, dump: Dump, *, expected_revision: int | None) -> None:
+        """Replace all that the store keeps, apply it here, and announce it.
+
+        :raises RevisionConflict: the store is at another revision; nothing was written.
+        :raises StoreError: the store refuses, or can't do this.
+        """
+        self._store.load(dump, expected_revision=expected_revision)
+        self._catch_up(force=True, complete=True, may_apply=_always)
+        self._announcer.announce(dump.revision)
+        outlast()
 
     @contextlib.contextmanager
     def override(self, values: Mapping[str, Any]) -> Iterator[None]:

@@ -8,10 +8,11 @@ from urllib.parse import unquote, urlsplit
 from ..errors import ConfigurationError
 from ..forking import PerProcess
 from ..snapshot import Delta, Row
-from .base import HistoryEntry, Store, WorkerReport
+from .base import Dump, HistoryEntry, Store, WorkerReport
 
 __all__ = [
     "Delta",
+    "Dump",
     "HistoryEntry",
     "PerProcess",
     "Row",

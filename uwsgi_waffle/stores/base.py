@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
+from ..errors import StoreError
 from ..snapshot import Delta, Row
 
 
@@ -27,6 +28,19 @@ class HistoryEntry(NamedTuple):
     author: str | None
     reason: str | None
     at: datetime
+
+
+class Dump(NamedTuple):
+    """All that a store keeps of settings, as of one revision.
+
+    :ivar raws: mapping of setting name to JSON text, of what is not at its default.
+    :ivar history: newest first, as :meth:`Store.history` has it; as far back as the store has it.
+    """
+
+    revision: int
+    epoch: str
+    raws: dict[str, str]
+    history: tuple[HistoryEntry, ...]
 
 
 class WorkerReport(NamedTuple):
@@ -136,6 +150,46 @@ class Store(ABC):
         :raises StoreUnavailable: the store can't be read within its bound.
         """
 
+    def dump(self) -> Dump:
+        """Return everything that is kept, as of one revision; writes nothing.
+
+        :raises StoreUnavailable: the store can't be read within its bound.
+        """
+        while True:
+            delta = self.read_since(0, "")
+            entries = _whole_history(self)
+            # A store that was replaced while it was read begins again.
+            if not self.read_since(delta.revision, delta.epoch, delta.mark).complete or (
+                delta.revision == 0
+            ):
+                break
+        raws = {name: raw for name, raw in delta.rows if raw is not None}
+        # The history only grows: what came in while it was read is newer.
+        history = tuple(entry for entry in entries if entry.revision <= delta.revision)
+        return Dump(delta.revision, delta.epoch, raws, history)
+
+    def load(
+        self,
+        dump: Dump,
+        *,
+        expected_revision: int | None = None,
+        before_commit: Callable[[], None] | None = None,
+    ) -> None:
+        """Replace everything that is kept by a dump, in one transaction; the store is prepared.
+
+        The revision becomes the dump's, and the epoch a new one, so that every reader reads the
+        whole of it. Marks are made anew. Rows of the user's own table that the dump lacks go.
+        Only stores that can be restored and copied to have it.
+
+        :param before_commit: see :meth:`write`.
+        :raises RevisionConflict: the store is not at ``expected_revision``; nothing was written.
+        :raises OutcomeUnknown: the connection broke within the commit.
+        :raises StoreError: the store refuses to be written, or can't do this.
+        """
+        raise StoreError(
+            f"{self!r} can't be restored or copied to: {type(self).__name__} has no load()"
+        )
+
     def report(self, report: WorkerReport) -> None:
         """Keep what a process tells of itself, instead of what it told before.
 
@@ -168,6 +222,20 @@ class Store(ABC):
     @abstractmethod
     def close(self) -> None:
         """Close this process's connections; they open again when they are needed."""
+
+
+def history_row(entry: HistoryEntry) -> dict[str, Any]:
+    """Return an entry as the columns of an SQL store, with its time as text in UTC."""
+    return {**entry._asdict(), "at": entry.at.astimezone(timezone.utc).isoformat()}
+
+
+def _whole_history(store: Store) -> list[HistoryEntry]:
+    limit = 10_000
+    while True:
+        entries = store.history(limit=limit)
+        if len(entries) < limit:
+            return entries
+        limit *= 8
 
 
 def delta_of(rows: Sequence[Any], revision: int, epoch: str) -> Delta:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from ...backoff import Backoff
 from ...errors import ConfigurationError, RevisionConflict, StoreUnavailable
 from ...snapshot import Delta
-from ..base import HistoryEntry, Store, WorkerReport, delta_of
+from ..base import Dump, HistoryEntry, Store, WorkerReport, delta_of, history_row
 from .connections import Connection, Link, is_transient, model_of
 from .reports import WorkerStatements
 
@@ -106,14 +106,7 @@ class PeeweeWaffleStore(Store):
     ) -> int:
         def change(connection: Connection) -> int:
             sql = connection.sql
-            # The update comes first: whoever made it holds the row until the transaction ends.
-            connection.run(sql.raise_revision)
-            row = next(iter(connection.run(sql.revision)), None)
-            if row is None:
-                raise self._lost()
-            revision = int(row[0])
-            if expected_revision not in (None, revision - 1):
-                raise RevisionConflict(expected_revision, revision - 1)
+            revision = self._next_revision(connection, expected_revision)
             old = dict(_select(connection, sql.select_values, raws))
             at = datetime.now(timezone.utc).isoformat()
             connection.run_many(
@@ -134,6 +127,35 @@ class PeeweeWaffleStore(Store):
         parameters = [name, limit] if named else [limit]
         rows = self._read(lambda sql: sql.history(named=named), parameters)
         return [HistoryEntry._make((*row[:6], datetime.fromisoformat(row[6]))) for row in rows]
+
+    def load(
+        self,
+        dump: Dump,
+        *,
+        expected_revision: int | None = None,
+        before_commit: Callable[[], None] | None = None,
+    ) -> None:
+        def replace(connection: Connection) -> None:
+            sql, raws = connection.sql, dump.raws
+            self._next_revision(connection, expected_revision)
+            connection.run(sql.replace_meta, [dump.revision, uuid.uuid4().hex])
+            for statement in sql.clear:
+                connection.run(statement)
+            entries = [tuple(history_row(entry).values()) for entry in dump.history]
+            connection.run_many(sql.add_history, entries)
+            # Rows of revision 0 would be newer than nothing.
+            revision = dump.revision or 1
+            if self._model is None:
+                rows = [(name, raw, revision) for name, raw in raws.items()]
+                connection.run_many(sql.insert("marks", ["name", "raw", "revision"]), rows)
+            else:
+                known = dict(connection.run(sql.all_values))
+                gone = dict.fromkeys(known.keys() - raws.keys())
+                self._put(connection, {**raws, **gone}, known, revision)
+            if before_commit is not None:
+                before_commit()
+
+        self._in_transaction(replace, may_retry=lambda exc: _named(exc, "IntegrityError"))
 
     def report(self, report: WorkerReport) -> None:
         def tell(connection: Connection, sql: WorkerStatements) -> None:
@@ -232,6 +254,17 @@ class PeeweeWaffleStore(Store):
             connection.run(statement)
         if not connection.run(connection.sql.revision):
             connection.run(connection.sql.make_meta, [uuid.uuid4().hex])
+
+    def _next_revision(self, connection: Connection, expected: int | None) -> int:
+        # The update comes first: whoever made it holds the row until the transaction ends.
+        connection.run(connection.sql.raise_revision)
+        row = next(iter(connection.run(connection.sql.revision)), None)
+        if row is None:
+            raise self._lost()
+        revision = int(row[0])
+        if expected not in (None, revision - 1):
+            raise RevisionConflict(expected, revision - 1)
+        return revision
 
     def _put(
         self,

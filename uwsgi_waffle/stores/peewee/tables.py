@@ -92,6 +92,10 @@ class Statements:
             "INSERT INTO {history} (revision, name, old_raw, new_raw, author, reason, at) "
             "VALUES (?, ?, ?, ?, ?, ?, ?)"
         )
+        self.replace_meta = self._sql("UPDATE {meta} SET revision = ?, epoch = ?")
+        #: what forgets everything but the user's own rows
+        self.clear = [self._sql("DELETE FROM {history}"), self._sql("DELETE FROM {marks}")]
+        self.all_values = self._sql("SELECT {key}, {value} FROM {values}")
         self.delete_value = self._sql("DELETE FROM {values} WHERE {key} = ?")
 
     @property

@@ -19,7 +19,7 @@ from ...errors import ConfigurationError, RevisionConflict, StoreError, StoreUna
 from ...forking import PerProcess
 from ...masking import redact
 from ...snapshot import Delta, Row
-from ..base import HistoryEntry, Store, WorkerReport
+from ..base import Dump, HistoryEntry, Store, WorkerReport
 
 DEFAULT_PREFIX = "waffle:"
 MAX_HISTORY = 10_000
@@ -133,6 +133,35 @@ class RedisStore(Store):
                 newest = _before(page[-1][0])
         return found[:limit]
 
+    def load(
+        self,
+        dump: Dump,
+        *,
+        expected_revision: int | None = None,
+        before_commit: Callable[[], None] | None = None,
+    ) -> None:
+        arguments: list[str | int] = [
+            "" if expected_revision is None else expected_revision,
+            dump.revision,
+            uuid.uuid4().hex,
+            self._channel,
+            len(dump.raws),
+        ]
+        for name, raw in dump.raws.items():
+            arguments += [name, raw]
+        # Oldest first, and within a revision by name backwards, as a change writes them.
+        for entry in reversed(dump.history[: self._max_history]):
+            arguments += _fields(entry)
+        with self._translated() as clients:
+            if before_commit is not None:
+                before_commit()
+            reply: list[Any] = clients.load(keys=self._keys, args=arguments)
+        if not reply:
+            raise self._lost()
+        if not reply[0]:
+            assert expected_revision is not None
+            raise RevisionConflict(expected_revision, int(reply[1]))
+
     def report(self, report: WorkerReport) -> None:
         lifetime_ms = max(1, round(report.lifetime_s * 1000))
         text = msgspec.json.encode(report).decode()
@@ -200,6 +229,7 @@ class _Clients(NamedTuple):
     prepare: Any
     read_since: Any
     write: Any
+    load: Any
     report: Any
 
     @classmethod
@@ -212,6 +242,7 @@ class _Clients(NamedTuple):
             prepare=writer.register_script(_script("prepare")),
             read_since=reader.register_script(_script("read_since")),
             write=writer.register_script(_script("write")),
+            load=writer.register_script(_script("load")),
             report=reader.register_script(_script("report")),
         )
 
@@ -262,6 +293,19 @@ def _count(text: str) -> int:
 def _optional(text: str | None) -> str:
     # Added, not formatted, so that what is no text is refused.
     return "" if text is None else "=" + text
+
+
+def _fields(entry: HistoryEntry) -> list[str | int]:
+    """Return an entry as the script that loads it has it."""
+    return [
+        entry.revision,
+        entry.name,
+        entry.at.astimezone(timezone.utc).isoformat(),
+        _optional(entry.old_raw),
+        _optional(entry.new_raw),
+        _optional(entry.author),
+        _optional(entry.reason),
+    ]
 
 
 def _before(key: str) -> str:

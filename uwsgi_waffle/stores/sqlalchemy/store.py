@@ -17,7 +17,7 @@ from ...backoff import Backoff
 from ...errors import ConfigurationError, RevisionConflict, StoreError, StoreUnavailable
 from ...forking import PerProcess
 from ...snapshot import Delta
-from ..base import HistoryEntry, Store, WorkerReport, delta_of
+from ..base import Dump, HistoryEntry, Store, WorkerReport, delta_of, history_row
 from . import reports
 from .connections import Connections, is_transient, shown_url, translated
 from .tables import Tables, define_tables, read_since
@@ -165,6 +165,52 @@ class AlchemyWaffleStore(Store):
         wanted = wanted.order_by(table.c.revision.desc(), table.c.name).limit(limit)
         rows = self._read(wanted)
         return [HistoryEntry._make((*row[:6], datetime.fromisoformat(row[6]))) for row in rows]
+
+    def load(
+        self,
+        dump: Dump,
+        *,
+        expected_revision: int | None = None,
+        before_commit: Callable[[], None] | None = None,
+    ) -> None:
+        def replace(connection: sa.Connection) -> None:
+            tables = self._tables
+            # Takes the lock on the row, like every change.
+            self._next_revision(connection, expected_revision)
+            connection.execute(
+                sa.update(tables.meta).values(revision=dump.revision, epoch=uuid.uuid4().hex)
+            )
+            connection.execute(sa.delete(tables.history))
+            _insert(connection, tables.history, [history_row(entry) for entry in dump.history])
+            connection.execute(sa.delete(tables.marks))
+            # Rows of revision 0 would be newer than nothing.
+            revision = dump.revision or 1
+            if tables.values is not tables.marks:
+                self._replace_values(connection, dump.raws)
+                rows: list[dict[str, Any]] = [
+                    {"name": name, "revision": revision} for name in dump.raws
+                ]
+            else:
+                rows = [
+                    {"name": name, "raw": raw, "revision": revision}
+                    for name, raw in dump.raws.items()
+                ]
+            _insert(connection, tables.marks, rows)
+            if before_commit is not None:
+                before_commit()
+
+        self._in_transaction(replace, may_retry=lambda exc: isinstance(exc, IntegrityError))
+
+    def _replace_values(self, connection: sa.Connection, raws: Mapping[str, str]) -> None:
+        """Make the user's own table hold these settings and no others."""
+        column, key = self._tables.name, self._tables.raw.key
+        known = set(connection.scalars(sa.select(column)))
+        gone = [{"b_name": name} for name in known - raws.keys()]
+        if gone:
+            connection.execute(
+                sa.delete(column.table).where(column == sa.bindparam("b_name")), gone
+            )
+        _upsert(connection, column, {name: {key: raw} for name, raw in raws.items()}, known)
 
     def report(self, report: WorkerReport) -> None:
         def tell(connection: sa.Connection, table: sa.Table) -> None:
@@ -341,6 +387,11 @@ def _select(
         chunk = wanted[start : start + _CHUNK]
         for row in connection.execute(sa.select(name, column).where(name.in_(chunk))):
             yield row[0], row[1]
+
+
+def _insert(connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]]) -> None:
+    if rows:
+        connection.execute(sa.insert(table), rows)
 
 
 def _upsert(

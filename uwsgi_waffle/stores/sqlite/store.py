@@ -16,7 +16,7 @@ from typing import Any
 from ...errors import RevisionConflict, StoreError, StoreUnavailable
 from ...forking import PerProcess
 from ...snapshot import Delta
-from ..base import HistoryEntry, Store, WorkerReport, delta_of
+from ..base import Dump, HistoryEntry, Store, WorkerReport, delta_of, history_row
 
 _SCHEMA = (
     """CREATE TABLE IF NOT EXISTS waffle_meta (
@@ -60,6 +60,11 @@ _WRITE_HISTORY = """
     INSERT INTO waffle_history (revision, name, old_raw, new_raw, author, reason, at)
     SELECT :revision, :name, (SELECT raw FROM waffle_settings WHERE name = :name),
         :raw, :author, :reason, :at
+"""
+
+_LOAD_HISTORY = """
+    INSERT INTO waffle_history (revision, name, old_raw, new_raw, author, reason, at)
+    VALUES (:revision, :name, :old_raw, :new_raw, :author, :reason, :at)
 """
 
 _WRITE_SETTING = """
@@ -195,6 +200,41 @@ class SqliteStore(Store):
     def history(self, *, name: str | None = None, limit: int = 100) -> list[HistoryEntry]:
         rows = self._reader.get().query(_HISTORY, {"name": name, "limit": limit})
         return [HistoryEntry._make((*row[:6], datetime.fromisoformat(row[6]))) for row in rows]
+
+    def load(
+        self,
+        dump: Dump,
+        *,
+        expected_revision: int | None = None,
+        before_commit: Callable[[], None] | None = None,
+    ) -> None:
+        with (
+            _translated(self.path),
+            contextlib.closing(_connect(self.path, self._write_timeout_s)) as connection,
+            _transaction(connection),
+        ):
+            row = connection.execute("SELECT revision FROM waffle_meta").fetchone()
+            if row is None:
+                raise StoreUnavailable(f"{self.path}: the revision is missing from waffle_meta")
+            if expected_revision not in (None, row[0]):
+                raise RevisionConflict(expected_revision, row[0])
+            connection.execute(
+                "UPDATE waffle_meta SET revision = ?, epoch = ?", (dump.revision, uuid.uuid4().hex)
+            )
+            connection.execute("DELETE FROM waffle_history")
+            connection.execute("DELETE FROM waffle_settings")
+            connection.executemany(_LOAD_HISTORY, map(history_row, dump.history))
+            # Rows of revision 0 would be newer than nothing.
+            revision = dump.revision or 1
+            connection.executemany(
+                _WRITE_SETTING,
+                (
+                    {"name": name, "raw": raw, "revision": revision}
+                    for name, raw in dump.raws.items()
+                ),
+            )
+            if before_commit is not None:
+                before_commit()
 
     def report(self, report: WorkerReport) -> None:
         self._write_report(_DROP_DEAD, _REPORT, report=report)

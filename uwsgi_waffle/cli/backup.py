@@ -1,0 +1,133 @@
+"""The commands that carry a whole store: backup, restore, copy."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets as random
+from pathlib import Path
+from typing import BinaryIO
+
+import click
+
+from .. import operations
+from ..app_state import WaffleState
+from ..snapshot import MASK
+from .base import (
+    ask,
+    group,
+    opened,
+    print_differences,
+    secrets_option,
+    warn_unannounced,
+    with_state,
+    yes_option,
+)
+from .tables import json_text, visible
+
+
+@group.command()
+@click.argument("file", metavar="FILE", type=click.Path(dir_okay=False, allow_dash=True))
+@click.option("--secrets", is_flag=True, help="Keep the values of secrets, too.")
+@with_state
+def backup(state: WaffleState, file: str, secrets: bool) -> None:
+    """Write settings, their revision and their whole history to FILE, as JSON.
+
+    FILE is for its owner only (mode 0600) and replaced as a whole; a dash is standard output.
+    Without --secrets, the values of secrets are left out, and of what is no longer declared.
+    """
+    made = operations.back_up(state, state.app.name, secrets=secrets)
+    text = json_text(made) + "\n"
+    if file == "-":
+        click.echo(text, nl=False)
+    else:
+        _write(Path(file), text.encode())
+    click.echo(
+        f"{len(made.settings)} settings and {len(made.history)} entries of their history, at "
+        f"revision {made.revision}",
+        err=True,
+    )
+    masked = sum(raw == MASK for raw in made.settings.values())
+    if masked:
+        click.echo(f"the values of {masked} are left out: --secrets keeps them", err=True)
+
+
+@group.command()
+@click.argument("file", metavar="FILE", type=click.File("rb"))
+@yes_option
+@click.option("--dry-run", is_flag=True, help="Show what would change; write nothing.")
+@secrets_option
+@with_state
+def restore(
+    state: WaffleState, file: BinaryIO, yes: bool, dry_run: bool, show_secrets: bool
+) -> None:
+    """Replace settings, revision and history by those of a backup; asks first.
+
+    Every worker of every host serves what was restored. What was changed since the backup is gone,
+    from the history too: make another backup first. A secret that the backup leaves out stays as
+    it is.
+    """
+    held = operations.read_backup(file.read())
+    seen = state.snapshot.revision
+    dump = operations.plan_restore(state, held)
+    raws = operations.differences_of(state, dump)
+    print_differences(operations.preview(state, raws, show_secrets=show_secrets))
+    moves = f"revision {seen} → {dump.revision} (of {held.at.astimezone():%Y-%m-%d %H:%M})"
+    click.echo(moves)
+    if dry_run:
+        click.echo("not written (--dry-run)")
+        return
+    if not yes:
+        ask("Replace the settings and their history?")
+    state.replace(dump, expected_revision=seen)
+    click.echo("restored")
+    warn_unannounced(state, dump.revision)
+
+
+@group.command()
+@click.option("--to", "to", required=True, metavar="URL", help="The store to copy to.")
+@click.option("--from", "from_", metavar="URL", help="Another source than the app's own store.")
+@click.option("--overwrite", is_flag=True, help="Replace what the target holds; asks first.")
+@yes_option
+@with_state
+def copy(state: WaffleState, to: str, from_: str | None, overwrite: bool, yes: bool) -> None:
+    """Copy settings, revision and history from the app's store to another, of any kind.
+
+    URL is as in WAFFLE_STORE_URL. The target must be empty, unless --overwrite is given. Secrets
+    are copied. Afterwards, put the URL into WAFFLE_STORE_URL and reload every worker.
+    """
+    with contextlib.ExitStack() as stack:
+        source = state.store if from_ is None else stack.enter_context(opened(state, from_))
+        target = stack.enter_context(opened(state, to))
+        if overwrite and not yes:
+            ask(f"Replace what {target!r} holds?")
+        dump = operations.copy(source, target, overwrite=overwrite)
+        click.echo(
+            f"{len(dump.raws)} settings and {len(dump.history)} entries of their history, at "
+            f"revision {dump.revision}, are in {visible(repr(target))}"
+        )
+        newest = source.read_since(0, "").revision
+    if newest != dump.revision:
+        raise click.ClickException(
+            f"the source was changed while it was copied, to revision {newest}: repeat it with "
+            "--overwrite while nothing changes settings"
+        )
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file that only its owner may read, whole or not at all."""
+    beside = path.with_name(f".{path.name}.{random.token_hex(4)}")
+    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
+    try:
+        descriptor = os.open(beside, flags, 0o600)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(path)
+        except BaseException:
+            beside.unlink()
+            raise
+    except OSError as exc:
+        raise click.ClickException(f"{path} can't be written: {exc.strerror}") from exc
