@@ -106,7 +106,7 @@ def test_command_lists_the_workers_of_a_running_server(start_uwsgi: StartUwsgi) 
     environment = clean_environment(SITE_INSTANCE=str(server.folder), PYTHONPATH=str(ROOT))
     flask = [sys.executable, "-m", "flask", "--app", "integration.apps.serve"]
     done = subprocess.run(
-        [*flask, "waffle", "workers", "--json", "--wait", "20"],
+        [*flask, "waffle", "workers", "--json", "--wait", "30", "--expect", "2"],
         env=environment,
         cwd=server.folder,
         capture_output=True,
@@ -118,7 +118,7 @@ def test_command_lists_the_workers_of_a_running_server(start_uwsgi: StartUwsgi) 
     told = json.loads(done.stdout)
     assert told["revision"] == revision
     assert {worker["revision"] for worker in told["workers"]} == {revision}
-    assert {worker["pid"] for worker in told["workers"]} <= server.worker_pids()
+    assert {worker["pid"] for worker in told["workers"]} == server.worker_pids()
 
 
 # Metrics.

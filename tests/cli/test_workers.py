@@ -114,6 +114,17 @@ def test_wait_lasts_until_all_have_followed(make_worker: MakeWorker) -> None:
         follow.join()
 
 
+def test_wait_is_not_over_before_a_worker_has_reported(make_worker: MakeWorker) -> None:
+    worker = make_worker()
+    assert "0 of 1 workers have reported" in run(worker, "--wait", "0.01", status=1).stderr
+    appear = threading.Timer(0.3, lambda: worker.state.store.report(a_report(revision=0)))
+    appear.start()
+    try:
+        run(worker, "--wait", "20")
+    finally:
+        appear.join()
+
+
 def test_nobody_is_told_with_the_reasons(make_worker: MakeWorker) -> None:
     assert "no worker has reported" in run(make_worker(store=MemoryStore())).stdout
     assert "no worker has reported" in run(make_worker()).stdout

@@ -22,7 +22,8 @@ _MAX_AGE_S = 86_400.0
     epilog="""\b
 Exit status:
   0  no worker is behind the store's revision, and as many as expected have reported
-  1  a worker is behind, fewer than expected have reported, or the store can't be read
+  1  a worker is behind, fewer than expected have reported (with --wait: none has), or the
+     store can't be read
 """,
 )
 @click.option(
@@ -31,7 +32,7 @@ Exit status:
     type=click.FloatRange(min=0),
     default=0.0,
     metavar="SECONDS",
-    help="Look again until no worker is behind, for at most so long.",
+    help="Look again until no worker is behind, for at most so long; at least one must report.",
 )
 @click.option(
     "--expect",
@@ -51,12 +52,14 @@ def workers_(
     takes up to a second to report a change, and one that was killed stays in the list for three
     times WAFFLE_REPORT_INTERVAL: use --wait after a change.
     """
+    # That none is behind is no news before one has reported.
+    wanted = expect or (1 if wait_s else 0)
     revision = state.snapshot.revision
     deadline = time.monotonic() + wait_s
     while True:
         reports = state.store.workers(_MAX_AGE_S)
         stale = any(behind(report, revision) for report in reports)
-        missing = max(0, (expect or 0) - len(reports))
+        missing = max(0, wanted - len(reports))
         if not (stale or missing) or time.monotonic() >= deadline:
             break
         time.sleep(_PAUSE_S)
@@ -70,7 +73,7 @@ def workers_(
     else:
         _print(reports, revision)
     if missing:
-        click.echo(f"{len(reports)} of {expect} workers have reported", err=True)
+        click.echo(f"{len(reports)} of {wanted} workers have reported", err=True)
     if stale or missing:
         ctx.exit(STALE)
 
