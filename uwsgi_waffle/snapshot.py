@@ -7,9 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, TypeVar
 
 from .errors import UnknownSettingError
+from .masking import MASK, forms, mask
 from .settings.declarations import Declarations, differ, unknown_name
-
-MASK = "********"
 
 T = TypeVar("T")
 
@@ -141,18 +140,19 @@ def overlay(snapshot: Snapshot, values: Mapping[str, Any]) -> Snapshot:
 def mask_secrets(text: str, snapshot: Snapshot, declarations: Declarations) -> str:
     """Return a text in which the value of no secret setting is shown.
 
-    Values of less than four characters are left: they would mask half of any text.
+    Values of less than four characters are left.
     """
-    shown: set[str] = set()
-    for name, declaration in declarations.items():
-        if declaration.secret:
-            raw = snapshot.stored.get(name, declaration.default_raw)
-            shown |= {str(snapshot.by_name[name]), raw, raw.strip('"')}
-    # The longest first: one may be a part of another.
-    for secret in sorted(shown, key=len, reverse=True):
-        if len(secret) > 3:
-            text = text.replace(secret, MASK)
-    return text
+    return mask(
+        text,
+        (
+            form
+            for name, declaration in declarations.items()
+            if declaration.secret
+            for form in forms(
+                snapshot.by_name[name], snapshot.stored.get(name, declaration.default_raw)
+            )
+        ),
+    )
 
 
 def diff(

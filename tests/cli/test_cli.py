@@ -28,8 +28,8 @@ from uwsgi_waffle import (
 )
 from uwsgi_waffle.cli import group
 from uwsgi_waffle.cli.base import load_state
+from uwsgi_waffle.masking import MASK
 from uwsgi_waffle.notifiers.file import FileNotifier
-from uwsgi_waffle.snapshot import MASK
 
 from ..support.rig import CONFS, MemoryStore, Worker
 

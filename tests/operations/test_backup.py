@@ -15,8 +15,8 @@ import sqlalchemy as sa
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from uwsgi_waffle import RevisionConflict, StoreError
+from uwsgi_waffle.masking import MASK
 from uwsgi_waffle.operations import BackupError, back_up, copy, plan_restore, read_backup
-from uwsgi_waffle.snapshot import MASK
 from uwsgi_waffle.stores import Dump, HistoryEntry, Store
 from uwsgi_waffle.stores.mixin import WaffleMixin
 from uwsgi_waffle.stores.peewee import PeeweeWaffleStore

@@ -20,8 +20,8 @@ from uwsgi_waffle import (
     UnknownSettingError,
     operations,
 )
+from uwsgi_waffle.masking import MASK
 from uwsgi_waffle.operations import DEFAULT, Difference, UnknownRevisionError
-from uwsgi_waffle.snapshot import MASK
 from uwsgi_waffle.stores import HistoryEntry
 
 from ..support.rig import CONFS, MemoryStore, Worker

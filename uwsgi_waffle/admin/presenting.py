@@ -11,10 +11,10 @@ from typing import NamedTuple
 from .. import operations
 from ..app_state import WaffleState
 from ..errors import StoreError
+from ..masking import MASK
 from ..operations import HistoryItem, SettingInfo
 from ..reporting.reporter import make_report
 from ..settings.declarations import Declaration
-from ..snapshot import MASK
 from ..stores.base import WorkerReport
 from .drafts import Draft, Entry, fingerprint, key_of, prove, widget_of
 from .widgets import Widget, describe, write

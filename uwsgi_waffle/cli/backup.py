@@ -12,7 +12,7 @@ import click
 
 from .. import operations
 from ..app_state import WaffleState
-from ..snapshot import MASK
+from ..masking import MASK
 from .base import (
     ask,
     group,

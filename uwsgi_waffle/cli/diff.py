@@ -11,8 +11,8 @@ import msgspec
 
 from .. import operations
 from ..app_state import WaffleState
+from ..masking import MASK
 from ..settings.declarations import Declarations
-from ..snapshot import MASK
 from . import documents
 from .base import (
     group,

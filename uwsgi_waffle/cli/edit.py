@@ -10,8 +10,9 @@ import click
 from .. import operations
 from ..app_state import WaffleState
 from ..errors import WaffleError
+from ..masking import MASK
 from ..operations import SettingInfo
-from ..snapshot import MASK, Snapshot
+from ..snapshot import Snapshot
 from . import documents
 from .base import (
     CONFLICT,

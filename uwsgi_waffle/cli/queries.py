@@ -12,9 +12,9 @@ import msgspec
 
 from .. import operations
 from ..app_state import WaffleState
+from ..masking import MASK
 from ..operations import HistoryItem, SettingInfo
 from ..settings.spelling import spelled
-from ..snapshot import MASK
 from .base import complete_names, group, json_option, print_json, secrets_option, with_state
 from .tables import json_text, safe, table, visible
 

@@ -8,7 +8,7 @@ import click
 
 from .. import operations
 from ..app_state import WaffleState
-from ..snapshot import MASK
+from ..masking import MASK
 from . import documents
 from .base import change, change_options, group, secrets_option, with_state
 from .tables import visible

@@ -9,7 +9,7 @@ from typing import Literal
 import msgspec
 
 from ..errors import WaffleError
-from ..snapshot import MASK
+from ..masking import MASK
 from ..stores.base import Dump, HistoryEntry
 from .base import Settings
 
@@ -37,7 +37,7 @@ class Backup(msgspec.Struct, frozen=True, kw_only=True):
     """What a backup holds.
 
     :ivar secrets: whether the values of secret settings, and of those that are not declared, are
-        in it; else :data:`~uwsgi_waffle.snapshot.MASK` is in their place.
+        in it; else :data:`~uwsgi_waffle.masking.MASK` is in their place.
     :ivar settings: mapping of setting name to the very text that the store keeps.
     :ivar history: newest first.
     """

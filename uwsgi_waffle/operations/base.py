@@ -8,8 +8,9 @@ from datetime import datetime
 from typing import Any, Literal, NamedTuple, Protocol
 
 from ..errors import RevisionConflict
+from ..masking import MASK
 from ..settings.declarations import Declaration, Declarations, differ
-from ..snapshot import MASK, Snapshot
+from ..snapshot import Snapshot
 from ..stores.base import Store
 
 #: stands for a value that is not stored; no JSON text, so nobody takes it for a value
@@ -42,7 +43,7 @@ class Settings(Protocol):
 class SettingInfo:
     """One declared setting with its value, for people.
 
-    Of a secret, ``value``, ``default`` and ``raw`` are :data:`~uwsgi_waffle.snapshot.MASK`, and
+    Of a secret, ``value``, ``default`` and ``raw`` are :data:`~uwsgi_waffle.masking.MASK`, and
     ``choices`` is ``None``, unless they were asked for.
 
     :ivar type: its type as a person would write it, without constraints.
@@ -76,7 +77,7 @@ class HistoryItem:
     Made of a store's :class:`~uwsgi_waffle.stores.base.HistoryEntry`, which has the raw texts,
     those of secrets too.
 
-    :ivar old: JSON text, :data:`DEFAULT`, or :data:`~uwsgi_waffle.snapshot.MASK`.
+    :ivar old: JSON text, :data:`DEFAULT`, or :data:`~uwsgi_waffle.masking.MASK`.
     :ivar new: likewise.
     :ivar at: when it was committed, in UTC.
     """

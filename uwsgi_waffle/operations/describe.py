@@ -10,8 +10,9 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from ..masking import MASK
 from ..settings.declarations import Declaration, differ, type_name
-from ..snapshot import MASK, Snapshot
+from ..snapshot import Snapshot
 from ..stores.base import HistoryEntry, Store
 from .base import Difference, HistoryItem, Origin, SettingInfo, Settings, is_same, show_raw
 

@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 
 from ..errors import ChangeRefused, InvalidValueError, UnknownSettingError
+from ..masking import MASK
 from ..settings.declarations import Declaration, Declarations, unknown_name
-from ..snapshot import MASK
 from .base import Settings, commit, is_same
 from .describe import undeclared
 
