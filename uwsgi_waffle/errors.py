@@ -64,7 +64,7 @@ class OutcomeUnknown(StoreUnavailable):
 
 
 class RevisionConflict(StoreError):
-    """Somebody else changed settings since the revision that the caller expected.
+    """Someone else changed settings since the revision that the caller expected.
 
     :ivar expected: the revision the caller named.
     :ivar actual: the store's revision; nothing was written.
@@ -91,4 +91,4 @@ class NotifierError(WaffleError):
 
 
 class WaffleWarning(UserWarning):
-    """Something in the set-up works less well than it could; the text names the mend."""
+    """Something in the set-up works less well than it could; the text names the fix."""

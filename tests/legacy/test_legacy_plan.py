@@ -106,8 +106,8 @@ def test_rows_that_can_not_be_read_are_refused() -> None:
     assert import_legacy(rows, DECLARATIONS).refused == {
         "SITENAME": "it is not base64",
         "LIMIT": "it refers to os.system, which is not a plain type",
-        "RATE": "it holds no text",
-        "TAGS": "it holds no text",
+        "RATE": "it is not a string",
+        "TAGS": "it is not a string",
         "TOKEN": "it is empty",
         "SINCE": "it is not base64",
     }

@@ -135,7 +135,7 @@ def complete_names(suffix: str = "") -> Callable[..., list[CompletionItem]]:
         try:
             # Without an app context: click never ends what a completion begins.
             declarations = state_of(ctx.ensure_object(ScriptInfo).load_app()).declarations
-        except Exception:  # whatever the app raises must not spoil the line being typed
+        except Exception:  # an app that fails must not spoil the line being typed
             return []
         return [
             CompletionItem(name + suffix, help=declaration.desc)

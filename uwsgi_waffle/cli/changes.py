@@ -27,13 +27,13 @@ from .input import Input, is_elsewhere
 def set_(state: WaffleState, assignments: tuple[str, ...], as_json: bool, **details: Any) -> None:
     """Change settings, all of them or none, as one change.
 
-    A VALUE is read by the setting's type: 5000, true or yes, 30m, 2026-01-31, plain text, or JSON
+    A VALUE is read by the setting's type: 5000, true or yes, 30m, 2026-01-31, a string, or JSON
     such as '["a", "b"]'. "null" is no value, where the setting allows that.
 
     \b
     NAME          asks for the value without showing it, or reads standard input
     NAME=-        reads standard input
-    NAME=@FILE    reads a file; NAME=@@TEXT is a text that begins with @
+    NAME=@FILE    reads a file; NAME=@@TEXT is a string that begins with @
     """
     given: dict[str, str | None] = {}
     for assignment in assignments:
@@ -97,7 +97,7 @@ def rollback(
     if expect_revision not in (None, plan.revision):
         assert expect_revision is not None
         raise RevisionConflict(expect_revision, plan.revision)
-    # What is shown is what is written: a change that somebody makes in between is a conflict.
+    # What is shown is what is written: a change that someone makes in between is a conflict.
     change(
         state,
         plan.raws,

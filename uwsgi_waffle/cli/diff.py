@@ -28,7 +28,7 @@ DIFFERENT = 1
 
 
 class _Side(NamedTuple):
-    """What is compared.
+    """One side of a comparison.
 
     :ivar raws: mapping of setting name to JSON text.
     :ivar whole: a setting that is not among them is at its default; in a document, left open.

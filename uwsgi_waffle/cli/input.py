@@ -44,7 +44,7 @@ class Input:
             return text
         if not found:
             raise click.ClickException(
-                f"{name}: there is no value, and nothing was written: an empty text is {name}="
+                f"{name}: there is no value, and nothing was written: an empty string is {name}="
             )
         return found
 
@@ -75,7 +75,7 @@ def _file(name: str, path: str) -> str:
         reason = exc.strerror if isinstance(exc, OSError) else "it is not UTF-8"
         raise click.ClickException(
             f"{name}: the file {path} can't be read ({reason}), and nothing was written: for a "
-            f"text that begins with @, write {name}=@@…"
+            f"string that begins with @, write {name}=@@…"
         ) from exc
 
 

@@ -1,4 +1,4 @@
-"""The command that takes over what Flask-WaffleConf stored: import-legacy."""
+"""The command that imports what Flask-WaffleConf stored: import-legacy."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def import_legacy(
     """Import what Flask-WaffleConf stored, as one change.
 
     Its rows are pickles, which can run anything when they are loaded. Here they are read as
-    plain data only: numbers, texts, lists, dicts, dates, decimals, UUIDs. Nothing is written
+    plain data only: numbers, strings, lists, dicts, dates, decimals, UUIDs. Nothing is written
     before every row is checked, and nothing at all if a row is refused.
 
     Without --table, the rows are those of the app's own store: that is where they are if your
@@ -125,7 +125,7 @@ def _write(
     revision = state.snapshot.revision
     if expect_revision is not None and expect_revision != revision:
         raise RevisionConflict(expect_revision, revision)
-    # What is shown is what is written: a change that somebody makes in between is a conflict.
+    # What is shown is what is written: a change that someone makes in between is a conflict.
     made, outcome = write(
         state,
         plan.raws,

@@ -179,7 +179,14 @@ def _since(ctx: click.Context, param: click.Parameter, text: str | None) -> date
     "--since", callback=_since, metavar="TIME", help="Only since then: a date, or 30m, 8h, 1d ago."
 )
 @click.option("--revision", type=click.IntRange(min=1), metavar="N", help="Only this change.")
-@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, metavar="N")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    default=20,
+    show_default=True,
+    metavar="N",
+    help="At most so many entries.",
+)
 @json_option
 @secrets_option
 @with_state

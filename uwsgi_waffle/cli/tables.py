@@ -1,4 +1,4 @@
-"""What is printed for people: tables and texts in which nothing can steer the terminal."""
+"""Output for people: tables and texts in which nothing can steer the terminal."""
 
 from __future__ import annotations
 

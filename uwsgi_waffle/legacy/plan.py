@@ -49,7 +49,7 @@ class LegacyPlan(NamedTuple):
 
     @property
     def raws(self) -> dict[str, str | None]:
-        """What is to be written: mapping of setting name to JSON text; ``None`` resets."""
+        """The change to be written: mapping of setting name to JSON text; ``None`` resets."""
         return {
             line.name: line.raw if line.verdict is Verdict.IMPORT else None
             for line in self.lines
@@ -108,7 +108,7 @@ def _line(
         return Line(name, Verdict.REFUSED, reason=f"there are {len(texts)} rows of this name")
     text = _text(texts[0])
     if text is None:
-        return Line(name, Verdict.REFUSED, reason="it holds no text")
+        return Line(name, Verdict.REFUSED, reason="it is not a string")
     if text == current and _is_json(text):
         return Line(name, Verdict.UNCHANGED, text)
     try:
@@ -123,7 +123,7 @@ def _line(
 def _compared(
     name: str, raw: str, declaration: Declaration, current: str | None, overwrite: bool
 ) -> Line:
-    # No base64 of a pickle is JSON, so a text that is not JSON is a row still to be moved.
+    # No base64 of a pickle is JSON, so what is not JSON is a row still to be imported.
     moved = current is not None and _is_json(current)
     if moved and current is not None and _means(declaration, current, raw):
         return Line(name, Verdict.UNCHANGED, raw)

@@ -34,7 +34,7 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Backup(msgspec.Struct, frozen=True, kw_only=True):
-    """What a backup holds.
+    """The content of a backup.
 
     :ivar secrets: whether the values of secret settings, and of those that are not declared, are
         in it; else :data:`~uwsgi_waffle.masking.MASK` is in their place.

@@ -1,4 +1,4 @@
-"""What the operations share: their words, and how a raw text is shown."""
+"""The words that the operations share, and how a raw text is shown."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from ..settings.declarations import Declaration, Declarations, differ
 from ..snapshot import Snapshot
 from ..stores.base import Store
 
-#: stands for a value that is not stored; no JSON text, so nobody takes it for a value
+#: stands for a value that is not stored; no JSON text, so it is not taken for a value
 DEFAULT = "default"
 
 Origin = Literal["default", "stored", "fault", "override"]
 
 
 class Settings(Protocol):
-    """What the operations need of an app's state."""
+    """The part of an app's state that the operations need."""
 
     @property
     def declarations(self) -> Declarations: ...
@@ -49,7 +49,7 @@ class SettingInfo:
     :ivar type: its type as a person would write it, without constraints.
     :ivar raw: the stored JSON text, or ``None`` if nothing is stored.
     :ivar origin: ``default``; ``stored``; ``fault``: what is stored does not fit, and the
-        default is served; ``override``: this process serves a value of its own.
+        default is served; ``override``: this process serves another value.
     :ivar fault: what is wrong with the stored text, or ``None``.
     :ivar choices: the only allowed values as JSON knows them, also those of a ``Literal`` or an
         ``Enum``; ``None`` if there is no such list.

@@ -125,7 +125,7 @@ def entries_since(store: Store, revision: int) -> list[HistoryEntry]:
     limit = _HISTORY_STEP
     while True:
         entries = store.history(limit=limit)
-        # An entry of the revision itself, or an older one, tells that none is missing.
+        # An entry of the revision itself, or an older one, shows that none is missing.
         if len(entries) < limit or entries[-1].revision <= revision:
             return entries
         limit *= 4

@@ -87,7 +87,7 @@ def rollback(
     """Restore every setting to what it was at a revision, as one new change; return its revision.
 
     If nothing differs, nothing is written, and the current revision is returned. A change that
-    somebody makes meanwhile is taken back too, unless ``expected_revision`` is given.
+    someone makes at the same time is taken back too, unless ``expected_revision`` is given.
 
     :param names: restore these only.
     :param reason: for the history; it names the revision if left out.

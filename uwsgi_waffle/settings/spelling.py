@@ -1,4 +1,4 @@
-"""What people write for a bool, a duration or nothing, as the types' own reader has it."""
+"""The words of people for a bool, a duration or nothing, as the reader of types has them."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def located(message: str) -> str:
 
 
 def hint(type_: Any) -> str:
-    """Return how to write a value of a type that has no plain text of its own; mostly nothing."""
+    """Return how to write a value of a type that has no plain text; empty for most types."""
     base, _ = _base(type_)
     base = typing.get_origin(base) or base
     if base is timedelta:

@@ -40,7 +40,7 @@ class _Guard:
 def main() -> None:
     """Answer each line of standard input until it ends."""
     guard = _Guard()
-    # Python imports this codec of its own when a pickle of protocol 0 first needs it.
+    # Python imports this codec when a pickle of protocol 0 first needs it.
     codecs.lookup("raw-unicode-escape")
     _limit()
     sys.addaudithook(guard)
