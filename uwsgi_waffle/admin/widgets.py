@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import enum
 import json
-import types
-import typing
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
 import msgspec
 
 from ..settings.declarations import Declaration
+from ..settings.shapes import Shape, shape_of
 
 Kind = Literal[
     "switch",
@@ -71,10 +69,10 @@ def make_widget(declaration: Declaration, value: Any) -> Widget:
 
     Of a secret it tells nothing but the type.
     """
-    base, metas, optional = _unwrap(declaration.type)
+    base, metas, optional = shape = shape_of(declaration.type)
     if declaration.secret:
         return Widget("password", base, optional, hint=_hint(base))
-    choices = _choices(declaration, base, optional)
+    choices = _choices(declaration, shape)
     if choices is not None:
         shown = dump(value)
         if all(choice.value != shown for choice in choices):
@@ -87,10 +85,10 @@ def make_widget(declaration: Declaration, value: Any) -> Widget:
         # A browser empties a number that it does not know.
         return Widget("text", base, optional)
     if base in (int, float, Decimal):
-        attributes = {"step": "1" if base is int else "any", **_bounds(declaration, metas, str)}
+        attributes = {"step": "1" if base is int else "any", **_bounds(declaration, shape, str)}
         return Widget("number", base, optional, attributes=attributes)
     if base in (date, datetime, time):
-        return _clock_widget(declaration, base, metas, value, optional)
+        return _clock_widget(declaration, shape, value)
     if base is str:
         return _text_widget(metas, value, optional)
     if base in (timedelta, UUID, bytes):
@@ -168,36 +166,14 @@ _CLOCKS = {
 }
 
 
-def _unwrap(type_: Any) -> tuple[Any, list[msgspec.Meta], bool]:
-    """Return a type without ``None`` and its constraints, those, and whether ``None`` was there."""
-    metas: list[msgspec.Meta] = []
-    optional = False
-    while True:
-        origin, args = typing.get_origin(type_), typing.get_args(type_)
-        if origin is Annotated:
-            metas += [item for item in args[1:] if isinstance(item, msgspec.Meta)]
-            type_ = args[0]
-            continue
-        if origin in (typing.Union, types.UnionType) and types.NoneType in args:
-            rest = [arg for arg in args if arg is not types.NoneType]
-            if len(rest) == 1:
-                type_, optional = rest[0], True
-                continue
-        return type_, metas, optional
-
-
-def _choices(declaration: Declaration, base: Any, optional: bool) -> list[Choice] | None:
-    found: Iterable[Any] | None = declaration.choices
-    if found is None and typing.get_origin(base) is Literal:
-        found = typing.get_args(base)
-    if found is None and isinstance(base, enum.EnumMeta):
-        found = list(base)
-    if found is None and base is bool and optional:
+def _choices(declaration: Declaration, shape: Shape) -> list[Choice] | None:
+    found = shape.choices if declaration.choices is None else declaration.choices
+    if found is None and shape.base is bool and shape.optional:
         found = [True, False]
     if found is None:
         return None
     values = list(found)
-    if optional and declaration.choices is None and None not in values:
+    if shape.optional and declaration.choices is None and None not in values:
         values.append(None)
     return [Choice(dump(value), _label(value)) for value in values]
 
@@ -211,20 +187,14 @@ def _label(value: Any) -> str:
     return builtin or "(empty)" if isinstance(builtin, str) else dump(value)
 
 
-def _bounds(
-    declaration: Declaration, metas: list[msgspec.Meta], show: Callable[[Any], str]
-) -> dict[str, str]:
-    low, high = declaration.min, declaration.max
-    for meta in metas:
-        low = meta.ge if low is None else low
-        high = meta.le if high is None else high
+def _bounds(declaration: Declaration, shape: Shape, show: Callable[[Any], str]) -> dict[str, str]:
+    low, high = shape.bounds(declaration.min, declaration.max)
     found = {"min": low, "max": high}
     return {name: show(bound) for name, bound in found.items() if bound is not None}
 
 
-def _clock_widget(
-    declaration: Declaration, base: Any, metas: list[msgspec.Meta], value: Any, optional: bool
-) -> Widget:
+def _clock_widget(declaration: Declaration, shape: Shape, value: Any) -> Widget:
+    base, metas, optional = shape
     shown = value if value is not None else declaration.default
     zoned = any(meta.tz for meta in metas)
     utc = zoned or getattr(shown, "tzinfo", None) is not None
@@ -235,7 +205,9 @@ def _clock_widget(
         return Widget("text", base, optional, utc=utc, hint=hint)
     kinds: dict[Any, Kind] = {date: "date", datetime: "datetime-local", time: "time"}
     widget = Widget(kinds[base], base, optional, utc=utc, hint="UTC" if utc else "")
-    widget.attributes.update(_bounds(declaration, [], lambda bound: write(widget, bound)))
+    widget.attributes.update(
+        _bounds(declaration, shape._replace(metas=()), lambda bound: write(widget, bound))
+    )
     if base is not date:
         widget.attributes["step"] = "1" if not getattr(shown, "microsecond", 0) else "any"
     return widget
@@ -261,7 +233,7 @@ def _clock_text(value: datetime | time) -> str:
     return value.isoformat(timespec="seconds" if value.second else "minutes")
 
 
-def _text_widget(metas: list[msgspec.Meta], value: Any, optional: bool) -> Widget:
+def _text_widget(metas: Sequence[msgspec.Meta], value: Any, optional: bool) -> Widget:
     shortest = next((meta.min_length for meta in metas if meta.min_length), None)
     longest = next((meta.max_length for meta in metas if meta.max_length), None)
     # Not the attribute maxlength, which cuts what is pasted without a word.

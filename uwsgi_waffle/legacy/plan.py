@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from ..settings.declarations import Declaration, Declarations, differ
+from ..operations import is_same
+from ..settings.declarations import Declaration, Declarations
 from .reader import LegacyError, LegacyReader
 
 
@@ -125,23 +126,16 @@ def _compared(
 ) -> Line:
     # No base64 of a pickle is JSON, so what is not JSON is a row still to be imported.
     moved = current is not None and _is_json(current)
-    if moved and current is not None and _means(declaration, current, raw):
+    if moved and current is not None and is_same(declaration, current, raw):
         return Line(name, Verdict.UNCHANGED, raw)
     if moved and not overwrite:
         reason = "it was changed since; --overwrite takes the row"
         return Line(name, Verdict.KEPT, raw, reason)
-    if not _means(declaration, declaration.default_raw, raw):
+    if not is_same(declaration, declaration.default_raw, raw):
         return Line(name, Verdict.IMPORT, raw)
     if current is None:
         return Line(name, Verdict.UNCHANGED, raw)
     return Line(name, Verdict.DEFAULT, raw)
-
-
-def _means(declaration: Declaration, raw: str, other: str) -> bool:
-    try:
-        return not differ(declaration.decode(raw), declaration.decode(other))
-    except ValueError:
-        return False
 
 
 def _is_json(text: str) -> bool:

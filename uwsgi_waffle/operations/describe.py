@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import enum
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import msgspec
 
 from ..masking import MASK
 from ..settings.declarations import Declaration, differ, type_name
+from ..settings.shapes import Shape, shape_of
 from ..snapshot import Snapshot
 from ..stores.base import HistoryEntry, Store
 from .base import Difference, HistoryItem, Origin, SettingInfo, Settings, is_same, show_raw
@@ -143,40 +143,32 @@ def _describe(declaration: Declaration, snapshot: Snapshot, *, shown: bool) -> S
         origin, base = "stored", declaration.decoder.decode(raw)
     if differ(base, value):
         origin = "override"
+    shape = shape_of(declaration.type)
+    low, high = shape.bounds(declaration.min, declaration.max)
     return SettingInfo(
         name=name,
         desc=declaration.desc,
         group=declaration.group,
-        type=_type_text(declaration.type),
+        type=_type_text(shape),
         value=value if shown else MASK,
         default=default if shown else MASK,
         raw=raw if shown or raw is None else MASK,
         origin=origin,
         secret=declaration.secret,
         fault=fault,
-        min=declaration.min,
-        max=declaration.max,
-        choices=_choices(declaration) if shown else None,
+        min=low,
+        max=high,
+        choices=_choices(declaration, shape) if shown else None,
     )
 
 
-def _type_text(type_: Any) -> str:
+def _type_text(shape: Shape) -> str:
     # Constraints belong to the declaration, and would fill the line.
-    type_ = _bare(type_)
-    if isinstance(type_, type) and typing.get_origin(type_) is None:
-        return type_.__name__
-    return type_name(type_)
+    base = shape.base
+    plain = isinstance(base, type) and typing.get_origin(base) is None
+    return (base.__name__ if plain else type_name(base)) + (" or null" if shape.optional else "")
 
 
-def _bare(type_: Any) -> Any:
-    return type_.__origin__ if typing.get_origin(type_) is Annotated else type_
-
-
-def _choices(declaration: Declaration) -> tuple[Any, ...] | None:
-    type_ = _bare(declaration.type)
-    found: Iterable[Any] | None = declaration.choices
-    if found is None and typing.get_origin(type_) is Literal:
-        found = typing.get_args(type_)
-    if found is None and isinstance(type_, enum.EnumMeta):
-        found = list(type_)
+def _choices(declaration: Declaration, shape: Shape) -> tuple[Any, ...] | None:
+    found = shape.choices if declaration.choices is None else declaration.choices
     return None if found is None else tuple(msgspec.to_builtins(choice) for choice in found)

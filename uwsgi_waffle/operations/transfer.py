@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
-from ..errors import ChangeRefused, InvalidValueError, UnknownSettingError
 from ..masking import MASK
-from ..settings.declarations import Declaration, Declarations, unknown_name
+from ..settings.declarations import Declaration
 from .base import Settings, commit, is_same
 from .describe import undeclared
 
@@ -59,7 +58,7 @@ def plan_import(state: Settings, values: Mapping[str, object]) -> dict[str, str 
         for name, value in values.items()
         if value != MASK or name not in state.declarations or not state.declarations[name].secret
     }
-    return trim(state, _each(state.declarations, given, convert))
+    return trim(state, state.declarations.each(given, convert))
 
 
 def trim(state: Settings, raws: Mapping[str, str | None]) -> dict[str, str | None]:
@@ -111,7 +110,7 @@ def parse_json(state: Settings, texts: Mapping[str, str]) -> dict[str, str | Non
     def convert(declaration: Declaration, text: str) -> str | None:
         return declaration.encode(declaration.decode(text))
 
-    return _each(state.declarations, texts, convert)
+    return state.declarations.each(texts, convert)
 
 
 def prune(
@@ -139,26 +138,3 @@ def prune(
         expected_revision=expected_revision,
     )
     return names
-
-
-def _each(
-    declarations: Declarations,
-    given: Mapping[str, Any],
-    convert: Callable[[Declaration, Any], str | None],
-) -> dict[str, str | None]:
-    raws: dict[str, str | None] = {}
-    problems: dict[str, str] = {}
-    refusal: type[ChangeRefused] = InvalidValueError
-    for name, item in given.items():
-        declaration = declarations.get(name)
-        if declaration is None:
-            refusal = UnknownSettingError
-            problems[name] = unknown_name(name, declarations)
-            continue
-        try:
-            raws[name] = convert(declaration, item)
-        except ValueError as exc:
-            problems[name] = str(exc)
-    if problems:
-        raise refusal(problems)
-    return raws

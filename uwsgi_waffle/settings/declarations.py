@@ -207,7 +207,7 @@ class Declarations(Mapping[str, Declaration]):
         :raises UnknownSettingError: a name is not declared; names every bad key.
         :raises InvalidValueError: a value does not fit; names every bad key.
         """
-        return self._each(values, Declaration.encode)
+        return self.each(values, Declaration.encode)
 
     def parse(self, texts: Mapping[str, str]) -> dict[str, Any]:
         """Return the typed values of texts that a person wrote, by name.
@@ -215,11 +215,17 @@ class Declarations(Mapping[str, Declaration]):
         :raises UnknownSettingError: a name is not declared; names every bad key.
         :raises InvalidValueError: a text does not fit; names every bad key.
         """
-        return self._each(texts, Declaration.parse)
+        return self.each(texts, Declaration.parse)
 
-    def _each(
+    def each(
         self, given: Mapping[str, Any], convert: Callable[[Declaration, Any], Any]
     ) -> dict[str, Any]:
+        """Return what a function makes of each value, by setting name.
+
+        :param convert: called with a declaration and its value; raises ValueError to refuse it.
+        :raises UnknownSettingError: a name is not declared; names every bad key.
+        :raises InvalidValueError: a value is refused; names every bad key.
+        """
         results: dict[str, Any] = {}
         problems: dict[str, str] = {}
         refusal: type[ChangeRefused] = InvalidValueError

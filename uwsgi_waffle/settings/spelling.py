@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-import types
 import typing
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
+
+from .shapes import shape_of
 
 _BOOLS = {"yes": "true", "on": "true", "no": "false", "off": "false"}
 _UNITS = {"w": "weeks", "d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
@@ -19,7 +20,7 @@ _PATH = re.compile(r"(?s)(.*) - at `\$(.+)`")
 
 def takes_null(type_: Any) -> bool:
     """Return whether ``None`` is a value of a type."""
-    return _base(type_)[1]
+    return shape_of(type_).optional
 
 
 def spelled(text: str, type_: Any) -> str:
@@ -27,7 +28,7 @@ def spelled(text: str, type_: Any) -> str:
 
     :raises ValueError: a duration is too long.
     """
-    base, _ = _base(type_)
+    base = shape_of(type_).base
     if base is bool:
         return _BOOLS.get(text.strip().lower(), text)
     match = _DURATION.fullmatch(text.strip()) if base is timedelta else None
@@ -53,7 +54,7 @@ def located(message: str) -> str:
 
 def hint(type_: Any) -> str:
     """Return how to write a value of a type that has no plain text; empty for most types."""
-    base, _ = _base(type_)
+    base = shape_of(type_).base
     base = typing.get_origin(base) or base
     if base is timedelta:
         return "write a duration, such as 30m, 8h, 1d or PT30M"
@@ -64,20 +65,3 @@ def hint(type_: Any) -> str:
     if isinstance(base, type) and (issubclass(base, dict) or hasattr(base, "__struct_fields__")):
         return 'write an object as JSON, such as {"a": 1}'
     return ""
-
-
-def _base(type_: Any) -> tuple[Any, bool]:
-    """Return a type without constraints and ``None``, and whether ``None`` was there."""
-    optional = False
-    while True:
-        origin, args = typing.get_origin(type_), typing.get_args(type_)
-        if origin is Annotated:
-            type_ = args[0]
-        elif origin in (typing.Union, types.UnionType) and types.NoneType in args:
-            optional = True
-            rest = [arg for arg in args if arg is not types.NoneType]
-            if len(rest) != 1:
-                return type_, True
-            type_ = rest[0]
-        else:
-            return type_, optional
