@@ -1,0 +1,170 @@
+"""The ways of docs/backup.md that use a database's own means, under real workers."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from .conftest import StartRedis, StartUwsgi
+from .support.find import missing, need_module
+from .support.mariadb_server import MariadbServer
+from .support.postgres_server import PostgresServer
+from .support.processes import clean_environment
+from .support.uwsgi_server import UwsgiServer
+from .test_cli import CommandLine, assert_all_serve
+
+pytestmark = [pytest.mark.uwsgi, pytest.mark.redis_server, pytest.mark.timeout(180)]
+
+LIMIT_S = 60.0
+
+
+def program(*names: str) -> str:
+    for name in names:
+        if found := shutil.which(name):
+            return found
+    missing(names[0])
+    raise AssertionError("missing() skips or fails")
+
+
+def run(*command: str | Path, given: bytes = b"") -> bytes:
+    done = subprocess.run(
+        [str(part) for part in command],
+        input=given,
+        capture_output=True,
+        timeout=LIMIT_S,
+        check=False,
+        env=clean_environment(),
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def check(
+    server: UwsgiServer,
+    flask: CommandLine,
+    folder: Path,
+    back_up: Callable[[], object],
+    restore: Callable[[], object],
+) -> None:
+    """Check that workers serve what was restored once the watch file was touched."""
+    flask("set", "SITENAME=One")
+    back_up()
+    flask("set", "SITENAME=Two", "A=2")
+    flask("set", "SITENAME=Three")
+    assert_all_serve(server, "Three", 3)
+    restore()
+    os.utime(folder / "waffle.watch")
+    server.eventually("the backup is served", lambda: _serve(server, "One", 1))
+    # On from there, at revisions that the workers have seen with other content.
+    flask("set", "A=7")
+    assert_all_serve(server, "One", 2)
+    restore()
+    flask("set", "SITENAME=Four")
+    os.utime(folder / "waffle.watch")
+    server.eventually("the other revision 2", lambda: _serve(server, "Four", 2))
+    assert all(report["config"]["A"] != 7 for report in server.reports())
+
+
+def _serve(server: UwsgiServer, name: str, revision: int) -> bool:
+    return all(
+        (report["config"]["SITENAME"], report["revision"]) == (name, revision)
+        for report in server.reports()
+    )
+
+
+def test_sqlite_file_is_restored_under_running_workers(
+    start_uwsgi: StartUwsgi, folder: Path, tmp_path: Path
+) -> None:
+    sqlite3 = program("sqlite3")
+    server = start_uwsgi("--master", "--lazy-apps", workers=3)
+    database, copy = folder / "waffle.db", tmp_path / "copy.db"
+    check(
+        server,
+        CommandLine(folder),
+        folder,
+        lambda: run(sqlite3, database, f".backup {copy}"),
+        lambda: run(sqlite3, database, f".restore {copy}"),
+    )
+
+
+def test_sqlite_file_is_replaced_while_the_workers_are_stopped(
+    start_uwsgi: StartUwsgi, folder: Path, tmp_path: Path
+) -> None:
+    sqlite3 = program("sqlite3")
+    flask = CommandLine(folder)
+    flask("set", "SITENAME=One")
+    database, copy = folder / "waffle.db", tmp_path / "copy.db"
+    run(sqlite3, database, f"VACUUM INTO '{copy}'")
+    flask("set", "SITENAME=Two")
+    for name in ("waffle.db-wal", "waffle.db-shm"):
+        (folder / name).unlink(missing_ok=True)
+    shutil.copy(copy, folder / "new.db")
+    (folder / "new.db").replace(database)
+    server = start_uwsgi("--master", "--lazy-apps", workers=3)
+    assert_all_serve(server, "One", 1)
+    flask("set", "A=2")
+    assert_all_serve(server, "One", 2)
+
+
+def test_redis_is_restored_from_its_file(
+    start_uwsgi: StartUwsgi, folder: Path, tmp_path: Path, make_redis: StartRedis
+) -> None:
+    redis = make_redis()
+    redis.start()
+    config = {"WAFFLE_STORE_URL": redis.url}
+    server = start_uwsgi("--master", "--lazy-apps", workers=3, config=config)
+    file, copy = tmp_path / "dump.rdb", tmp_path / "copy.rdb"
+
+    def back_up() -> None:
+        redis.ask("SAVE")
+        shutil.copy(file, copy)
+
+    def restore() -> None:
+        redis.stop()
+        shutil.copy(copy, file)
+        redis.start()
+
+    check(server, CommandLine(folder, **config), folder, back_up, restore)
+
+
+def test_postgres_is_restored_from_a_dump(
+    start_uwsgi: StartUwsgi, folder: Path, tmp_path: Path, postgres: PostgresServer
+) -> None:
+    need_module("psycopg")
+    dump, psql = program("pg_dump"), program("psql")
+    copy = tmp_path / "copy.sql"
+    with postgres.database() as name:
+        plain = postgres.url("postgresql", name)
+        config = {"WAFFLE_STORE_URL": postgres.url("postgresql+psycopg", name)}
+        server = start_uwsgi("--master", "--lazy-apps", workers=3, config=config)
+        check(
+            server,
+            CommandLine(folder, **config),
+            folder,
+            lambda: run(dump, "--clean", "--if-exists", "--file", copy, plain),
+            lambda: run(psql, "-q", "-1", "-v", "ON_ERROR_STOP=1", "-f", copy, plain),
+        )
+
+
+def test_mariadb_is_restored_from_a_dump(
+    start_uwsgi: StartUwsgi, folder: Path, tmp_path: Path, mariadb: MariadbServer
+) -> None:
+    need_module("pymysql")
+    dump, client = program("mariadb-dump", "mysqldump"), program("mariadb", "mysql")
+    copy = tmp_path / "copy.sql"
+    with mariadb.database() as name:
+        config = {"WAFFLE_STORE_URL": mariadb.url(database=name)}
+        server = start_uwsgi("--master", "--lazy-apps", workers=3, config=config)
+        login = ["-h", "127.0.0.1", "-P", str(mariadb.port), "-u", "waffle", "-ps3cret"]
+        check(
+            server,
+            CommandLine(folder, **config),
+            folder,
+            lambda: copy.write_bytes(run(dump, *login, "--single-transaction", name)),
+            lambda: run(client, *login, name, given=copy.read_bytes()),
+        )
