@@ -7,12 +7,15 @@ export WAFFLE_UWSGI
 
 # How many tests run at once.
 JOBS ?= auto
+PARALLEL := -n $(JOBS) --dist worksteal
+# What runs them; CI has a wrapper that keeps a record.
+PYTEST ?= -m pytest
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run test quick lint types unit integration fuzz bench faults clean
+.PHONY: help run test quick lint types unit integration versions noisy fuzz bench faults clean
 
 help:  ## Show this list
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,7 +34,7 @@ run: $(STAMP)  ## Run the example site on 4 uWSGI workers at http://127.0.0.1:80
 test: lint types unit integration  ## Lint, types, unit and integration tests
 
 quick: lint types  ## Before each commit: lint, types, all unit tests that are not slow
-	$(BIN)/python -m pytest tests -n $(JOBS) -m "not slow" --durations=5 --durations-min=1
+	$(BIN)/python -m pytest tests $(PARALLEL) -m "not slow" --durations=5 --durations-min=1
 
 lint: $(STAMP)  ## ruff: rules and formatting
 	$(BIN)/ruff check .
@@ -39,12 +42,21 @@ lint: $(STAMP)  ## ruff: rules and formatting
 
 types: $(STAMP)  ## mypy --strict
 	$(BIN)/mypy
+	$(BIN)/mypy noxfile.py .ci
 
 unit: $(STAMP)  ## Tests that need no server
-	$(BIN)/python -m pytest tests -n $(JOBS)
+	$(BIN)/python $(PYTEST) tests $(PARALLEL)
 
-integration: $(STAMP)  ## Tests on real uWSGI and real Redis
-	$(BIN)/python -m pytest integration
+integration: $(STAMP)  ## Tests on real servers: uWSGI, Redis, PostgreSQL, MariaDB, Chromium
+	$(BIN)/python $(PYTEST) integration $(PARALLEL)
+
+versions: $(STAMP)  ## On each Python, the lowest and newest versions, each uWSGI
+	$(BIN)/nox --no-error-on-missing-interpreters
+
+noisy: $(STAMP)  ## `make test` three times, beside four processes that never rest
+	@command -v stress-ng >/dev/null || { echo "stress-ng is missing (Debian: stress-ng)"; exit 1; }
+	stress-ng --cpu 4 --timeout 0 --quiet & noise=$$!; trap "kill $$noise" EXIT; \
+		for round in 1 2 3; do $(MAKE) test || exit 1; done
 
 fuzz: $(STAMP)  ## Search long for what the tests miss: fuzzed input, random histories
 	WAFFLE_FUZZ=deep $(BIN)/python -m pytest --timeout=3600 \

@@ -24,7 +24,7 @@ from .support.processes import Process, clean_environment
 from .support.redis_server import RedisServer
 from .support.uwsgi_server import QUICK, ROOT, UwsgiServer
 
-pytestmark = [pytest.mark.uwsgi, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.short, pytest.mark.uwsgi, pytest.mark.timeout(120)]
 
 LIMIT_S = 60.0
 _numbers = itertools.count(1)

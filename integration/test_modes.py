@@ -21,7 +21,7 @@ from .support.following import (
 from .support.outsider import make_outsider
 from .support.uwsgi_server import APPS, UwsgiServer
 
-pytestmark = [pytest.mark.uwsgi, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.short, pytest.mark.uwsgi, pytest.mark.timeout(120)]
 
 LOADING = {
     "lazy-apps": ["--lazy-apps"],

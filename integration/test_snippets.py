@@ -25,7 +25,7 @@ from .conftest import StartRedis
 from .support.find import missing
 from .support.processes import Process, clean_environment
 
-pytestmark = pytest.mark.uwsgi
+pytestmark = [pytest.mark.short, pytest.mark.uwsgi]
 
 ROOT = Path(__file__).resolve().parent.parent
 

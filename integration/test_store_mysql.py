@@ -89,6 +89,7 @@ class _Peewee(_Database):
         return None
 
 
+@pytest.mark.short
 class TestAlchemyOnMysql(_Alchemy, ServerContract):
     def test_password_is_in_no_error(self, store: AlchemyWaffleStore) -> None:
         wrong = AlchemyWaffleStore(self.url.set(password="s3crab"))
@@ -102,6 +103,7 @@ class TestAlchemyModelOnMysql(_Alchemy, ServerContract):
         return self.make_model()
 
 
+@pytest.mark.short
 class TestPeeweeOnMysql(_Peewee, ServerContract):
     pass
 

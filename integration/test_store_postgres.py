@@ -166,6 +166,7 @@ class _Contract(ServerContract, _Database):
                 seen.append(statement)
 
 
+@pytest.mark.short
 class TestAlchemyOnPostgres(_Alchemy, _Contract):
     def test_open_session_of_the_user_is_left_alone(self, store: AlchemyWaffleStore) -> None:
         store.prepare()
@@ -197,6 +198,7 @@ class TestAlchemyModelOnPostgres(_Alchemy, _Contract):
         return make_model(engine)
 
 
+@pytest.mark.short
 class TestPeeweeOnPostgres(_Peewee, _Contract):
     pass
 

@@ -38,6 +38,7 @@ class TestFrozenRedis(_Redis, FrozenContract):
     pass
 
 
+@pytest.mark.short
 class TestRedis(_Redis, ServerContract):
     def test_read_and_change_are_one_round_trip_each(self, store: RedisStore) -> None:
         store.prepare()

@@ -7,7 +7,8 @@ from types import TracebackType
 
 from typing_extensions import Self
 
-_SPIN_S = 0.01
+# Several slices of a scheduler that shares a core.
+_SPIN_S = 0.02
 
 
 def slowness() -> float:
