@@ -28,8 +28,14 @@ $(STAMP): pyproject.toml
 
 # pyuwsgi in a virtual environment re-executes the base python on a reload, and
 # dies, unless it is told which binary to run.
-run: $(STAMP)  ## Run the example site on 4 uWSGI workers at http://127.0.0.1:8080
-	UWSGI_BINARY_PATH="$(abspath $(BIN))/python" $(BIN)/uwsgi --ini uwsgi.ini.example
+run: .venv-run/.installed  ## Run the example site on 4 uWSGI workers at http://127.0.0.1:8080
+	UWSGI_BINARY_PATH="$(abspath .venv-run/bin/python)" .venv-run/bin/uwsgi --ini uwsgi.ini.example
+
+# Only what the site needs: no test tools, no other servers.
+.venv-run/.installed: pyproject.toml
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[uwsgi,admin]'
+	touch $@
 
 test: lint types unit integration  ## Lint, types, unit and integration tests
 
@@ -84,5 +90,5 @@ bench: $(STAMP) $(VENV)/.bench $(PEERS)  ## Benchmarks beside others, in one run
 	$(BIN)/python -m bench --out docs/bench $(BENCH)
 
 clean:  ## Remove the virtual environment and caches
-	rm -rf $(VENV) .venv-bench-* .mypy_cache .pytest_cache .ruff_cache build dist
+	rm -rf $(VENV) .venv-run .venv-bench-* .nox .mypy_cache .pytest_cache .ruff_cache build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
