@@ -18,7 +18,7 @@ from uwsgi_waffle.notifiers.file import FileNotifier
 from uwsgi_waffle.notifiers.redis import RedisNotifier
 from uwsgi_waffle.process.manager import Manager
 from uwsgi_waffle.process.watcher import Watcher
-from uwsgi_waffle.settings.declarations import declare
+from uwsgi_waffle.settings.declare import declare
 from uwsgi_waffle.snapshot import Change, Delta, initial_snapshot
 from uwsgi_waffle.stores import Store, store_from_url
 

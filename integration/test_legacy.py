@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from uwsgi_waffle import StoreError
 from uwsgi_waffle.legacy import import_legacy, read_rows
-from uwsgi_waffle.settings.declarations import declare
+from uwsgi_waffle.settings.declare import declare
 
 from .support.postgres_server import PostgresServer
 

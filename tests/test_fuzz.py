@@ -36,7 +36,8 @@ from uwsgi_waffle.notifiers import Notice
 from uwsgi_waffle.notifiers.file import FileNotifier
 from uwsgi_waffle.notifiers.redis import RedisNotifier
 from uwsgi_waffle.reporting.last_known import LastGood
-from uwsgi_waffle.settings.declarations import Declaration, declare, differ
+from uwsgi_waffle.settings.declarations import Declaration, differ
+from uwsgi_waffle.settings.declare import declare
 from uwsgi_waffle.snapshot import advance, initial_snapshot
 
 from .legacy.test_legacy_fuzz import READER, only_plain
@@ -464,6 +465,8 @@ TYPES: list[tuple[Any, Any]] = [
     (timedelta, timedelta(1)),
     (list[int], []),
     (set[int], set()),
+    (set[str], set()),
+    (frozenset[tuple[str, int]], frozenset()),
     (tuple[int, str], (1, "a")),
     (dict[str, Any], {}),
     (list[Any], []),
@@ -502,6 +505,8 @@ PYTHON = st.one_of(
     st.complex_numbers(),
     st.tuples(st.integers(), st.text(max_size=3)),
     st.frozensets(st.integers(), max_size=3),
+    st.frozensets(st.text(max_size=3), max_size=5),
+    st.frozensets(st.tuples(st.text(max_size=3), st.integers()), max_size=5),
     st.builds(Size, st.integers(), st.integers()),
     st.sampled_from([object(), int, ..., range(3), re.compile("a"), 10**5000]),
     st.integers(1, 3000).map(lambda depth: nested(depth)),

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from uwsgi_waffle.masking import MASK, mask, redact
-from uwsgi_waffle.settings.declarations import declare
+from uwsgi_waffle.settings.declare import declare
 from uwsgi_waffle.snapshot import Delta, Row, advance, initial_snapshot, mask_secrets
 
 

@@ -14,7 +14,7 @@ from bench.report import summary, text
 from uwsgi_waffle.checks import RULES
 from uwsgi_waffle.config import ConfigKeys
 from uwsgi_waffle.ini import SNIPPETS
-from uwsgi_waffle.settings.declarations import DECLARATION_KEYS
+from uwsgi_waffle.settings.declare import DECLARATION_KEYS
 from uwsgi_waffle.testing import StoreContract
 
 ROOT = Path(__file__).parents[1]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from uwsgi_waffle import InvalidValueError, RevisionConflict, UnknownSettingError
-from uwsgi_waffle.settings.declarations import declare
+from uwsgi_waffle.settings.declare import declare
 from uwsgi_waffle.snapshot import (
     Change,
     Delta,

@@ -31,7 +31,7 @@ from .process.lease import Ticket
 from .process.manager import Manager
 from .process.watcher import WATCHER, Chore
 from .reporting.tasks import Chores
-from .settings.declarations import declare
+from .settings.declare import declare
 from .signals import setting_changed
 from .snapshot import Change, Snapshot, initial_snapshot
 from .stores import Dump, Store, store_from_url

@@ -15,7 +15,8 @@ import pytest
 
 from uwsgi_waffle.admin.drafts import key_of
 from uwsgi_waffle.admin.widgets import Widget, make_widget, read, write
-from uwsgi_waffle.settings.declarations import Declaration, declare
+from uwsgi_waffle.settings.declarations import Declaration
+from uwsgi_waffle.settings.declare import declare
 
 from ..support.forms import browse
 from ..support.rig import Worker

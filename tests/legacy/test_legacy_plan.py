@@ -24,7 +24,7 @@ from uwsgi_waffle.legacy import (
     import_legacy,
     read_rows,
 )
-from uwsgi_waffle.settings.declarations import declare
+from uwsgi_waffle.settings.declare import declare
 
 DECLARATIONS = declare(
     {

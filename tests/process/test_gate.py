@@ -13,7 +13,7 @@ from werkzeug.test import EnvironBuilder
 
 from uwsgi_waffle.process.gate import Gate, WsgiApp
 from uwsgi_waffle.process.lease import Lease, Ticket
-from uwsgi_waffle.settings.declarations import declare
+from uwsgi_waffle.settings.declare import declare
 from uwsgi_waffle.snapshot import initial_snapshot
 
 SNAPSHOT = initial_snapshot(declare({"A": {"desc": "a", "default": 1}}))

@@ -15,7 +15,8 @@ import msgspec
 import pytest
 
 from uwsgi_waffle import ConfigurationError, InvalidValueError, UnknownSettingError
-from uwsgi_waffle.settings.declarations import Declaration, declare
+from uwsgi_waffle.settings.declarations import Declaration
+from uwsgi_waffle.settings.declare import declare
 
 
 class Color(enum.Enum):
@@ -204,7 +205,7 @@ def test_fault_in_validate_refuses_the_value() -> None:
     [
         ("X", {"default": 1}, "'desc' is missing"),
         ("X", {"desc": "d"}, "'default' is missing"),
-        ("X", {"desc": 1, "default": 1}, "'desc' must be a text"),
+        ("X", {"desc": 1, "default": 1}, "'desc' must be a string"),
         ("X", {"desc": "d", "default": 1, "defualt": 2}, "unknown key 'defualt'.*default"),
         ("X", {"desc": "d", "default": None}, "needs a type"),
         ("X", {"desc": "d", "default": "1", "type": int}, "default does not fit.*int"),
@@ -222,16 +223,16 @@ def test_fault_in_validate_refuses_the_value() -> None:
         ("X", {"desc": "d", "default": 1, "validate": "odd"}, "'validate' must be a callable"),
         ("X", {"desc": "d", "default": 1, "validate": lambda v: False}, "validate function"),
         ("X", {"desc": "d", "default": 1, "secret": "yes"}, "'secret' must be True or False"),
-        ("X", {"desc": "d", "default": 1, "group": 7}, "'group' must be a text"),
+        ("X", {"desc": "d", "default": 1, "group": 7}, "'group' must be a string"),
         ("X", {"desc": "d", "default": 1, "type": "int"}, "can't be read from JSON"),
         ("X", {"desc": "d", "default": 1j}, "complex"),
         ("X", {"desc": "d", "default": object()}, "object"),
         ("X", {"desc": "d", "default": float("nan")}, "default does not fit"),
-        ("X", ("d", 1), "a declaration is a dict"),
+        ("X", ("d", 1), "a declaration must be a dict"),
         ("WAFFLE_X", {"desc": "d", "default": 1}, "WAFFLE_ can't be settings"),
         ("", {"desc": "d", "default": 1}, "1 to 255 characters"),
         ("X" * 256, {"desc": "d", "default": 1}, "1 to 255 characters"),
-        (7, {"desc": "d", "default": 1}, "name is a text"),
+        (7, {"desc": "d", "default": 1}, "name must be a string"),
     ],
 )
 def test_malformed_declaration_names_the_setting_and_the_mend(

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from uwsgi_waffle import InvalidValueError
-from uwsgi_waffle.settings.declarations import declare
+from uwsgi_waffle.settings.declare import declare
 
 
 class Size(msgspec.Struct):

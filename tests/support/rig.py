@@ -21,7 +21,7 @@ from uwsgi_waffle.notifiers import Notice, Notifier
 from uwsgi_waffle.notifiers.file import FileNotifier
 from uwsgi_waffle.process.lease import Ticket
 from uwsgi_waffle.process.manager import Manager
-from uwsgi_waffle.settings.declarations import declare
+from uwsgi_waffle.settings.declare import declare
 from uwsgi_waffle.snapshot import Change, Delta, Row, Snapshot, initial_snapshot
 from uwsgi_waffle.stores import HistoryEntry, Store
 

@@ -12,9 +12,10 @@ from werkzeug.datastructures import MultiDict
 from .. import operations
 from ..app_state import WaffleState
 from ..settings.declarations import Declaration, Declarations
+from ..settings.raws import dump
 from ..snapshot import Snapshot
 from .tokens import is_signed, sign
-from .widgets import Widget, dump, make_widget, plain, read, write
+from .widgets import Widget, make_widget, plain, read, write
 
 MAX_REASON_LENGTH = 500
 

@@ -15,6 +15,7 @@ from uuid import UUID
 import msgspec
 
 from ..settings.declarations import Declaration
+from ..settings.raws import dump
 from ..settings.shapes import Shape, shape_of
 
 Kind = Literal[
@@ -154,11 +155,6 @@ def plain(text: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def dump(value: Any) -> str:
-    """Return the JSON text of a value, the same in every process: sets come sorted."""
-    return msgspec.json.encode(value, order="deterministic").decode()
-
-
 _CLOCKS = {
     date: "a date such as 2026-05-31",
     datetime: "a date and time such as 2026-05-31T14:30",
@@ -167,7 +163,7 @@ _CLOCKS = {
 
 
 def _choices(declaration: Declaration, shape: Shape) -> list[Choice] | None:
-    found = shape.choices if declaration.choices is None else declaration.choices
+    found = declaration.allowed
     if found is None and shape.base is bool and shape.optional:
         found = [True, False]
     if found is None:

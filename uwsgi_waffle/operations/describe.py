@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -158,7 +158,7 @@ def _describe(declaration: Declaration, snapshot: Snapshot, *, shown: bool) -> S
         fault=fault,
         min=low,
         max=high,
-        choices=_choices(declaration, shape) if shown else None,
+        choices=_builtins(declaration.allowed) if shown else None,
     )
 
 
@@ -169,6 +169,5 @@ def _type_text(shape: Shape) -> str:
     return (base.__name__ if plain else type_name(base)) + (" or null" if shape.optional else "")
 
 
-def _choices(declaration: Declaration, shape: Shape) -> tuple[Any, ...] | None:
-    found = shape.choices if declaration.choices is None else declaration.choices
-    return None if found is None else tuple(msgspec.to_builtins(choice) for choice in found)
+def _builtins(choices: Collection[Any] | None) -> tuple[Any, ...] | None:
+    return None if choices is None else tuple(map(msgspec.to_builtins, choices))

@@ -1,36 +1,21 @@
-"""Declared, typed settings: what ``WAFFLE_CONFS`` says, and values to and from raw text."""
+"""Declared settings, and their values to and from raw text."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sized
-from dataclasses import dataclass, field, replace
-from datetime import date, time, timedelta
-from decimal import Decimal
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
-from ..errors import ChangeRefused, ConfigurationError, InvalidValueError, UnknownSettingError
+from ..errors import ChangeRefused, InvalidValueError, UnknownSettingError
 from . import spelling
-from .classes import declarations_of
+from .raws import dump
+from .shapes import shape_of
 
-RESERVED_PREFIX = "WAFFLE_"
-MAX_NAME_LENGTH = 255
-DECLARATION_KEYS = (
-    "desc",
-    "default",
-    "type",
-    "min",
-    "max",
-    "choices",
-    "validate",
-    "secret",
-    "group",
-)
-
-_ORDERED = (int, float, Decimal, date, time, timedelta)
-_LENGTH = "to bound the length, declare the type Annotated[str, msgspec.Meta(max_length=…)]"
+#: how to bound what has a length
+LENGTH_FIX = "to bound the length, declare the type Annotated[str, msgspec.Meta(max_length=…)]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +49,11 @@ class Declaration:
         """The typed default; a new object each time, so nobody can spoil it for others."""
         return self.decoder.decode(self.default_raw)
 
+    @property
+    def allowed(self) -> Collection[Any] | None:
+        """The only allowed values: its choices, else those of its type, or ``None``."""
+        return shape_of(self.type).choices if self.choices is None else self.choices
+
     def encode(self, value: object) -> str:
         """Return the raw text of a value, after every check.
 
@@ -73,9 +63,9 @@ class Declaration:
         """
         try:
             typed = msgspec.convert(value, self.type, strict=True)
-            raw = msgspec.json.encode(typed).decode()
+            raw = dump(typed)
         except Exception as exc:  # a declared class runs its own code here
-            raise ValueError(self._refusal(exc)) from exc
+            raise ValueError(self.refusal(exc)) from exc
         decoded = self.decode(raw)
         if differ(decoded, typed):
             raise ValueError(
@@ -92,7 +82,7 @@ class Declaration:
         try:
             value = self.decoder.decode(raw)
         except Exception as exc:  # a declared class runs its own code here
-            raise ValueError(self._refusal(exc)) from exc
+            raise ValueError(self.refusal(exc)) from exc
         self._check_constraints(value)
         return value
 
@@ -122,8 +112,8 @@ class Declaration:
                 return None
             # What was meant as JSON gets the error of that reading, which names the wrong item.
             if text.lstrip()[:1] in ("[", "{"):
-                raise ValueError(self._refusal(exc)) from exc
-            raise ValueError(spelling.hint(self.type) or self._refusal(plain)) from exc
+                raise ValueError(self.refusal(exc)) from exc
+            raise ValueError(spelling.hint(self.type) or self.refusal(plain)) from exc
 
     def _check_constraints(self, value: Any) -> None:
         # Optional settings: "no value" has no size.
@@ -134,7 +124,7 @@ class Declaration:
             unknown = self.choices is not None and value not in self.choices
         except Exception as exc:  # a NaN, a time without a zone, a list among a set's choices
             detail = "" if self.secret else f" ({exc})"
-            hint = f"; {_LENGTH}" if isinstance(value, Sized) else ""
+            hint = f"; {LENGTH_FIX}" if isinstance(value, Sized) else ""
             raise ValueError(
                 f"it can't be compared with its bounds or choices{detail}{hint}"
             ) from exc
@@ -162,7 +152,8 @@ class Declaration:
     def _shown(self, value: object) -> str:
         return "" if self.secret else f", got {value!r}"
 
-    def _refusal(self, exc: Exception) -> str:
+    def refusal(self, exc: Exception) -> str:
+        """Return why msgspec refused a value or a text; never shows a secret."""
         # msgspec quotes the value that is none of an Enum or a Literal.
         if self.secret:
             return f"it is not {type_name(self.type)} ({type(exc).__name__})"
@@ -244,32 +235,6 @@ class Declarations(Mapping[str, Declaration]):
         return results
 
 
-def declare(confs: object) -> Declarations:
-    """Return the declarations of a ``WAFFLE_CONFS`` mapping.
-
-    :param confs: mapping of setting name to a mapping with ``desc``, ``default`` and, if wanted,
-        ``type``, ``min``, ``max``, ``choices``, ``validate``, ``secret`` and ``group``; or a
-        class of settings, see :func:`~uwsgi_waffle.settings.classes.declarations_of`.
-    :raises ConfigurationError: names every faulty declaration and its mend.
-    """
-    if isinstance(confs, type):
-        confs = declarations_of(confs)
-    if not isinstance(confs, Mapping):
-        raise ConfigurationError(
-            f"WAFFLE_CONFS must map setting names to declarations, got {type(confs).__name__}"
-        )
-    declarations: list[Declaration] = []
-    problems: list[str] = []
-    for name, spec in confs.items():
-        try:
-            declarations.append(_make_declaration(name, spec))
-        except ValueError as exc:
-            problems.append(f"WAFFLE_CONFS[{name!r}]: {exc}")
-    if problems:
-        raise ConfigurationError("\n".join(problems))
-    return Declarations(declarations)
-
-
 def unknown_name(name: object, known: Iterable[str]) -> str:
     """Return the sentence that tells that a name is not declared, with the nearest one that is."""
     near = difflib.get_close_matches(str(name), list(known), n=1)
@@ -289,83 +254,3 @@ def differ(one: object, other: object) -> bool:
 def type_name(type_: Any) -> str:
     """Return a type as a person would write it."""
     return type_.__name__ if type(type_) is type else str(type_).replace("typing.", "")
-
-
-def _make_declaration(name: object, spec: object) -> Declaration:
-    if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME_LENGTH:
-        raise ValueError(f"a setting's name is a text of 1 to {MAX_NAME_LENGTH} characters")
-    if name.startswith(RESERVED_PREFIX):
-        raise ValueError(f"names that begin with {RESERVED_PREFIX} can't be settings")
-    if not isinstance(spec, Mapping):
-        raise ValueError(f"a declaration is a dict, got {type(spec).__name__}")
-    for key in spec:
-        if key not in DECLARATION_KEYS:
-            raise ValueError(
-                f"unknown key {key!r}; a declaration may have {', '.join(DECLARATION_KEYS)}"
-            )
-    for key in ("desc", "default"):
-        if key not in spec:
-            raise ValueError(f"{key!r} is missing")
-    if not isinstance(spec["desc"], str):
-        raise ValueError("'desc' must be a text")
-    _check_extras(spec)
-    type_ = spec.get("type") or _inferred_type(spec["default"])
-    declaration = Declaration(
-        name=name,
-        desc=spec["desc"],
-        default_raw="",
-        type=type_,
-        min=spec.get("min"),
-        max=spec.get("max"),
-        choices=spec.get("choices"),
-        validate=spec.get("validate"),
-        secret=spec.get("secret", False),
-        group=spec.get("group"),
-        decoder=_make_decoder(type_),
-    )
-    for choice in declaration.choices or ():
-        try:
-            msgspec.convert(choice, type_, strict=True)
-        except msgspec.ValidationError as exc:
-            shown = "a choice" if declaration.secret else f"the choice {choice!r}"
-            reason = declaration._refusal(exc)
-            raise ValueError(f"{shown} does not fit its type: {reason}") from exc
-    try:
-        default_raw = declaration.encode(spec["default"])
-    except ValueError as exc:
-        raise ValueError(f"the default does not fit: {exc}") from exc
-    return replace(declaration, default_raw=default_raw)
-
-
-def _check_extras(spec: Mapping[str, Any]) -> None:
-    choices = spec.get("choices")
-    if choices is not None and (isinstance(choices, str) or not isinstance(choices, Collection)):
-        raise ValueError("'choices' must be a list, a tuple or a set")
-    if not callable(spec.get("validate") or len):
-        raise ValueError("'validate' must be a callable that raises ValueError to refuse a value")
-    if not isinstance(spec.get("secret", False), bool):
-        raise ValueError("'secret' must be True or False")
-    if not isinstance(spec.get("group") or "", str):
-        raise ValueError("'group' must be a text")
-    low, high = spec.get("min"), spec.get("max")
-    for key, bound in (("min", low), ("max", high)):
-        if bound is not None and (isinstance(bound, bool) or not isinstance(bound, _ORDERED)):
-            raise ValueError(f"{key!r} must be a number, a date, a time or a duration; {_LENGTH}")
-    try:
-        if low is not None and high is not None and low > high:
-            raise ValueError(f"'min' {low!r} is greater than 'max' {high!r}")
-    except TypeError as exc:
-        raise ValueError(f"'min' and 'max' can't be compared: {exc}") from exc
-
-
-def _inferred_type(default: object) -> Any:
-    if default is None:
-        raise ValueError("a default of None needs a type, such as Optional[str]")
-    return type(default)
-
-
-def _make_decoder(type_: Any) -> msgspec.json.Decoder[Any]:
-    try:
-        return msgspec.json.Decoder(type_)
-    except (TypeError, ValueError, NameError) as exc:
-        raise ValueError(f"the type {type_name(type_)} can't be read from JSON: {exc}") from exc
