@@ -48,7 +48,7 @@ def main() -> int:
     runs = [_read(path) for path in sorted(folder.glob("*.json"), key=lambda p: p.stat().st_mtime)]
     header = ["stage", "tests", "Python", "uWSGI", "passed", "failed", "skipped", "time", "with"]
     _print([header, *(run.row for run in runs)])
-    broken = _stages(folder, {run.about["stage"] for run in runs})
+    broken = _stages(folder, runs)
     unexcused = _print_skips(runs)
     passed = sum(run.passed for run in runs)
     failed = sum(run.failed for run in runs) + broken + unexcused
@@ -76,17 +76,19 @@ def _read(path: Path) -> Run:
     return Run(about, passed, failed, skips, float(suite.get("time", "0")))
 
 
-def _stages(folder: Path, seen: set[str]) -> int:
-    """Print the stages that failed or ran no test; return how many are wrong beside tests."""
+def _stages(folder: Path, runs: list[Run]) -> int:
+    """Print the stages that failed or ran no test; return how many failed beside their tests."""
+    seen = {run.about["stage"] for run in runs}
+    counted = {run.about["stage"] for run in runs if run.failed}
     wrong = 0
     stages = folder / "stages.txt"
     for line in stages.read_text().splitlines() if stages.exists() else []:
         stage, _, status = line.partition(": ")
-        if stage not in seen and status == "0":
-            print(f"{stage}: not run, because its interpreter is not on this machine")
-        elif status != "0":
+        if status != "0":
             print(f"{stage}: failed with status {status}")
-            wrong += 1
+            wrong += stage not in counted
+        elif stage not in seen:
+            print(f"{stage}: not run, because its interpreter is not on this machine")
     return wrong
 
 
