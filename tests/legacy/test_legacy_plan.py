@@ -82,9 +82,9 @@ def test_a_tuple_is_taken_for_a_list() -> None:
 def test_values_that_do_not_fit_are_refused_and_told_apart() -> None:
     made = plan({"SITENAME": 5, "LIMIT": 5000, "TAGS": ["x", 1], "RATE": Decimal(2)})
     assert made.refused == {
-        "SITENAME": "it does not fit its declaration: Expected `str`, got `int`",
+        "SITENAME": "it does not fit its declaration: it must be a string, got an int",
         "LIMIT": "it does not fit its declaration: it must be at most 1000, got 5000",
-        "TAGS": "it does not fit its declaration: [1]: Expected `str`, got `int`",
+        "TAGS": "it does not fit its declaration: [1]: it must be a string, got an int",
     }
     assert made.raws == {"RATE": '"2"'}
 

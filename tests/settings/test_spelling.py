@@ -85,9 +85,13 @@ def test_null_is_a_text_where_none_is_not_a_value() -> None:
 @pytest.mark.parametrize(
     ("type_", "text", "message"),
     [
-        (list[str], '["a", 1]', "X[1]: Expected `str`, got `int`"),
-        (list[Size], '[{"width": "a", "height": 1}]', "X[0].width: Expected `int`, got `str`"),
-        (Size, '{"width": 1}', "X: Object missing required field `height`"),
+        (list[str], '["a", 1]', "X[1]: it must be a string, got an int"),
+        (
+            list[Size],
+            '[{"width": "a", "height": 1}]',
+            "X[0].width: it must be an int, got a string",
+        ),
+        (Size, '{"width": 1}', "X: the field height is missing"),
         (list[str], "a, b", 'X: write a list as JSON, such as ["a", "b"]'),
         (set[int], "a, b", 'X: write a list as JSON, such as ["a", "b"]'),
         (list[str], "[a", "X: it is not JSON: invalid character (byte 1)"),
@@ -95,7 +99,7 @@ def test_null_is_a_text_where_none_is_not_a_value() -> None:
         (timedelta, "soon", "X: write a duration, such as 30m, 8h, 1d or PT30M"),
         (timedelta, "999999999999d", "X: it is too long for a duration"),
         (bool, "maybe", "X: write true or false, yes or no, on or off, 1 or 0"),
-        (Literal["a", "b"], "c", "X: Invalid enum value 'c'"),
+        (Literal["a", "b"], "c", 'X: it must be one of "a", "b", got "c"'),
     ],
 )
 def test_refusal_names_the_wrong_item_or_shows_how_to_write_it(
@@ -103,10 +107,10 @@ def test_refusal_names_the_wrong_item_or_shows_how_to_write_it(
 ) -> None:
     with pytest.raises(InvalidValueError) as caught:
         parse(type_ | None, text)
-    assert str(caught.value).replace(" | null", "") == message
+    assert str(caught.value) == message
 
 
 def test_typed_value_that_does_not_fit_names_the_wrong_item() -> None:
     declarations = declare({"TAGS": {"desc": "d", "default": ["a"], "type": list[str]}})
-    with pytest.raises(InvalidValueError, match=r"^TAGS\[1\]: Expected `str`, got `int`$"):
+    with pytest.raises(InvalidValueError, match=r"^TAGS\[1\]: it must be a string, got an int$"):
         declarations.encode({"TAGS": ["a", 1]})

@@ -13,6 +13,7 @@ from ..errors import ChangeRefused, InvalidValueError, UnknownSettingError
 from . import spelling
 from .raws import dump
 from .shapes import shape_of
+from .wording import explained, one_of, written
 
 #: how to bound what has a length
 LENGTH_FIX = "to bound the length, declare the type Annotated[str, msgspec.Meta(max_length=…)]"
@@ -129,12 +130,12 @@ class Declaration:
                 f"it can't be compared with its bounds or choices{detail}{hint}"
             ) from exc
         if too_low:
-            raise ValueError(f"it must be at least {self.min!r}{self._shown(value)}")
+            raise ValueError(f"it must be at least {written(self.min)}{self._shown(value)}")
         if too_high:
-            raise ValueError(f"it must be at most {self.max!r}{self._shown(value)}")
+            raise ValueError(f"it must be at most {written(self.max)}{self._shown(value)}")
         if unknown:
-            choices = "its choices" if self.secret else f"{self.choices!r}"
-            raise ValueError(f"it must be one of {choices}{self._shown(value)}")
+            choices = None if self.secret else self.choices
+            raise ValueError(f"{one_of(choices)}{self._shown(value)}")
         if self.validate is not None:
             self._ask_validate(value, self.validate)
 
@@ -150,7 +151,7 @@ class Declaration:
             raise ValueError(reason)
 
     def _shown(self, value: object) -> str:
-        return "" if self.secret else f", got {value!r}"
+        return "" if self.secret else f", got {written(value)}"
 
     def refusal(self, exc: Exception) -> str:
         """Return why msgspec refused a value or a text; never shows a secret."""
@@ -158,7 +159,7 @@ class Declaration:
         if self.secret:
             return f"it is not {type_name(self.type)} ({type(exc).__name__})"
         if isinstance(exc, msgspec.ValidationError):
-            return spelling.located(str(exc))
+            return explained(str(exc), shape_of(self.type).choices)
         if isinstance(exc, msgspec.DecodeError):
             return f"it is not JSON: {str(exc).removeprefix('JSON is malformed: ')}"
         return f"it is not {type_name(self.type)}: {exc}"

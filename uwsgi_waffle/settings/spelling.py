@@ -15,7 +15,6 @@ _BOOLS = {"yes": "true", "on": "true", "no": "false", "off": "false"}
 _UNITS = {"w": "weeks", "d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
 _DURATION = re.compile(r"([+-]?)((?:\d+(?:\.\d+)?[wdhms]\s*)+)", re.IGNORECASE)
 _PART = re.compile(r"(\d+(?:\.\d+)?)([wdhms])", re.IGNORECASE)
-_PATH = re.compile(r"(?s)(.*) - at `\$(.+)`")
 
 
 def takes_null(type_: Any) -> bool:
@@ -44,12 +43,6 @@ def spelled(text: str, type_: Any) -> str:
         raise ValueError("it is too long for a duration") from None
     written: str = msgspec.to_builtins(-length if match[1] == "-" else length)
     return written
-
-
-def located(message: str) -> str:
-    """Return a message that begins with the place of the wrong item: "[0]: …", ".width: …"."""
-    match = _PATH.fullmatch(message)
-    return message if match is None else f"{match[2]}: {match[1]}"
 
 
 def hint(type_: Any) -> str:
