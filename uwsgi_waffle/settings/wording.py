@@ -11,6 +11,8 @@ from typing import Any
 
 import msgspec
 
+from .raws import dump
+
 _NAMES = {
     "int": "an int",
     "float": "a float",
@@ -114,7 +116,7 @@ def written(value: Any) -> str:
         builtin = msgspec.to_builtins(value)
         if isinstance(builtin, str) and not isinstance(value, (str, enum.Enum)):
             return builtin
-        return msgspec.json.encode(builtin, order="deterministic").decode()
+        return dump(value)
     except Exception:  # no JSON knows it, or a declared class runs its own code here
         return repr(value)
 
