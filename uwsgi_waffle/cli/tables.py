@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import sys
+import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,12 +30,12 @@ def table(
         terminal.
     """
     lines = [[visible(cell) for cell in row] for row in [header, *rows]]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    widths = [max(cells(line[column]) for line in lines) for column in range(len(header))]
     if is_terminal():
         _narrow(widths, flexible)
     texts = [
         (" " * _GAP)
-        .join(cut(cell, width).ljust(width) for cell, width in zip(line, widths, strict=True))
+        .join(_fitted(cell, width) for cell, width in zip(line, widths, strict=True))
         .rstrip()
         for line in lines
     ]
@@ -61,9 +62,33 @@ def is_terminal() -> bool:
     return sys.stdout.isatty()
 
 
+def cells(text: str) -> int:
+    """Return how many columns of a terminal a text takes."""
+    if text.isascii():
+        return len(text)
+    return sum(_cells(char) for char in text)
+
+
 def cut(text: str, width: int) -> str:
-    """Return a text of at most so many characters."""
-    return text if len(text) <= width else text[: width - 1] + "…"
+    """Return a text that takes at most so many columns, with an ellipsis if it is cut."""
+    if cells(text) <= width:
+        return text
+    end, taken = 0, 1
+    while taken + _cells(text[end]) <= width:
+        taken += _cells(text[end])
+        end += 1
+    return text[:end] + "…"
+
+
+def _fitted(text: str, width: int) -> str:
+    text = cut(text, width)
+    return text + " " * (width - cells(text))
+
+
+def _cells(char: str) -> int:
+    if unicodedata.combining(char) or unicodedata.category(char) == "Mn":
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in ("W", "F") else 1
 
 
 def visible(text: str) -> str:
