@@ -15,6 +15,7 @@ import pytest
 from tests.support.copying import check_copy
 from uwsgi_waffle.stores import Store, store_from_url
 from uwsgi_waffle.stores.peewee import PeeweeWaffleStore
+from uwsgi_waffle.testing import LoadContract
 
 from .conftest import StartUwsgi
 from .support.find import need_module
@@ -77,6 +78,12 @@ def test_any_store_is_copied_to_any_other_with_its_history(
     make_store: Callable[[str], Store], source: str, target: str
 ) -> None:
     check_copy(make_store(source), make_store(target))
+
+
+class TestLoad(LoadContract):
+    @pytest.fixture(params=KINDS)
+    def store(self, request: pytest.FixtureRequest, make_store: Callable[[str], Store]) -> Store:
+        return make_store(request.param)
 
 
 @pytest.mark.uwsgi

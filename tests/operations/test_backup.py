@@ -17,11 +17,12 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from uwsgi_waffle import RevisionConflict, StoreError
 from uwsgi_waffle.masking import MASK
 from uwsgi_waffle.operations import BackupError, back_up, copy, plan_restore, read_backup
-from uwsgi_waffle.stores import Dump, HistoryEntry, Store
+from uwsgi_waffle.stores import HistoryEntry, Store
 from uwsgi_waffle.stores.mixin import WaffleMixin
 from uwsgi_waffle.stores.peewee import PeeweeWaffleStore
 from uwsgi_waffle.stores.sqlalchemy import AlchemyWaffleStore
 from uwsgi_waffle.stores.sqlite import SqliteStore
+from uwsgi_waffle.testing import LoadContract
 
 from ..support.copying import check_copy, fill
 from ..support.rig import MemoryStore, Worker
@@ -107,35 +108,10 @@ def test_target_that_holds_something_is_not_replaced_unasked(
     assert copy(source, empty).revision == 5
 
 
-@pytest.mark.parametrize("kind", STORES)
-def test_load_is_all_or_nothing(make_store: Callable[[str], Store], kind: str) -> None:
-    store = make_store(kind)
-    before = fill(store)
-    dump = Dump(9, "", {"A": "1"}, ())
-    with pytest.raises(RevisionConflict):
-        store.load(dump, expected_revision=4)
-
-    def fail() -> None:
-        raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        store.load(dump, before_commit=fail)
-    assert store.dump() == before
-    seen: list[Dump] = []
-    store.load(dump, expected_revision=5, before_commit=lambda: seen.append(store.dump()))
-    assert seen == [before]
-    assert store.dump()[2:] == dump[2:]
-    assert store.write({"A": "2"}) == 10
-
-
-@pytest.mark.parametrize("kind", STORES)
-def test_rows_of_revision_zero_are_read(make_store: Callable[[str], Store], kind: str) -> None:
-    store = make_store(kind)
-    store.prepare()
-    store.load(Dump(0, "", {"A": "1"}, ()))
-    assert store.dump().raws == {"A": "1"}
-    assert store.write({"B": "2"}) == 1
-    assert store.dump().raws == {"A": "1", "B": "2"}
+class TestLoad(LoadContract):
+    @pytest.fixture(params=STORES)
+    def store(self, request: pytest.FixtureRequest, make_store: Callable[[str], Store]) -> Store:
+        return make_store(request.param)
 
 
 def test_store_of_a_user_that_can_not_be_loaded_says_so() -> None:

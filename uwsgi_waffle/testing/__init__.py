@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 
 from .forked import in_processes
+from .load_contract import LoadContract
 from .report_contract import ReportContract
 from .store_contract import StoreContract, stored
 
@@ -22,4 +23,4 @@ with contextlib.suppress(ImportError):  # this package can be imported without p
     from .fixture import Override as Override
     from .fixture import waffle_override as waffle_override
 
-__all__ = ["ReportContract", "StoreContract", "in_processes", "stored"]
+__all__ = ["LoadContract", "ReportContract", "StoreContract", "in_processes", "stored"]
