@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 
+from uwsgi_waffle import __version__
 from uwsgi_waffle.__main__ import main
+from uwsgi_waffle.checks import RULES
 from uwsgi_waffle.checks import binary as servers
 from uwsgi_waffle.errors import ConfigurationError
 from uwsgi_waffle.ini import SNIPPETS, snippet_path, snippet_text
@@ -29,102 +33,126 @@ def built_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     Path("good.ini").write_text(snippet_text())
 
 
-@pytest.mark.parametrize("name", SNIPPETS)
-def test_ini_prints_the_snippet(capsys: pytest.CaptureFixture[str], name: str) -> None:
-    assert main(["ini", name]) == 0
-    assert capsys.readouterr().out == snippet_path(name).read_text()
+def run(*arguments: str, status: int = 0) -> Result:
+    result = CliRunner().invoke(main, list(arguments))
+    assert result.exit_code == status, result.output
+    return result
 
 
 @pytest.mark.parametrize("name", SNIPPETS)
-def test_ini_path_prints_an_absolute_path(capsys: pytest.CaptureFixture[str], name: str) -> None:
-    assert main(["ini", name, "--path"]) == 0
-    path = Path(capsys.readouterr().out.rstrip("\n"))
+def test_ini_prints_the_snippet(name: str) -> None:
+    assert run("ini", name).stdout == snippet_path(name).read_text()
+
+
+@pytest.mark.parametrize("name", SNIPPETS)
+def test_ini_path_prints_an_absolute_path(name: str) -> None:
+    path = Path(run("ini", name, "--path").stdout.rstrip("\n"))
     assert path.is_absolute()
     assert path.read_text() == snippet_text(name)
 
 
-def test_ini_without_a_name_prints_waffle(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["ini"]) == 0
-    assert capsys.readouterr().out == snippet_text("waffle")
+def test_ini_without_a_name_prints_waffle() -> None:
+    assert run("ini").stdout == snippet_text("waffle")
+
+
+def test_help_of_ini_names_every_snippet_and_its_purpose() -> None:
+    text = run("ini", "--help").stdout
+    for name, purpose in SNIPPETS.items():
+        assert re.search(rf"^ +{name} +{re.escape(purpose)}$", text, re.MULTILINE)
 
 
 def test_unknown_snippet_is_refused_with_the_names() -> None:
     with pytest.raises(ConfigurationError, match="gevent, metrics, redis, waffle"):
         snippet_path("../errors")
-    with pytest.raises(SystemExit) as exit_:
-        main(["ini", "nope"])
-    assert exit_.value.code == 2
+    assert "'waffle', 'redis', 'gevent', 'metrics'" in run("ini", "nope", status=2).stderr
 
 
-def test_clean_file_exits_with_0(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["check", "good.ini"]) == 0
-    assert "good.ini: 0 errors, 0 warnings (parser: built-in" in capsys.readouterr().out
+def test_version_is_that_of_the_package() -> None:
+    assert run("--version").stdout == f"uwsgi_waffle, version {__version__}\n"
 
 
-def test_findings_exit_with_1_and_name_the_line_and_the_mend(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    assert main(["check", "bad.ini"]) == 1
-    out = capsys.readouterr().out
+def test_clean_file_exits_with_0() -> None:
+    result = run("check", "good.ini")
+    assert "good.ini: 0 errors, 0 warnings (parser: built-in" in result.stdout
+
+
+def test_findings_exit_with_1_and_name_the_line_and_the_fix() -> None:
+    out = run("check", "bad.ini", status=1).stdout
     assert "bad.ini:2: E002 error: " in out
-    assert "    mend: Write the name with dashes." in out
+    assert "    `lazy_apps` is no option, `lazy-apps` is.\n" in out
+    assert "    fix: Write the name with dashes." in out
 
 
 def test_warnings_alone_exit_with_1() -> None:
     Path("warning.ini").write_text(snippet_text() + "need-app = false\n")
-    assert main(["check", "warning.ini"]) == 1
+    run("check", "warning.ini", status=1)
 
 
-def test_missing_file_exits_with_2(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["check", "gone.ini"]) == 2
-    assert capsys.readouterr().err == "not checked: gone.ini is not a file\n"
+def test_missing_file_exits_with_2() -> None:
+    assert run("check", "gone.ini", status=2).stderr == "not checked: gone.ini is not a file\n"
 
 
 def test_other_section_is_checked_on_demand() -> None:
     Path("two.ini").write_text(BAD + snippet_text().replace("[uwsgi]", "[live]"))
-    assert main(["check", "two.ini"]) == 1
-    assert main(["check", "two.ini", "--section", "live"]) == 0
+    run("check", "two.ini", status=1)
+    run("check", "two.ini", "--section", "live")
 
 
-def test_version_of_python_is_taken_from_the_option(capsys: pytest.CaptureFixture[str]) -> None:
+def test_version_of_python_is_taken_from_the_option() -> None:
     Path("hook.ini").write_text(snippet_text() + "py-call-osafterfork = true\n")
-    assert main(["check", "hook.ini", "--python", "3.12"]) == 0
-    assert main(["check", "hook.ini", "--python", "3.13.1"]) == 1
-    assert main(["check", "hook.ini", "--python", "new"]) == 2
+    run("check", "hook.ini", "--python", "3.12")
+    run("check", "hook.ini", "--python", "3.13.1", status=1)
+    run("check", "hook.ini", "--python", "new", status=2)
 
 
-def test_json_has_the_findings(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["check", "bad.ini", "--json"]) == 1
-    report = json.loads(capsys.readouterr().out)
+def test_json_has_the_findings() -> None:
+    report = json.loads(run("check", "bad.ini", "--json", status=1).stdout)
     assert report["parser"] == "built-in"
     (found,) = [f for f in report["findings"] if f["id"] == "E002"]
-    assert found["file"] == "bad.ini"
-    assert found["line"] == 2
-    assert found["level"] == "error"
-    assert found["option"] == "lazy_apps"
-    assert found["mend"]
-    assert found["message"]
+    rule = next(rule for rule in RULES if rule.id == "E002")
+    assert found == {
+        "id": "E002",
+        "level": "error",
+        "message": rule.summary,
+        "detail": "`lazy_apps` is no option, `lazy-apps` is.",
+        "fix": rule.fix,
+        "file": "bad.ini",
+        "line": 2,
+        "option": "lazy_apps",
+    }
 
 
-def test_json_has_the_reason_why_nothing_was_checked(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["check", "gone.ini", "--json"]) == 2
-    answer = json.loads(capsys.readouterr().out)
+def test_json_leaves_out_what_does_not_apply() -> None:
+    Path("bare.ini").write_text(snippet_text() + "need-app = false\n")
+    report = json.loads(run("check", "bare.ini", "--json", status=1).stdout)
+    assert "detail" not in report["findings"][0]
+
+
+def test_json_has_the_reason_why_nothing_was_checked() -> None:
+    answer = json.loads(run("check", "gone.ini", "--json", status=2).stdout)
     assert answer == {"file": "gone.ini", "error": "gone.ini is not a file"}
 
 
-def test_left_out_environment_is_told(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("evil", ["\x1b]0;owned\x07", "\x9b2J", "\u202e", "\udcff"])
+def test_name_in_a_file_or_of_a_file_does_not_steer_the_terminal(evil: str) -> None:
+    Path(f"{evil}.ini").write_text(
+        f"[uwsgi]\nmaster_{evil} = 1\nlazy_apps{evil} = 1\nplugin = {evil}\nlazy-app{evil} = 1\n",
+        errors="surrogateescape",
+    )
+    for arguments in ([f"{evil}.ini"], [f"gone{evil}.ini"], ["bad.ini", "--python", evil]):
+        for more in ([], ["--json"]):
+            result = CliRunner().invoke(main, ["check", *arguments, *more])
+            assert result.exit_code in (1, 2)
+            assert {char for char in result.output if not char.isprintable()} == {"\n"}
+
+
+def test_left_out_environment_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UWSGI_LAZY_APPS", "1")
-    main(["check", "good.ini"])
-    assert "UWSGI_LAZY_APPS" in capsys.readouterr().out
+    assert "UWSGI_LAZY_APPS" in run("check", "good.ini").stdout
 
 
-def test_help_tells_the_exit_statuses(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as exit_:
-        main(["check", "--help"])
-    assert exit_.value.code == 0
-    assert "2  the file could not be checked" in capsys.readouterr().out
+def test_help_tells_the_exit_statuses() -> None:
+    assert "2  the file could not be checked" in run("check", "--help").stdout
 
 
 def test_module_is_a_command(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,7 +169,7 @@ def test_module_is_a_command(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_closed_pipe_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", ROOT)
-    code = "import sys; from uwsgi_waffle.__main__ import main; sys.exit(main(['ini']))"
+    code = "import sys; from uwsgi_waffle.__main__ import main; main(['ini'])"
     read_end, write_end = os.pipe()
     os.close(read_end)
     done = subprocess.run(

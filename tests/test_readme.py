@@ -23,8 +23,8 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 def findings_table() -> str:
     """Return the table of all rules as it stands in the README."""
-    rows = [f"| {rule.id} | {rule.level} | {rule.summary} | {rule.mend} |" for rule in RULES]
-    return "\n".join(["| id | level | what was found | mend |", "| --- | --- | --- | --- |", *rows])
+    rows = [f"| {rule.id} | {rule.level} | {rule.summary} | {rule.fix} |" for rule in RULES]
+    return "\n".join(["| id | level | what was found | fix |", "| --- | --- | --- | --- |", *rows])
 
 
 @pytest.mark.parametrize("key", ConfigKeys.all())

@@ -73,10 +73,10 @@ def test_stored_text_that_does_not_fit_serves_the_default_and_is_kept() -> None:
     assert snapshot.stored == {"A": "101", "B": "nonsense"}
 
 
-@pytest.mark.parametrize("mend", [("A", "3"), ("A", None)])
-def test_fault_goes_with_the_value_that_made_it(mend: tuple[str, str | None]) -> None:
-    assert after(delta(1, ("A", "101")), delta(2, mend)).faults == {}
-    assert after(delta(1, ("A", "101")), delta(2, mend, complete=True)).faults == {}
+@pytest.mark.parametrize("cure", [("A", "3"), ("A", None)])
+def test_fault_goes_with_the_value_that_made_it(cure: tuple[str, str | None]) -> None:
+    assert after(delta(1, ("A", "101")), delta(2, cure)).faults == {}
+    assert after(delta(1, ("A", "101")), delta(2, cure, complete=True)).faults == {}
 
 
 def test_setting_that_is_no_longer_declared_is_kept_and_served_nowhere() -> None:

@@ -2,145 +2,112 @@
 
 from __future__ import annotations
 
-import argparse
 import io
-import os
 import sys
-from collections.abc import Sequence
 
-import msgspec
+import click
 
-from uwsgi_waffle.checks import CheckError, Report, check_file
-from uwsgi_waffle.ini import SNIPPETS, snippet_path, snippet_text
+from .checks import CheckError, check_file
+from .checks.printing import finding_lines, totals
+from .ini import SNIPPETS, snippet_path, snippet_text
+from .masking import json_text, visible
+from .version import __version__
 
-_STATUSES = """\
-exit status:
+FOUND = 1
+NOT_CHECKED = 2
+
+
+@click.group()
+@click.version_option(__version__, package_name="uwsgi_waffle", prog_name="uwsgi_waffle")
+def main() -> None:
+    """Set up uWSGI for uwsgi_waffle."""
+    # A file may hold what the terminal's encoding can't show.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+@main.command(
+    epilog="\b\nSnippets:\n"
+    + "\n".join(f"  {name:<8} {purpose}" for name, purpose in SNIPPETS.items())
+)
+@click.argument("name", type=click.Choice(list(SNIPPETS)), default="waffle", metavar="[NAME]")
+@click.option("--path", is_flag=True, help="Print its absolute path instead.")
+def ini(name: str, path: bool) -> None:
+    """Print a snippet that an ini of uWSGI can include; `waffle` unless another is named."""
+    click.echo(snippet_path(name) if path else snippet_text(name), nl=path)
+
+
+@main.command(
+    epilog="""\b
+Exit status:
   0  nothing was found
   1  at least one finding, be it an error or a warning
   2  the file could not be checked, or the command line is wrong
 """
+)
+@click.argument("file")
+@click.option(
+    "--uwsgi",
+    metavar="PATH",
+    help="The uWSGI whose parser resolves the file; by default $WAFFLE_UWSGI, or the one beside "
+    "this Python, or on the PATH.",
+)
+@click.option("--python", metavar="X.Y", help="Version of the server's Python.")
+@click.option("--section", metavar="NAME", default="uwsgi", show_default=True, help="Of the ini.")
+@click.option(
+    "--allow-exec",
+    is_flag=True,
+    help="Let uWSGI's parser run what the file names, such as exec://.",
+)
+@click.option(
+    "--allow-plugins",
+    is_flag=True,
+    help="Let uWSGI's parser load the plugins that the file names.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.pass_context
+def check(
+    ctx: click.Context,
+    file: str,
+    uwsgi: str | None,
+    python: str | None,
+    section: str,
+    allow_exec: bool,
+    allow_plugins: bool,
+    as_json: bool,
+) -> None:
+    """Look in an ini of uWSGI for what breaks or weakens the promises of uwsgi_waffle.
 
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status.
-
-    :raises SystemExit: with status 2 if the command line is wrong, 0 after ``--help``.
+    Nothing that the file names is run or loaded unless it is allowed. Run it where uWSGI is
+    started: relative includes count from the current directory.
     """
-    arguments = _make_parser().parse_args(argv)
-    # A file may hold what the terminal can't show.
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
-    try:
-        status = _ini(arguments) if arguments.command == "ini" else _check(arguments)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader, such as `head`, has seen enough; the interpreter would flush once more.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 1
-    return status
-
-
-def _make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m uwsgi_waffle", description="Set up uWSGI for uwsgi_waffle."
-    )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    ini = commands.add_parser(
-        "ini",
-        help="print a snippet for your uwsgi.ini",
-        description="Print a snippet that an ini of uWSGI can include.",
-        epilog="snippets:\n"
-        + "".join(f"  {name:<8} {purpose}\n" for name, purpose in SNIPPETS.items()),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    ini.add_argument(
-        "name",
-        nargs="?",
-        default="waffle",
-        metavar="NAME",
-        choices=list(SNIPPETS),
-        help="waffle (default), redis or gevent",
-    )
-    ini.add_argument("--path", action="store_true", help="print its absolute path instead")
-    check = commands.add_parser(
-        "check",
-        help="look for what breaks the promises in a uwsgi.ini",
-        description="Look in an ini of uWSGI for what breaks or weakens the promises of "
-        "uwsgi_waffle. Nothing that the file names is run or loaded unless it is allowed. Run "
-        "it where uWSGI is started: relative includes count from the current directory.",
-        epilog=_STATUSES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    check.add_argument("file", metavar="FILE", help="the ini")
-    check.add_argument(
-        "--uwsgi",
-        metavar="PATH",
-        help="the uWSGI whose parser resolves the file; "
-        "default: $WAFFLE_UWSGI, beside this Python, on the PATH",
-    )
-    check.add_argument("--python", metavar="X.Y", help="version of the server's Python")
-    check.add_argument("--section", metavar="NAME", default="uwsgi", help="default: uwsgi")
-    check.add_argument(
-        "--allow-exec",
-        action="store_true",
-        help="let uWSGI's parser run what the file names, such as exec://",
-    )
-    check.add_argument(
-        "--allow-plugins",
-        action="store_true",
-        help="let uWSGI's parser load the plugins that the file names",
-    )
-    check.add_argument("--json", action="store_true", help="print one JSON object")
-    return parser
-
-
-def _ini(arguments: argparse.Namespace) -> int:
-    if arguments.path:
-        print(snippet_path(arguments.name))
-    else:
-        print(snippet_text(arguments.name), end="")
-    return 0
-
-
-def _check(arguments: argparse.Namespace) -> int:
     try:
         report = check_file(
-            arguments.file,
-            section=arguments.section,
-            uwsgi=arguments.uwsgi,
-            python=arguments.python,
-            allow_exec=arguments.allow_exec,
-            allow_plugins=arguments.allow_plugins,
+            file,
+            section=section,
+            uwsgi=uwsgi,
+            python=python,
+            allow_exec=allow_exec,
+            allow_plugins=allow_plugins,
         )
     except CheckError as exc:
-        if arguments.json:
-            _print_json({"file": arguments.file, "error": str(exc)})
+        if as_json:
+            click.echo(json_text({"file": file, "error": str(exc)}))
         else:
-            print(f"not checked: {exc}", file=sys.stderr)
-        return 2
-    if arguments.json:
-        _print_json(report)
+            click.echo(f"not checked: {visible(str(exc))}", err=True)
+        ctx.exit(NOT_CHECKED)
+    if as_json:
+        click.echo(json_text(report))
     else:
-        _print_text(report)
-    return 1 if report.findings else 0
-
-
-def _print_json(report: object) -> None:
-    print(msgspec.json.format(msgspec.json.encode(report), indent=2).decode())
-
-
-def _print_text(report: Report) -> None:
-    for finding in report.findings:
-        where = f"{finding.file}:{finding.line}"
-        print(f"{where}: {finding.id} {finding.level}: {finding.message}")
-        print(f"    mend: {finding.mend}")
-    for note in report.notes:
-        print(f"note: {note}")
-    errors = sum(finding.level == "error" for finding in report.findings)
-    warnings = len(report.findings) - errors
-    python = f", Python {report.python}" if report.python else ""
-    print(f"{report.file}: {errors} errors, {warnings} warnings (parser: {report.parser}{python})")
+        for line in finding_lines(report.findings, report.notes):
+            click.echo(line)
+        python_ = f", Python {report.python}" if report.python else ""
+        click.echo(
+            f"{visible(report.file)}: {totals(report.findings)} (parser: {report.parser}{python_})"
+        )
+    if report.findings:
+        ctx.exit(FOUND)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main(prog_name="python -m uwsgi_waffle")

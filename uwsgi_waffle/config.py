@@ -73,7 +73,7 @@ class Options:
         """Return the options of an app; warns about keys that look misspelt.
 
         :param folder: the app's instance folder, which relative paths are relative to.
-        :raises ConfigurationError: a key has an unusable value; names it and the mend.
+        :raises ConfigurationError: a key has an unusable value; names it and the fix.
         """
         _warn_unknown_keys(config)
         read = _Reader(config)

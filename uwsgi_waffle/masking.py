@@ -1,10 +1,13 @@
-"""The mask that stands for a secret, and what puts it into texts that are logged or raised."""
+"""What people may be shown: the mask of a secret, and texts in which nothing steers a terminal."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
+
+import msgspec
 
 #: stands for a value that may not be shown; no JSON text, so it is not taken for a value
 MASK = "********"
@@ -48,3 +51,33 @@ def _parts(value: Any) -> Iterator[str]:
     elif isinstance(value, (list, tuple, set, frozenset)):
         for item in value:
             yield from _parts(item)
+
+
+def visible(text: str) -> str:
+    """Return a text on one line, in which nothing can steer the terminal."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+    )
+
+
+def json_text(value: Any, *, indent: int = 2) -> str:
+    """Return a JSON document in which every character that is not printable is an escape.
+
+    :param value: what msgspec can encode; its strings may also hold bytes that are no UTF-8, as
+        the names of files do.
+    :param indent: 0 for one line.
+    """
+    text = json.dumps(
+        msgspec.to_builtins(value),
+        ensure_ascii=False,
+        indent=indent or None,
+        separators=None if indent else (",", ":"),
+    )
+    return re.sub(r"[^\n -~]", lambda match: _escape(match[0]), text)
+
+
+def _escape(char: str) -> str:
+    if char.isprintable():
+        return char
+    units = char.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[start : start + 4]}" for start in range(0, len(units), 4))

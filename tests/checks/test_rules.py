@@ -194,7 +194,7 @@ def test_ids_are_unique_sorted_and_tell_their_level() -> None:
         assert re.fullmatch(r"[EW]\d{3}", rule.id)
         assert rule.level == ("error" if rule.id[0] == "E" else "warning")
         assert rule.summary.endswith(".")
-        assert rule.mend.endswith(".")
+        assert rule.fix.endswith(".")
 
 
 def test_findings_of_the_real_parser_have_lines_too(tmp_path: Path) -> None:

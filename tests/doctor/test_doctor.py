@@ -1,4 +1,4 @@
-"""The doctor finds what is ill, and leaves everything as it was."""
+"""The doctor finds what is wrong, and leaves everything as it was."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_lost_database_is_found(make_worker: MakeWorker) -> None:
     assert result.exit_code == 1
     assert "D002 error: " in result.stdout
     assert "not a database" in result.stdout
-    assert "mend: Start it" in result.stdout
+    assert "fix: Start it" in result.stdout
 
 
 def test_store_that_is_away_is_found(make_worker: MakeWorker) -> None:
@@ -175,7 +175,7 @@ def test_stored_settings_that_are_not_declared_are_found(make_worker: MakeWorker
     (finding,) = doctor.examine(worker.state).findings
     assert finding.id == "D006"
     assert "LIMIT, TOKEN" in finding.detail
-    assert "flask waffle prune" in finding.mend
+    assert "flask waffle prune" in finding.fix
 
 
 def test_watch_file_that_cannot_be_used_is_found(make_worker: MakeWorker) -> None:
@@ -270,7 +270,7 @@ def test_redis_that_cannot_be_reached_is_found_without_its_password(
     result = run(worker)
     assert result.exit_code == 1
     assert "D012 error: " in result.stdout
-    assert "1 errors, 0 warnings" in result.stdout
+    assert "1 error, 0 warnings" in result.stdout
     assert "pass-word" not in result.output
 
 
@@ -337,12 +337,12 @@ def test_ini_is_checked_too(make_worker: MakeWorker, tmp_path: Path) -> None:
     assert "W001" in ids(worker, ini=str(bad))
     result = run(worker, "--ini", str(bad))
     assert result.exit_code == 1
-    assert f"{bad}:1\n" in result.stdout
+    assert f"{bad}:1: W001 warning: " in result.stdout
     assert ids(worker, ini=str(tmp_path / "missing.ini")) == ["D017"]
     assert ids(worker, ini=str(bad), section="other") == ["D017"]
 
 
-def test_json_has_findings_with_their_mends(make_worker: MakeWorker) -> None:
+def test_json_has_findings_with_their_fixes(make_worker: MakeWorker) -> None:
     worker = make_worker()
     worker.state.store.write({"GONE": "1"})
     worker.state._make_file_notifier().announce(1)
@@ -353,9 +353,9 @@ def test_json_has_findings_with_their_mends(make_worker: MakeWorker) -> None:
     assert finding == {
         "id": "D006",
         "level": "warning",
-        "text": RULES["D006"].summary,
+        "message": RULES["D006"].summary,
         "detail": "GONE",
-        "mend": RULES["D006"].mend,
+        "fix": RULES["D006"].fix,
     }
 
 
@@ -388,15 +388,15 @@ def test_process_that_reports_a_failure_is_found(make_worker: MakeWorker) -> Non
     assert finding.detail == "shop on web1, pid 77, worker 3: redis: away"
 
 
-def test_rules_have_ids_levels_and_mends() -> None:
+def test_rules_have_ids_levels_and_fixes() -> None:
     assert list(RULES) == [f"D{number:03}" for number in range(1, len(RULES) + 1)]
     for rule in RULES.values():
         assert rule.level in ("error", "warning")
         assert rule.summary.endswith(".")
-        assert rule.mend
+        assert rule.fix
 
 
 def test_every_finding_is_in_the_documentation() -> None:
     text = Path(__file__).parents[2].joinpath("docs", "cli.md").read_text()
     for rule in RULES.values():
-        assert f"| {rule.id} | {rule.level} | {rule.summary} | {rule.mend} |" in text
+        assert f"| {rule.id} | {rule.level} | {rule.summary} | {rule.fix} |" in text

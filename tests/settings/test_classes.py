@@ -97,7 +97,7 @@ class Required(msgspec.Struct, frozen=True):
 
 
 @pytest.mark.parametrize(
-    ("cls", "mend"),
+    ("cls", "reason"),
     [
         (dict, "must be a frozen struct"),
         (Thawed, "frozen=True"),
@@ -105,6 +105,6 @@ class Required(msgspec.Struct, frozen=True):
         (Required, r"Required\.A needs a default"),
     ],
 )
-def test_class_that_lacks_something_is_refused_with_its_mend(cls: type, mend: str) -> None:
-    with pytest.raises(ConfigurationError, match=mend):
+def test_class_that_lacks_something_is_refused_with_its_reason(cls: type, reason: str) -> None:
+    with pytest.raises(ConfigurationError, match=reason):
         declarations_of(cls)

@@ -111,7 +111,7 @@ def show_config(
     end = output.find(_END, begin)
     if done.returncode != 0 or begin < 0 or end < 0:
         words = [line for line in output.splitlines() if not line.startswith("[uWSGI] getting")]
-        raise CheckError("uWSGI refuses the file: " + ("\n".join(words[-5:]) or "no reason given"))
+        raise CheckError("uWSGI refuses the file: " + ("; ".join(words[-5:]) or "no reason given"))
     lines = output[begin + len(_BEGIN) : end].split("\n")
     pairs = [(key, value) for key, _, value in (line.partition(" = ") for line in lines)]
     # Our own three arguments come first.

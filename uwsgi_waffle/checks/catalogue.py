@@ -1,4 +1,4 @@
-"""The catalogue of rules: the id, the level, what is wrong, and the mend of each."""
+"""The catalogue of rules: the id, the level, what is wrong, and the fix of each."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ class Rule(msgspec.Struct, frozen=True):
     """One kind of finding.
 
     :ivar summary: one line, for lists of all rules.
-    :ivar mend: what to write instead.
+    :ivar fix: what to write instead.
     """
 
     id: str
     level: Level
     summary: str
-    mend: str
+    fix: str
 
 
 _TABLE: tuple[tuple[str, str, str], ...] = (
@@ -113,6 +113,6 @@ _TABLE: tuple[tuple[str, str, str], ...] = (
 
 #: Every rule, in the order of its id.
 RULES: tuple[Rule, ...] = tuple(
-    Rule(id_, "error" if id_.startswith("E") else "warning", summary, mend)
-    for id_, summary, mend in _TABLE
+    Rule(id_, "error" if id_.startswith("E") else "warning", summary, fix)
+    for id_, summary, fix in _TABLE
 )

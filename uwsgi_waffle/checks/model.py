@@ -58,20 +58,29 @@ class Resolved(msgspec.Struct, frozen=True):
     raw_values: frozenset[str] = frozenset()
 
 
-class Finding(msgspec.Struct, frozen=True):
-    """One thing in an ini that breaks or weakens a promise.
+class Finding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One thing that breaks or weakens a promise, in an ini or in an app's set-up.
 
-    :ivar id: stable, as in :data:`uwsgi_waffle.checks.RULES`.
+    As JSON, what does not apply is left out.
+
+    :ivar id: stable, as in :data:`uwsgi_waffle.checks.RULES` or
+        :data:`uwsgi_waffle.doctor.RULES`.
+    :ivar message: what is wrong, the same for every finding of this id.
+    :ivar detail: where it is, or how it shows.
+    :ivar fix: what to do about it.
+    :ivar file: the ini that has it.
     :ivar line: 1-based; for something that is absent, the section's header.
+    :ivar option: of uWSGI, as it is written or should be.
     """
 
     id: str
     level: Level
     message: str
-    mend: str
-    file: str
-    line: int | None
-    option: str
+    detail: str = ""
+    fix: str
+    file: str | None = None
+    line: int | None = None
+    option: str | None = None
 
 
 class Report(msgspec.Struct, frozen=True):

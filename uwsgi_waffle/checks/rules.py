@@ -67,8 +67,9 @@ def _found(
     return Finding(
         id=id_,
         level=rule.level,
-        message=f"{rule.summary} {text}".rstrip(),
-        mend=rule.mend,
+        message=rule.summary,
+        detail=text,
+        fix=rule.fix,
         file=at.file if at is not None else subject.file,
         line=subject.section_line if line is None else line,
         option=option,

@@ -1,17 +1,12 @@
-"""The command that looks for what is ill: doctor."""
+"""The command that looks for what is wrong: doctor."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import click
 
 from ..errors import ConfigurationError
+from ..masking import visible
 from .base import group, json_option, load_state, print_json
-from .tables import visible
-
-if TYPE_CHECKING:
-    from ..doctor import Diagnosis
 
 FOUND = 1
 NOT_EXAMINED = 2
@@ -31,13 +26,14 @@ Exit status:
 @json_option
 @click.pass_context
 def doctor_(ctx: click.Context, ini: str | None, section: str, as_json: bool) -> None:
-    """Look for what is ill: store, watch file, Redis, stored values, a uwsgi.ini.
+    """Look for what is wrong: store, watch file, Redis, stored values, a uwsgi.ini.
 
-    Each finding comes with its mend. No setting is changed and the revision stays; workers are
-    told to read the store once more.
+    Each finding comes with its fix. No setting is changed and the revision stays; workers are
+    made to read the store once more.
     """
     # Here, because every `flask` command imports this module.
     from .. import doctor
+    from ..checks.printing import finding_lines, totals
 
     try:
         state = load_state(ctx)
@@ -48,21 +44,11 @@ def doctor_(ctx: click.Context, ini: str | None, section: str, as_json: bool) ->
     if as_json:
         print_json(diagnosis)
     else:
-        _print(diagnosis)
+        if diagnosis.revision is not None:
+            click.echo(f"{visible(diagnosis.store)} is at revision {diagnosis.revision}")
+        for line in finding_lines(diagnosis.findings, diagnosis.notes):
+            click.echo(line)
+        click.echo(totals(diagnosis.findings))
     if diagnosis.findings:
         not_set_up = any(finding.id == "D001" for finding in diagnosis.findings)
         ctx.exit(NOT_EXAMINED if not_set_up else FOUND)
-
-
-def _print(diagnosis: Diagnosis) -> None:
-    if diagnosis.revision is not None:
-        click.echo(f"{visible(diagnosis.store)} is at revision {diagnosis.revision}")
-    for finding in diagnosis.findings:
-        click.echo(f"{finding.id} {finding.level}: {finding.text}")
-        click.echo(f"    {visible(finding.detail)}")
-        click.echo(f"    mend: {finding.mend}")
-    for note in diagnosis.notes:
-        click.echo(f"note: {note}")
-    errors = sum(finding.level == "error" for finding in diagnosis.findings)
-    warnings = len(diagnosis.findings) - errors
-    click.echo(f"{errors} errors, {warnings} warnings")

@@ -7,10 +7,11 @@ import shutil
 import sys
 import unicodedata
 from collections.abc import Sequence
-from typing import Any
 
 import click
-import msgspec
+
+from ..masking import json_text as json_text
+from ..masking import visible as visible
 
 _GAP = 2
 _NARROWEST = 8
@@ -91,32 +92,8 @@ def _cells(char: str) -> int:
     return 2 if unicodedata.east_asian_width(char) in ("W", "F") else 1
 
 
-def visible(text: str) -> str:
-    """Return a text on one line, in which nothing can steer the terminal."""
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
-    )
-
-
 def safe(text: str) -> str:
     """Return a text for the terminal on its own lines; as it is where there is no terminal."""
     if not is_terminal():
         return text
     return re.sub(r"[^\n\t -~]", lambda match: visible(match[0]), text)
-
-
-def json_text(value: Any, *, indent: int = 2) -> str:
-    """Return a JSON document in which every character that is not printable is an escape.
-
-    :param indent: 0 for one line.
-    """
-    encoded = msgspec.json.encode(value)
-    text = (msgspec.json.format(encoded, indent=indent) if indent else encoded).decode()
-    return re.sub(r"[^\n -~]", lambda match: _escape(match[0]), text)
-
-
-def _escape(char: str) -> str:
-    if char.isprintable():
-        return char
-    units = char.encode("utf-16-be").hex()
-    return "".join(f"\\u{units[start : start + 4]}" for start in range(0, len(units), 4))

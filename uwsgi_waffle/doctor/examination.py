@@ -1,4 +1,4 @@
-"""Looks at the parts that an app's settings depend on, and tells what is ill and what mends it.
+"""Looks at the parts that an app's settings depend on; shows what is wrong and how to fix it.
 
 Makes no change: the store's revision, its rows and its history stay as they are.
 """
@@ -17,8 +17,7 @@ from pathlib import Path
 import msgspec
 
 from ..app_state import WaffleState
-from ..checks import CheckError, check_file
-from ..checks.model import Level
+from ..checks import CheckError, Finding, check_file
 from ..config import ConfigKeys
 from ..errors import ConfigurationError, NotifierError, RevisionConflict, StoreError
 from ..notifiers.base import Notice, Notifier
@@ -40,21 +39,6 @@ _NO_REVISION = -1
 _DAY_S = 86_400.0
 
 
-class Finding(msgspec.Struct, frozen=True):
-    """One thing that is ill.
-
-    :ivar id: stable, as in :data:`RULES`, or in :data:`uwsgi_waffle.checks.RULES` for an ini.
-    :ivar text: what is ill.
-    :ivar detail: where it is, or how it shows.
-    """
-
-    id: str
-    level: Level
-    text: str
-    detail: str
-    mend: str
-
-
 class Diagnosis(msgspec.Struct, frozen=True):
     """What an examination found, and what it could not see.
 
@@ -68,7 +52,7 @@ class Diagnosis(msgspec.Struct, frozen=True):
 
 
 def examine(state: WaffleState, *, ini: str | None = None, section: str = "uwsgi") -> Diagnosis:
-    """Return what is ill with an app's settings, seen from this process.
+    """Return what is wrong with an app's settings, seen from this process.
 
     The watch file is touched, and one message published, so that every worker reads the store
     once more. Blocks for at most the sum of the timeouts of store and Redis, and some seconds.
@@ -112,21 +96,17 @@ def not_set_up(error: ConfigurationError) -> Diagnosis:
 
 
 def check_ini(path: str, section: str) -> tuple[list[Finding], list[str]]:
-    """Return the findings and the notes of the check of an ini, in the words of this module."""
+    """Return the findings and the notes of the check of an ini."""
     try:
         report = check_file(path, section=section)
     except CheckError as exc:
         return [_finding("D017", exc)], []
-    findings = [
-        Finding(found.id, found.level, found.message, f"{found.file}:{found.line}", found.mend)
-        for found in report.findings
-    ]
-    return findings, list(report.notes)
+    return list(report.findings), list(report.notes)
 
 
 def _finding(id_: str, detail: object) -> Finding:
     rule = RULES[id_]
-    return Finding(id_, rule.level, rule.summary, str(detail), rule.mend)
+    return Finding(id=id_, level=rule.level, message=rule.summary, detail=str(detail), fix=rule.fix)
 
 
 def _check_writing(store: Store) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""What the doctor may find, and what mends it."""
+"""The catalogue of what the doctor may find, each with its fix."""
 
 from __future__ import annotations
 
@@ -121,9 +121,9 @@ _TABLE: tuple[tuple[str, Level, str, str], ...] = (
         "D018",
         "warning",
         "A running process reports that something fails: it serves the last values it knows.",
-        "Mend what it names; it catches up by itself, and `flask waffle workers` tells when.",
+        "Fix what it names; it catches up by itself, and `flask waffle workers` shows when.",
     ),
 )
 
 #: mapping of the id of each finding to what it means
-RULES: dict[str, Rule] = {id_: Rule(id_, level, text, mend) for id_, level, text, mend in _TABLE}
+RULES: dict[str, Rule] = {id_: Rule(id_, level, text, fix) for id_, level, text, fix in _TABLE}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from uwsgi_waffle.errors import ConfigurationError
+from ..errors import ConfigurationError
 
 #: Name of every snippet -> what it is for.
 SNIPPETS = {
