@@ -65,7 +65,8 @@ def reset(
     if bool(names) == everything:
         raise click.UsageError("give either names of settings, or --all")
     if everything:
-        names = tuple(name for name in state.snapshot.stored if name in state.declarations)
+        stored = state.snapshot.stored
+        names = tuple(name for name in state.declarations if name in stored)
     state.declarations.require(names)
     question = "Reset all settings?" if everything and not yes else None
     change(state, dict.fromkeys(names), question=question, **details)

@@ -1,0 +1,100 @@
+"""The sessions in the documentation are what the commands print."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from click.testing import _NamedTextIOWrapper
+
+from uwsgi_waffle.cli import group
+
+from ..support.rig import Worker
+
+MakeWorker = Callable[..., Worker]
+DOCS = Path(__file__).parents[2] / "docs"
+URL = "postgresql+psycopg://shop@db.example/shop"
+CONFS: dict[str, Any] = {
+    "SITENAME": {"desc": "Name of the site", "default": "Waffle House"},
+    "MAX_FILESIZE": {
+        "desc": "Largest upload in KiB",
+        "default": 1000,
+        "min": 1,
+        "group": "Uploads",
+    },
+    "MAINTENANCE": {"desc": "Show a notice only", "default": False},
+    "COUNTRIES": {"desc": "Where orders go", "default": ["se", "dk"]},
+    "SMTP_PASSWORD": {"desc": "Of the mail server", "default": "", "secret": True},
+}
+LIMIT = {
+    "LIMIT": {"desc": "Limit", "default": 10},
+    "TOKEN": {"desc": "Token", "default": "hush", "secret": True},
+}
+
+
+class Step(NamedTuple):
+    command: str
+    shown: str
+    status: int
+
+
+def steps(page: str) -> Iterator[Step]:
+    """Yield the commands of a page's sessions, each with what it shows."""
+    for block in re.findall(r"```console\n(.*?)```", (DOCS / page).read_text(), re.DOTALL):
+        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+            command, _, shown = part.partition("\n")
+            match = re.search(r"\(exit status (\d)\)\n$", shown)
+            status = int(match[1]) if match else 0
+            yield Step(command, shown.removesuffix(match[0]) if match else shown, status)
+
+
+def general(text: str) -> str:
+    """Return a text without what differs from run to run: times and stores."""
+    text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d", "2026-01-31 14:30", text)
+    return re.sub(r"<\w+Store [^>]*>", "<Store>", text)
+
+
+@pytest.mark.parametrize(
+    ("page", "confs", "begin", "least"),
+    [
+        ("cli.md", CONFS, [], 14),
+        ("backup.md", LIMIT, [{"LIMIT": 20, "TOKEN": "x"}, {"LIMIT": 30}], 6),
+    ],
+)
+def test_session_of_the_documentation_is_what_the_commands_print(
+    page: str,
+    confs: dict[str, Any],
+    begin: list[dict[str, Any]],
+    least: int,
+    make_worker: MakeWorker,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("LOGNAME", "ann")
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.delenv("SUDO_USER", raising=False)
+    worker = make_worker(confs=confs)
+    for values in begin:
+        worker.waffle.update(values)
+    found = [step for step in steps(page) if not step.command.startswith("flask waffle doctor")]
+    assert len(found) >= least
+    for command, shown, status in found:
+        assert command.startswith("flask waffle ")
+        if command.startswith("flask waffle restore"):
+            worker.waffle.update({"LIMIT": 99})
+        typed = re.findall(r"\[y/N\]: (\w)", shown)
+        line, _, file = command.partition(" < ")
+        line = line.replace("/var/backups", str(tmp_path)).replace(URL, f"sqlite:///{tmp_path}/x")
+        arguments = shlex.split(line)[2:]
+        given = "s3cret\n" if file else "".join(f"{answer}\n" for answer in typed)
+        with monkeypatch.context() as patch:
+            if typed:
+                # Output goes to a pipe, but a question can be answered.
+                patch.setattr(_NamedTextIOWrapper, "isatty", lambda self: self.name == "<stdin>")
+            result = worker.app.test_cli_runner().invoke(group, arguments, input=given)
+        assert general(result.output) == general(shown), command
+        assert result.exit_code == status, command
