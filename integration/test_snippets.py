@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -113,11 +114,16 @@ def server() -> Server:
 class Running(Process):
     """A uWSGI that is started with a file."""
 
-    def __init__(self, server: Server, folder: Path, ini: Path, *arguments: str) -> None:
+    def __init__(self, server: Server, folder: Path, ini: Path) -> None:
         env = clean_environment()
         if server.needs_binary_path:
             env["UWSGI_BINARY_PATH"] = str(Path(server.path).parent / "python")
-        command = [server.path, *arguments, "--ini", str(ini)]
+        command = [server.path]
+        if server.python is None:
+            # Debian's uWSGI, which runs the system's Python without any virtual environment.
+            packages = dict.fromkeys(map(sysconfig.get_path, ("purelib", "platlib")))
+            command += ["--plugin", "python3", *(f"--pythonpath={path}" for path in packages)]
+        command += ["--ini", str(ini)]
         super().__init__("uwsgi", command, env=env, cwd=folder, log=folder / "uwsgi.log")
 
     def get(self, path: str = "/") -> dict[str, Any]:
@@ -147,14 +153,12 @@ def start(server: Server, tmp_path: Path) -> Iterator[Start]:
 
     def start_with(snippet: str, *lines: str, app: str = APP) -> Running:
         if snippet == "gevent" and "gevent" not in server.options:
-            missing("the gevent plugin of uWSGI")
+            pytest.skip("this uWSGI was built without gevent")
         if snippet == "gevent" and not _server_imports(server, "gevent"):
             missing("gevent")
         (tmp_path / "app.py").write_text(app)
         ini = tmp_path / "uwsgi.ini"
-        # Debian's uWSGI has Python as a plugin, and only then does not tell its version.
-        plugin = [] if server.python else ["plugin = python3"]
-        head = ["[uwsgi]", *plugin, f"ini = {snippet_path(snippet)}"]
+        head = ["[uwsgi]", f"ini = {snippet_path(snippet)}"]
         own = ["http-socket = 127.0.0.1:0", "processes = 2", f"pythonpath = {tmp_path}"]
         app_lines = [] if any("mount" in line for line in lines) else ["module = app"]
         ini.write_text("\n".join([*head, *own, *app_lines, *lines, ""]))
@@ -168,7 +172,7 @@ def start(server: Server, tmp_path: Path) -> Iterator[Start]:
 
 def _server_imports(server: Server, module: str) -> bool:
     beside = Path(server.path).parent / "python3"
-    python = str(beside) if beside.exists() else sys.executable
+    python = str(beside) if beside.exists() and server.python else sys.executable
     command = [python, "-c", f"import {module}"]
     return subprocess.run(command, capture_output=True, timeout=30, check=False).returncode == 0
 
@@ -310,8 +314,7 @@ def test_example_serves_its_app_with_the_packaged_snippet(server: Server, tmp_pa
     (tmp_path / "checkout" / "examples" / "site" / "__init__.py").write_text(APP)
     shutil.copytree(ROOT / "uwsgi_waffle" / "ini", tmp_path / "checkout" / "uwsgi_waffle" / "ini")
     ini.write_text(text.replace("127.0.0.1:8080", "127.0.0.1:0"))
-    plugin = () if server.python else ("--plugin", "python3")
-    running = Running(server, tmp_path, ini, *plugin)
+    running = Running(server, tmp_path, ini)
     try:
         report = running.get()
         assert report["worker_id"] > 0, running.log
