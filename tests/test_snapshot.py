@@ -79,6 +79,12 @@ def test_fault_goes_with_the_value_that_made_it(cure: tuple[str, str | None]) ->
     assert after(delta(1, ("A", "101")), delta(2, cure, complete=True)).faults == {}
 
 
+def test_fault_of_a_setting_that_a_complete_read_no_longer_has_is_gone() -> None:
+    assert after(delta(1, ("A", "101")), delta(2, ("B", '"x"'), complete=True)).faults == {}
+    # The rows of a partial read say nothing of the others.
+    assert after(delta(1, ("A", "101")), delta(2, ("B", '"x"'))).faults.keys() == {"A"}
+
+
 def test_setting_that_is_no_longer_declared_is_kept_and_served_nowhere() -> None:
     snapshot = after(delta(1, ("GONE", "1")))
     assert "GONE" not in snapshot
