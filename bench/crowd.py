@@ -17,6 +17,7 @@ from uwsgi_waffle.notifiers.base import Notifier
 from uwsgi_waffle.notifiers.file import FileNotifier
 from uwsgi_waffle.notifiers.redis import RedisNotifier
 from uwsgi_waffle.process.manager import Manager
+from uwsgi_waffle.process.page import Page
 from uwsgi_waffle.process.watcher import Watcher
 from uwsgi_waffle.settings.declare import declare
 from uwsgi_waffle.snapshot import Change, Delta, initial_snapshot
@@ -65,13 +66,15 @@ class _Member:
             declarations,
             store,
             FileNotifier(watch_file),
+            # A host of its own.
+            Page(watch_file.with_name(f"{identity}.page")),
             snapshot=initial_snapshot(declarations),
             apply=self._apply,
             changed=self._changed,
             resync_interval_s=_RESYNC_S,
         )
         manager.refresh()
-        self.watcher = Watcher(manager, notifier, poll_interval_s=_POLL_S, chores=[self])
+        self.watcher = Watcher(manager, notifier, poll_interval_s=_POLL_S, tasks=[self])
 
     def turn(self) -> None:
         """Called by the watcher after its first wait, which ends with the subscription."""

@@ -62,7 +62,7 @@ def _measure_here(record: Record, folder: Path, port: int) -> None:
     assert waffle is not None
     config, bare, path = app.config, plain.config, waffle.state.options.watcher_file
     gate = Gate(_nothing, waffle.state._look, "bench", clears_environ=True)
-    gate.lease = waffle.state.engine.manager.lease
+    gate.tickets = waffle.state.engine.manager.tickets
     environ: dict[str, Any] = {}
     client = redis.Redis(port=port)
     client.set("SITENAME", "Waffle")

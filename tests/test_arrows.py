@@ -15,7 +15,7 @@ import uwsgi_waffle
 PACKAGE = Path(uwsgi_waffle.__file__).parent
 #: the layers, the lowest first: a room may import its own layer's and lower ones, never higher ones
 LAYERS: tuple[set[str], ...] = (
-    {"errors", "version", "backoff", "forking", "masking", "runtime"},
+    {"errors", "version", "backoff", "forking", "masking", "ownership", "runtime"},
     {"config", "settings", "ini"},
     {"snapshot"},
     {"signals"},
@@ -35,14 +35,16 @@ ARROWS = {
     "backoff": set[str](),
     "forking": set[str](),
     "masking": set[str](),
+    "ownership": set[str](),
     "runtime": set[str](),
     "config": {"errors"},
     "settings": {"errors", "settings"},
     "snapshot": {"errors", "settings", "masking"},
-    "notifiers": {"errors", "backoff", "masking", "snapshot", "notifiers"},
+    "notifiers": {"errors", "backoff", "masking", "ownership", "snapshot", "notifiers"},
     "stores": {"errors", "backoff", "forking", "masking", "snapshot", "stores"},
     "process": {
-        *("errors", "backoff", "runtime", "masking", "settings", "snapshot", "process"),
+        *("errors", "backoff", "runtime", "masking", "ownership", "settings", "snapshot"),
+        "process",
         *("stores.base", "notifiers.base", "notifiers.file"),
     },
 }

@@ -35,7 +35,7 @@ from uwsgi_waffle.masking import redact
 from uwsgi_waffle.notifiers import Notice
 from uwsgi_waffle.notifiers.file import FileNotifier
 from uwsgi_waffle.notifiers.redis import RedisNotifier
-from uwsgi_waffle.reporting.last_known import LastGood
+from uwsgi_waffle.reporting.last_known import LastKnownFile
 from uwsgi_waffle.settings.declarations import Declaration, differ
 from uwsgi_waffle.settings.declare import declare
 from uwsgi_waffle.snapshot import advance, initial_snapshot
@@ -631,7 +631,7 @@ def test_any_file_of_last_known_values_is_ignored_or_served(
     module_folder: Path, content: bytes
 ) -> None:
     declarations = declare(CONFS)
-    last_good = LastGood(module_folder / "w", app="a", store="s", declarations=declarations)
+    last_good = LastKnownFile(module_folder / "w", app="a", store="s", declarations=declarations)
     last_good.path.write_bytes(content)
     last_good.path.chmod(0o600)
     known = last_good.load()

@@ -20,8 +20,7 @@ from .errors import (
     WaffleWarning,
 )
 from .extension import WaffleConf
-from .process.engine import Status
-from .process.health import State
+from .process.health import State, Status
 from .settings.classes import Setting
 from .signals import setting_changed
 from .snapshot import Delta, Row, Snapshot

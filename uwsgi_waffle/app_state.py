@@ -3,42 +3,36 @@
 from __future__ import annotations
 
 import contextlib
-import logging
-import os
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from flask import (
-    Flask,
-    current_app,
-    has_app_context,
-    has_request_context,
-    request,
-)
+from flask import Flask, Request, appcontext_pushed, has_request_context, request
 
 from . import runtime
 from .config import DEFAULT_STORE_URL, ConfigKeys, Options
-from .errors import ConfigurationError, NotifierError, StoreError, WaffleWarning
+from .errors import ConfigurationError, StoreError
 from .forking import PerProcess
 from .masking import redact
-from .notifiers.base import Notifier
 from .notifiers.file import FileNotifier
+from .preflight import check_runtime, check_watch_file, make_folder, redis_notifier_maker
 from .process.engine import Engine
 from .process.gate import Gate
-from .process.lease import Ticket
 from .process.manager import Manager
-from .process.watcher import WATCHER, Chore
-from .reporting.tasks import Chores
+from .process.page import Page
+from .process.page_file import page_path, refuse_remote
+from .process.tickets import Ticket
+from .process.watcher import WATCHER, WatcherTask
+from .reporting.tasks import WatcherTasks
 from .settings.declare import declare
-from .signals import setting_changed
+from .signals import send_changed
 from .snapshot import Change, Snapshot, initial_snapshot
 from .stores import Dump, Store, store_from_url
 
-logger = logging.getLogger("uwsgi_waffle")
-
 EXTENSION_NAME = "waffleconf"
+# A request of this context was given its ticket, and its app context is not pushed yet.
+_admitted: ContextVar[bool] = ContextVar("uwsgi_waffle_admitted", default=False)
 
 
 def state_of(app: Flask) -> WaffleState:
@@ -68,11 +62,11 @@ class WaffleState:
         where = runtime.detect()
         # Under another server nobody says how many processes there are: the user must.
         self._wanted = where.under_uwsgi if options.multiproc is None else options.multiproc
-        self._check_runtime(where)
+        check_runtime(where, options, watched=self._wanted)
         in_folder = configstore is None and options.store_url == DEFAULT_STORE_URL
         if in_folder or folder == options.watcher_file.parent:
-            _make_folder(folder)
-        self._check_watch_file()
+            make_folder(folder)
+        check_watch_file(options.watcher_file)
         timeouts = {
             "timeout_s": options.store_timeout_s,
             "write_timeout_s": options.write_timeout_s,
@@ -83,19 +77,28 @@ class WaffleState:
             self.store = configstore.for_app(app, **timeouts)
         # A store that the user made may have an address in its repr.
         made = type(configstore).__qualname__
-        self.chores = Chores(
-            app.name,
-            options,
-            self.declarations,
-            self.store,
-            store_name=redact(options.store_url) if configstore is None else made,
+        self._store_name = redact(options.store_url) if configstore is None else made
+        refuse_remote(self._page_file)
+        self.tasks = WatcherTasks(
+            app.name, options, self.declarations, self.store, store_name=self._store_name
         )
-        self._make_redis_notifier = _redis_notifier_maker(options)
+        self._make_redis_notifier = redis_notifier_maker(options)
         self._key = f"uwsgi_waffle.{id(self)}"
-        self._gate = Gate(app.wsgi_app, self._look, self._key, clears_environ=where.clears_environ)
+        self._gate = Gate(
+            app.wsgi_app,
+            self._look,
+            self._key,
+            clears_environ=where.clears_environ,
+            is_nested=has_request_context,
+        )
         self._seed = initial_snapshot(self.declarations)
         self._loaded = False
         self._engines = PerProcess(self._make_engine)
+
+    @property
+    def _page_file(self) -> Path:
+        options = self.options
+        return options.page_file or page_path(options.watcher_file, self._store_name)
 
     @property
     def engine(self) -> Engine:
@@ -104,14 +107,21 @@ class WaffleState:
 
     @property
     def snapshot(self) -> Snapshot:
-        """The request's own snapshot; outside of a request, the newest there is."""
+        """The request's own snapshot; outside of a request, the newest there is.
+
+        A request sees one snapshot from its start to its end, also in threads that it has started
+        with its context, and in those that outlive it.
+        """
         if not has_request_context():
-            engine = self.engine
-            # In a shell, a script or a mule nobody else may look whether there is news.
-            return engine.manager.snapshot if engine.watching else engine.manager.begin_request()
-        ticket: Ticket | None = request.environ.get(self._key)
-        # A context that no server made has none.
-        return self._pin() if ticket is None else ticket.snapshot
+            return self.engine.manager.current()
+        current = _request()
+        snapshot: Snapshot | None = current.__dict__.get(self._key)
+        if snapshot is None:
+            ticket = self._ticket_of(current)
+            # A context that no server made has no ticket, nor has a request that is over.
+            snapshot = self.engine.manager.current() if ticket is None else ticket.snapshot
+            current.__dict__[self._key] = snapshot
+        return snapshot
 
     def load(self) -> None:
         """Read the store for the first time and put the values into ``app.config``.
@@ -131,6 +141,7 @@ class WaffleState:
         """Put the request-start check into the app, and launch the watcher where it belongs."""
         # Assigned to the instance, as the Flask documentation has it for middleware.
         self.app.wsgi_app = self._gate.wsgi_app  # type: ignore[method-assign,assignment]
+        appcontext_pushed.connect(self._context_pushed, self.app)
         where = runtime.detect()
         if where.worker_id > 0:
             if self._wanted:
@@ -141,41 +152,12 @@ class WaffleState:
         if where.under_uwsgi and self._wanted and not where.is_helper:
             runtime.on_postfork(self._start_in_worker)
 
-    def add_chore(self, make: Callable[[Manager], Chore]) -> None:
-        """Have the watchers of this app do one chore more, the one that runs here included."""
-        self.chores.add(make)
+    def add_task(self, make: Callable[[Engine], WatcherTask]) -> None:
+        """Have the watchers of this app do one task more, the one that runs here included."""
+        self.tasks.add(make)
         engine = self._engines.peek()
         if engine is not None:
-            engine.add_chore(make)
-
-    def update(
-        self,
-        values: Mapping[str, object],
-        *,
-        author: str | None = None,
-        reason: str | None = None,
-        expected_revision: int | None = None,
-    ) -> int:
-        """See :meth:`WaffleConf.update`."""
-        raws = self.declarations.encode(values)
-        return self.commit(raws, author=author, reason=reason, expected_revision=expected_revision)
-
-    def reset(
-        self,
-        names: Iterable[str],
-        *,
-        author: str | None = None,
-        reason: str | None = None,
-        expected_revision: int | None = None,
-    ) -> int:
-        """See :meth:`WaffleConf.reset`."""
-        if isinstance(names, str):
-            names = [names]
-        wanted = dict.fromkeys(names)
-        self.declarations.require(wanted)
-        return self.commit(
-            wanted, author=author, reason=reason, expected_revision=expected_revision
-        )
+            engine.add_task(make)
 
     def commit(
         self,
@@ -189,18 +171,25 @@ class WaffleState:
 
         :param raws: mapping of setting name to JSON text; ``None`` resets to the default.
         :raises RevisionConflict: the store is at another revision; nothing was written.
+        :raises OutcomeUnknown: the connection broke within the commit.
         :raises StoreError: the store failed; nothing was written.
         """
         engine = self.engine
         manager = engine.manager
         if not raws:
-            return manager.snapshot.revision
-        revision = manager.update(
-            raws, author=author, reason=reason, expected_revision=expected_revision
-        )
+            return manager.current().revision
+        try:
+            revision = manager.commit(
+                raws,
+                author=author,
+                reason=reason,
+                expected_revision=expected_revision,
+                may_apply=self._may_apply,
+            )
+        finally:
+            self._renew()
         if not engine.watching:
-            self.chores.changed(manager)
-        self._renew()
+            self.tasks.changed(manager)
         return revision
 
     def replace(self, dump: Dump, *, expected_revision: int | None) -> None:
@@ -213,7 +202,7 @@ class WaffleState:
         engine = self.engine
         engine.manager.replace(dump, expected_revision=expected_revision)
         if not engine.watching:
-            self.chores.changed(engine.manager)
+            self.tasks.changed(engine.manager)
         self._renew()
 
     def refresh(self) -> Snapshot:
@@ -247,8 +236,7 @@ class WaffleState:
         """
         wanted = list(keys)
         self.declarations.require(wanted)
-        here = has_request_context()
-        snapshot = self.snapshot if here else self.engine.manager.begin_request()
+        snapshot = self.snapshot
         return {name: snapshot[name] for name in wanted or snapshot}
 
     def update_db(self, new_values: Mapping[str, object]) -> None:
@@ -257,7 +245,8 @@ class WaffleState:
         :raises UnknownSettingError: a key is not declared; nothing was written.
         :raises InvalidValueError: a value does not fit; nothing was written.
         """
-        self.update(new_values)
+        raws = self.declarations.encode(new_values)
+        self.commit(raws, author=None, reason=None, expected_revision=None)
 
     def update_conf(self) -> None:
         """Read the whole store now and put the values into ``app.config``.
@@ -269,28 +258,55 @@ class WaffleState:
         self.engine.manager.refresh(complete=True)
         self._renew()
 
-    def _pin(self) -> Snapshot:
-        """Have this request see the newest settings from here on."""
-        manager = self.engine.manager
-        ticket = request.environ[self._key] = manager.lease.issue()
-        ticket.snapshot = manager.snapshot
-        return ticket.snapshot
+    def _ticket_of(self, current: Request) -> Ticket | None:
+        """Return the ticket of a request while it runs.
+
+        Source: uWSGI has one environment for all requests of a core, so that a context which
+        outlives its request finds the next one's there. Werkzeug, ``Request.__init__``, notes in
+        the environment whose it is.
+        """
+        environ = current.environ
+        ticket: Ticket | None = environ.get(self._key)
+        return ticket if environ.get("werkzeug.request") is current else None
+
+    def _may_apply(self) -> bool:
+        """Return whether a change that is made here may change ``app.config`` at once."""
+        if has_request_context() and f"{self._key}.nested" not in _request().environ:
+            # A request that makes a change itself reads what it wrote.
+            own = self._ticket_of(_request()) is not None
+        else:
+            own = False
+        return own or self.engine.manager.between_requests()
 
     def _renew(self) -> None:
-        # A request that makes a change itself reads what it wrote.
         if has_request_context():
-            self._pin()
+            _request().__dict__[self._key] = self.engine.manager.snapshot
 
     def _look(self, environ: dict[str, Any]) -> None:
-        # All that a request may have to see to at its start: with a lease it can wait for a few
-        # milliseconds. A child that is forked meanwhile serves what its parent knew, as fresh.
+        # All that a request may have to see to at its start; what shares a ticket can wait for it
+        # for a few milliseconds. A child that is forked shares its parent's until then.
+        engine = self._current_engine()
+        self._gate.tickets = engine.manager.tickets
+        nested = has_request_context()
+        if nested:
+            # As a test client makes it in a view: the outer request goes on after it.
+            environ[f"{self._key}.nested"] = True
+        _admitted.set(True)
+        engine.manager.admit(environ, self._key, nested=nested)
+
+    def _context_pushed(self, app: Flask, **_: object) -> None:
+        # Of a request too, before its own context: then the look is just behind us.
+        if _admitted.get():
+            _admitted.set(False)
+        else:
+            self._current_engine().manager.current()
+
+    def _current_engine(self) -> Engine:
         engine = self._engines.get()
-        manager = engine.manager
         # Its watcher says so itself, which is ten times cheaper than to ask whether it is alive.
-        if self._wanted and not (manager.watched or engine.watching or engine.stopped):
+        if self._wanted and not (engine.manager.watched or engine.watching or engine.stopped):
             self._launch(engine)
-        self._gate.lease = manager.lease
-        manager.admit(environ, self._key)
+        return engine
 
     def _launch(self, engine: Engine) -> None:
         try:
@@ -313,130 +329,35 @@ class WaffleState:
             self.declarations,
             self.store,
             watch_file,
+            Page(self._page_file),
             snapshot=self._seed,
             apply=self._apply,
             changed=self._send_changed,
             remote=self._make_redis_notifier and self._make_redis_notifier(),
-            last_known=self.chores.last_known,
-            may_carry=self._may_carry,
+            last_known=self.tasks.last_known,
             wait_s=options.store_timeout_s,
             resync_interval_s=options.resync_interval_s,
+            poll_interval_s=options.poll_interval_s,
         )
         return Engine(
             manager,
             self._make_redis_notifier or self._make_file_notifier,
             poll_interval_s=options.poll_interval_s,
-            make_chores=self.chores.make,
+            make_tasks=self.tasks.make,
         )
 
     def _make_file_notifier(self) -> FileNotifier:
         return FileNotifier(self.options.watcher_file, poll_interval_s=self.options.poll_interval_s)
-
-    def _may_carry(self, names: Iterable[str]) -> bool:
-        if not self.options.redis_rows:
-            return False
-        return self.options.redis_secrets or not any(self.declarations[n].secret for n in names)
 
     def _apply(self, values: Mapping[str, Any]) -> None:
         self.app.config.update(values)
 
     def _send_changed(self, changes: list[Change]) -> None:
         # What the first load finds is where this process starts from, not a change.
-        if not changes or not self._loaded:
-            return
-        # The context that is there may be that of another app, which changes this one.
-        within = has_app_context() and current_app == self.app
-        try:
-            with contextlib.nullcontext() if within else self.app.app_context():
-                for change in changes:
-                    self._send(change)
-        except Exception:
-            logger.exception("the app's own context failed around setting_changed")
-
-    def _send(self, change: Change) -> None:
-        for receiver in setting_changed.receivers_for(self.app):
-            try:
-                receiver(
-                    self.app,
-                    name=change.name,
-                    old=change.old,
-                    new=change.new,
-                    revision=change.revision,
-                )
-            except Exception:
-                logger.exception("a receiver of setting_changed failed on %s", change.name)
-
-    def _check_runtime(self, where: runtime.Runtime) -> None:
-        if not where.under_uwsgi:
-            return
-        if self._wanted and not where.has_threads:
-            raise ConfigurationError(
-                "uWSGI runs without threads, so the watcher could not advance between requests: "
-                "set enable-threads = true (or include the snippet that "
-                "`python -m uwsgi_waffle ini` prints), or set WAFFLE_MULTIPROC = False to do "
-                "without a watcher"
-            )
-        if where.worker_id == 0 and not where.is_helper:
-            problem = (
-                "the app is loaded before uWSGI forks its workers, which then share what it "
-                "opened: set lazy-apps = true (or include the snippet that "
-                "`python -m uwsgi_waffle ini` prints)"
-            )
-            if self.options.require_lazy_apps:
-                raise ConfigurationError(f"{problem}; {ConfigKeys.REQUIRE_LAZY_APPS} is set")
-            warnings.warn(problem, WaffleWarning, stacklevel=5)
-
-    def _check_watch_file(self) -> None:
-        path = self.options.watcher_file
-        if not path.parent.is_dir():
-            raise ConfigurationError(
-                f"the folder {path.parent} of the watch file does not exist: "
-                f"create it, or name another file in {ConfigKeys.WATCHER_FILE}"
-            )
-        try:
-            FileNotifier(path).ensure()
-        except NotifierError as exc:
-            raise ConfigurationError(str(exc)) from exc
-        if not os.access(path, os.W_OK):
-            warnings.warn(
-                f"the watch file {path} is not writable for this process, whose changes other "
-                "workers will see only at their next resync: make it writable for every worker, "
-                f"or name another in {ConfigKeys.WATCHER_FILE}",
-                WaffleWarning,
-                stacklevel=5,
-            )
+        if changes and self._loaded:
+            send_changed(self.app, changes)
 
 
-def _make_folder(folder: Path) -> None:
-    # Only the instance folder is made: a folder that the user named may be misspelt.
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as exc:
-        raise ConfigurationError(
-            f"the instance folder {folder} can't be made ({exc.strerror}): make it writable, or "
-            f"name other places in {ConfigKeys.STORE_URL} and {ConfigKeys.WATCHER_FILE}"
-        ) from exc
-
-
-def _redis_notifier_maker(options: Options) -> Callable[[], Notifier] | None:
-    if options.watchtype != "redis" or options.multiproc is False:
-        return None
-    try:
-        from .notifiers.redis import RedisNotifier
-    except ImportError:
-        warnings.warn(
-            "redis-py is not installed, so only this host will learn of changes at once: "
-            "pip install 'uwsgi-waffle[redis]', or set WAFFLE_WATCHTYPE = 'file'",
-            WaffleWarning,
-            stacklevel=6,
-        )
-        return None
-
-    def make() -> Notifier:
-        return RedisNotifier(
-            options.redis_url, options.redis_channel, timeout_s=options.redis_timeout_s
-        )
-
-    # Made once here, so that a bad URL is an error at the start, not in a worker's thread.
-    make().close()
-    return make
+def _request() -> Request:
+    current: Request = cast(Any, request)._get_current_object()
+    return current

@@ -24,13 +24,12 @@ class ConfigKeys:
     MULTIPROC = "WAFFLE_MULTIPROC"
     WATCHTYPE = "WAFFLE_WATCHTYPE"
     WATCHER_FILE = "WAFFLE_WATCHER_FILE"
+    PAGE_FILE = "WAFFLE_PAGE_FILE"
     REDIS_HOST = "WAFFLE_REDIS_HOST"
     REDIS_PORT = "WAFFLE_REDIS_PORT"
     REDIS_CHANNEL = "WAFFLE_REDIS_CHANNEL"
     REDIS_URL = "WAFFLE_REDIS_URL"
     REDIS_TIMEOUT = "WAFFLE_REDIS_TIMEOUT"
-    REDIS_ROWS = "WAFFLE_REDIS_ROWS"
-    REDIS_SECRETS = "WAFFLE_REDIS_SECRETS"
     STORE_URL = "WAFFLE_STORE_URL"
     STORE_TIMEOUT = "WAFFLE_STORE_TIMEOUT"
     WRITE_TIMEOUT = "WAFFLE_WRITE_TIMEOUT"
@@ -53,12 +52,11 @@ class Options:
     multiproc: bool | None
     watchtype: Literal["file", "redis"]
     watcher_file: Path
+    page_file: Path | None
     # URLs may hold passwords.
     redis_url: str = field(repr=False)
     redis_channel: str
     redis_timeout_s: float
-    redis_rows: bool
-    redis_secrets: bool
     store_url: str = field(repr=False)
     store_timeout_s: float
     write_timeout_s: float
@@ -83,11 +81,10 @@ class Options:
                 ConfigKeys.WATCHTYPE, Literal["file", "redis"], "file", "'file' or 'redis'"
             ),
             watcher_file=folder / read.text(ConfigKeys.WATCHER_FILE, "waffle.watch"),
+            page_file=read.file(ConfigKeys.PAGE_FILE, folder),
             redis_url=read.redis_url(),
             redis_channel=read.text(ConfigKeys.REDIS_CHANNEL, "waffleconf"),
             redis_timeout_s=read.seconds(ConfigKeys.REDIS_TIMEOUT, 1.0),
-            redis_rows=read.typed(ConfigKeys.REDIS_ROWS, bool, False, "True or False"),
-            redis_secrets=read.typed(ConfigKeys.REDIS_SECRETS, bool, False, "True or False"),
             store_url=read.text(ConfigKeys.STORE_URL, DEFAULT_STORE_URL),
             store_timeout_s=read.seconds(ConfigKeys.STORE_TIMEOUT, 1.0),
             write_timeout_s=read.seconds(ConfigKeys.WRITE_TIMEOUT, 5.0),
@@ -122,6 +119,9 @@ class _Reader:
         if not isinstance(value, str) or not value:
             raise ConfigurationError(f"{key} must be a text, got {type(value).__name__}")
         return value
+
+    def file(self, key: str, folder: Path) -> Path | None:
+        return folder / self.text(key, "") if key in self._config else None
 
     def seconds(self, key: str, default: float, *, may_be_zero: bool = False) -> float:
         value: float = self.typed(key, float, default, "a number of seconds")

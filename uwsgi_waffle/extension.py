@@ -12,7 +12,7 @@ from flask import Flask, current_app, has_app_context
 from .app_state import EXTENSION_NAME, WaffleState, state_of
 from .config import ConfigKeys
 from .errors import ConfigurationError
-from .process.engine import Status
+from .process.health import Status
 from .snapshot import Snapshot
 from .stores import Store, WorkerReport
 
@@ -160,9 +160,9 @@ class WaffleConf(Generic[ConfT]):
         :raises StoreError: the store failed. Nothing was written, unless the connection broke
             within the commit itself: then nobody knows, and :meth:`refresh` tells.
         """
-        return self.state.update(
-            values, author=author, reason=reason, expected_revision=expected_revision
-        )
+        state = self.state
+        raws = state.declarations.encode(values)
+        return state.commit(raws, author=author, reason=reason, expected_revision=expected_revision)
 
     def reset(
         self,
@@ -181,9 +181,10 @@ class WaffleConf(Generic[ConfT]):
         :raises StoreError: the store failed. Nothing was written, unless the connection broke
             within the commit itself: then nobody knows, and :meth:`refresh` tells.
         """
-        return self.state.reset(
-            names, author=author, reason=reason, expected_revision=expected_revision
-        )
+        state = self.state
+        raws = dict.fromkeys([names] if isinstance(names, str) else names)
+        state.declarations.require(raws)
+        return state.commit(raws, author=author, reason=reason, expected_revision=expected_revision)
 
     def history(
         self, *, name: str | None = None, limit: int = 100, show_secrets: bool = False

@@ -14,7 +14,7 @@ from typing import Any
 
 from .app_state import state_of
 from .errors import ConfigurationError
-from .process.manager import Manager
+from .process.health import Status
 from .runtime import detect
 
 try:
@@ -71,7 +71,7 @@ def export(app: Any) -> None:
             f"{_FOLDER_KEY} names no folder ({folder!r}): create it before the server starts, or "
             "unset it if there is one process only"
         )
-    state_of(app).add_chore(lambda manager: _Meter(manager, app.name))
+    state_of(app).add_task(lambda engine: _Meter(engine.status, app.name))
 
 
 def metrics_text() -> bytes:
@@ -97,10 +97,10 @@ def metrics_app(environ: dict[str, Any], start_response: Callable[..., Any]) -> 
 
 
 class _Meter:
-    """Sets the metrics of one worker; a chore of its watcher."""
+    """Sets the metrics of one worker; a task of its watcher."""
 
-    def __init__(self, manager: Manager, app: str) -> None:
-        self._manager = manager
+    def __init__(self, status: Callable[[], Status], app: str) -> None:
+        self._status = status
         labels = (app, str(detect().worker_id))
         self._revision = _REVISION.labels(*labels)
         self._staleness = _STALENESS.labels(*labels)
@@ -110,11 +110,11 @@ class _Meter:
 
     def turn(self) -> None:
         """Set what there is to tell now."""
-        manager = self._manager
-        staleness_s = manager.staleness_s
-        self._revision.set(manager.applied_revision)
+        status = self._status()
+        staleness_s = status.staleness_s
+        self._revision.set(status.applied_revision)
         self._staleness.set(float("nan") if staleness_s is None else staleness_s)
-        refreshes, failures = counted = (manager.refreshes, manager.failures)
+        refreshes, failures = counted = (status.refreshes, status.failures)
         if counted != self._counted:
             self._refreshes.inc(refreshes - self._counted[0])
             self._failures.inc(failures - self._counted[1])

@@ -60,6 +60,8 @@ class Snapshot(Mapping[str, Any]):
     """All settings at one revision: a read-only mapping of setting name to typed value.
 
     :ivar revision: the revision that every value comes from.
+    :ivar epoch: the life of the store that it comes from; empty for the defaults.
+    :ivar mark: random token of the change that made the revision, where the store keeps marks.
     :ivar by_name: mapping of setting name to typed value; a plain dict, because copying one
         with ten thousand items is ten times faster than copying a mapping proxy.
     :ivar stored: mapping of setting name to raw text, of the settings that are not at their
@@ -73,6 +75,7 @@ class Snapshot(Mapping[str, Any]):
     by_name: dict[str, Any]
     stored: dict[str, str] = field(default_factory=dict)
     faults: dict[str, str] = field(default_factory=dict)
+    mark: str = ""
     _typed: dict[type, Any] = field(default_factory=dict, init=False)
 
     def as_class(self, cls: type[T]) -> T:
@@ -129,7 +132,7 @@ def advance(snapshot: Snapshot, delta: Delta, declarations: Declarations) -> Sna
             except ValueError as exc:
                 faults[name] = str(exc)
         values[name] = value
-    return Snapshot(delta.revision, delta.epoch, values, stored, faults)
+    return Snapshot(delta.revision, delta.epoch, values, stored, faults, delta.mark)
 
 
 def overlay(snapshot: Snapshot, values: Mapping[str, Any]) -> Snapshot:

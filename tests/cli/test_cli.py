@@ -660,9 +660,10 @@ def test_watch_prints_changes_as_they_happen(
         original(message, **options)
         printed.append(str(message))
         if len(printed) == 1:
-            other.state.update({"LIMIT": 20, "TOKEN": SECRET}, author="bob", reason="room")
+            raws = other.state.declarations.encode({"LIMIT": 20, "TOKEN": SECRET})
+            other.state.commit(raws, author="bob", reason="room", expected_revision=None)
         elif len(printed) == 3:
-            other.state.reset(["LIMIT"])
+            other.state.commit({"LIMIT": None}, author=None, reason=None, expected_revision=None)
         elif len(printed) == 4:
             raise KeyboardInterrupt
 

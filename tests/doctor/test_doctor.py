@@ -365,7 +365,7 @@ def test_examination_of_a_busy_app_finds_nothing(make_worker: MakeWorker) -> Non
 
     def write() -> None:
         while not stop.is_set():
-            writer.state.update({"LIMIT": 20})
+            writer.state.update_db({"LIMIT": 20})
 
     thread = threading.Thread(target=write)
     thread.start()

@@ -41,7 +41,7 @@ def test_async_view_reads_one_revision_across_its_awaits(tmp_path: Path) -> None
         import asyncio
 
         first = waffle.conf["A"]
-        await asyncio.to_thread(other.update, {"A": 7, "B": 7})
+        await asyncio.to_thread(other.update_db, {"A": 7, "B": 7})
         return [first, waffle.conf["A"], waffle.conf["B"], app.config["B"]]
 
     assert app.test_client().get("/").json == [0, 0, 0, 0]
@@ -51,7 +51,7 @@ def test_async_view_reads_one_revision_across_its_awaits(tmp_path: Path) -> None
 def test_script_without_a_watcher_reads_what_others_changed(tmp_path: Path) -> None:
     app, waffle = make_site(tmp_path)
     other = make_site(tmp_path)[1].state
-    other.update({"A": 7})
+    other.update_db({"A": 7})
     assert waffle.conf["A"] == 7
     assert (waffle.revision, app.config["A"]) == (1, 7)
 
@@ -72,7 +72,7 @@ def test_thread_of_the_app_reads_what_others_changed(tmp_path: Path) -> None:
 
         thread = threading.Thread(target=work)
         thread.start()
-        other.update({"A": 7})
+        other.update_db({"A": 7})
         assert found.wait(10), seen[-5:]
         thread.join(10)
         assert app.config["A"] == 7

@@ -12,7 +12,7 @@ from flask import Flask, Response, request, send_file, stream_with_context
 from werkzeug.test import EnvironBuilder
 
 from uwsgi_waffle.process.gate import Gate, WsgiApp
-from uwsgi_waffle.process.lease import Lease, Ticket
+from uwsgi_waffle.process.tickets import Ticket, Tickets
 from uwsgi_waffle.settings.declare import declare
 from uwsgi_waffle.snapshot import initial_snapshot
 
@@ -21,11 +21,11 @@ KEY = "gate.key"
 
 
 class Gated:
-    """An app behind a gate, with the lease that knows which requests run."""
+    """An app behind a gate, with the tickets that show which requests run."""
 
     def __init__(self, app: Flask, *, clears_environ: bool) -> None:
         self.app = app
-        self.lease = Lease()
+        self.tickets = Tickets()
         self.looks = 0
         self.fail = False
         gate = Gate(app.wsgi_app, self.look, KEY, clears_environ=clears_environ)
@@ -33,14 +33,14 @@ class Gated:
 
     def look(self, environ: dict[str, Any]) -> None:
         self.looks += 1
-        environ[KEY] = self.lease.issue()
+        environ[KEY] = self.tickets.issue()
         if self.fail:
             raise ZeroDivisionError
         environ[KEY].snapshot = SNAPSHOT
 
     @property
     def idle(self) -> bool:
-        return self.lease.unused
+        return self.tickets.unused
 
 
 def started(*args: Any) -> Any:
@@ -355,11 +355,11 @@ def test_gate_serves_a_wsgi_app_that_is_not_flask(serve: Server) -> None:
         start_response("200 OK", [])
         return [b"x"]
 
-    lease = Lease()
+    tickets = Tickets()
 
     def look(environ: dict[str, Any]) -> None:
-        environ[KEY] = lease.issue()
+        environ[KEY] = tickets.issue()
 
     gate = Gate(plain, look, KEY, clears_environ=serve is like_uwsgi)
     assert serve(gate.wsgi_app) == b"x"
-    assert lease.unused
+    assert tickets.unused

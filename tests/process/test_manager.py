@@ -29,7 +29,7 @@ def reads(rig: Rig) -> int:
 
 def test_first_request_reads_the_store(rig: Rig) -> None:
     rig.changed_elsewhere(SITENAME="New")
-    assert rig.manager.begin_request()["SITENAME"] == "New"
+    assert rig.begin_request()["SITENAME"] == "New"
     assert rig.config["SITENAME"] == "New"
     assert rig.manager.health.state == "VALID"
 
@@ -37,24 +37,26 @@ def test_first_request_reads_the_store(rig: Rig) -> None:
 def test_change_elsewhere_is_seen_at_the_next_request_start(rig: Rig) -> None:
     for number in range(1, 6):
         rig.changed_elsewhere(LIMIT=number)
-        assert rig.manager.begin_request().revision == number
+        assert rig.begin_request().revision == number
         assert rig.config["LIMIT"] == number
 
 
 def test_request_without_news_reads_nothing(rig: Rig) -> None:
-    rig.manager.begin_request()
+    rig.begin_request()
+    # What this process put on the page itself is confirmed once.
+    rig.begin_request()
     before = reads(rig)
     for _ in range(100):
-        rig.manager.begin_request()
+        rig.begin_request()
     assert reads(rig) == before
 
 
 def test_only_newer_rows_are_read(rig: Rig) -> None:
-    rig.manager.begin_request()
+    rig.begin_request()
     rig.changed_elsewhere(LIMIT=1)
-    rig.manager.begin_request()
+    rig.begin_request()
     rig.changed_elsewhere(LIMIT=2)
-    rig.manager.begin_request()
+    rig.begin_request()
     assert rig.memory.read_from[-1] == 1
     assert rig.applied[-1] == {"LIMIT": 2}
 
@@ -62,30 +64,30 @@ def test_only_newer_rows_are_read(rig: Rig) -> None:
 def test_one_refresh_of_a_thousand_settings_is_one_read(folder: Path) -> None:
     confs = {f"S{number}": {"desc": "d", "default": 0} for number in range(1000)}
     rig = Rig(folder, confs=confs)
-    rig.manager.begin_request()
+    rig.begin_request()
     before = reads(rig)
     rig.changed_elsewhere(**dict.fromkeys(confs, 7))
-    rig.manager.begin_request()
+    rig.begin_request()
     assert reads(rig) == before + 1
     assert set(rig.config.values()) == {7}
 
 
 def test_store_that_was_made_anew_is_read_completely(rig: Rig) -> None:
     rig.changed_elsewhere(SITENAME="Old", LIMIT=7)
-    rig.manager.begin_request()
+    rig.begin_request()
     rig.memory.epoch, rig.memory.revision, rig.memory.rows = "second", 0, {}
     rig.changed_elsewhere(LIMIT=8)
-    snapshot = rig.manager.begin_request()
+    snapshot = rig.begin_request()
     assert (snapshot.revision, snapshot["SITENAME"], snapshot["LIMIT"]) == (1, "Shop", 8)
 
 
 def test_store_put_back_to_an_earlier_revision_is_followed(rig: Rig) -> None:
     rig.changed_elsewhere(LIMIT=7)
     rig.changed_elsewhere(LIMIT=8)
-    rig.manager.begin_request()
+    rig.begin_request()
     rig.memory.revision, rig.memory.rows = 1, {"LIMIT": ("7", 1)}
     rig.watch_file.announce(1)
-    assert rig.manager.begin_request()["LIMIT"] == 7
+    assert rig.begin_request()["LIMIT"] == 7
 
 
 def test_change_between_the_settled_flag_and_the_look_at_the_file_is_not_missed(
@@ -94,7 +96,7 @@ def test_change_between_the_settled_flag_and_the_look_at_the_file_is_not_missed(
     # A request has asked whether all is settled; before it looks at the file, the watcher reads
     # a change, and may not apply it. The request must not take the old values for current.
     manager = rig.manager
-    manager.begin_request()
+    rig.begin_request()
     rig.idle = False
     rig.changed_elsewhere(LIMIT=7)
     look = rig.watch_file.signature
@@ -105,14 +107,14 @@ def test_change_between_the_settled_flag_and_the_look_at_the_file_is_not_missed(
         return look()
 
     monkeypatch.setattr(rig.watch_file, "signature", signature)
-    assert manager.begin_request()["LIMIT"] == 7
+    assert rig.begin_request()["LIMIT"] == 7
 
 
 # --- the watcher's part -----------------------------------------------------------------------
 
 
 def test_watcher_prefetches_while_a_request_runs_and_applies_nothing(rig: Rig) -> None:
-    rig.manager.begin_request()
+    rig.begin_request()
     rig.idle = False
     rig.changed_elsewhere(SITENAME="New")
     before = dict(rig.config)
@@ -121,13 +123,14 @@ def test_watcher_prefetches_while_a_request_runs_and_applies_nothing(rig: Rig) -
     assert rig.changes == []
     assert rig.manager.snapshot["SITENAME"] == "New"
     after_prefetch = reads(rig)
-    assert rig.manager.begin_request()["SITENAME"] == "New"
+    assert rig.begin_request()["SITENAME"] == "New"
     assert rig.config["SITENAME"] == "New"
-    assert reads(rig) == after_prefetch
+    # What this process put on the page itself is confirmed once.
+    assert reads(rig) <= after_prefetch + 1
 
 
 def test_watcher_applies_between_requests(rig: Rig) -> None:
-    rig.manager.begin_request()
+    rig.begin_request()
     rig.idle = False
     rig.changed_elsewhere(SITENAME="New")
     rig.manager.follow(None)
@@ -138,12 +141,12 @@ def test_watcher_applies_between_requests(rig: Rig) -> None:
 
 
 def test_several_prefetched_changes_are_applied_as_one(rig: Rig) -> None:
-    rig.manager.begin_request()
+    rig.begin_request()
     rig.idle = False
     for number in range(1, 4):
         rig.changed_elsewhere(LIMIT=number, SITENAME=f"n{number}")
         rig.manager.follow(None)
-    rig.manager.begin_request()
+    rig.begin_request()
     assert {(c.name, c.old, c.new, c.revision) for c in rig.changes} == {
         ("LIMIT", 10, 3, 3),
         ("SITENAME", "Shop", "n3", 3),
@@ -151,7 +154,7 @@ def test_several_prefetched_changes_are_applied_as_one(rig: Rig) -> None:
 
 
 def test_notice_with_another_revision_makes_it_read(rig: Rig) -> None:
-    rig.manager.begin_request()
+    rig.begin_request()
     rig.changed_silently(LIMIT=7)
     rig.manager.follow(Notice(1))
     assert rig.config["LIMIT"] == 7
@@ -159,14 +162,14 @@ def test_notice_with_another_revision_makes_it_read(rig: Rig) -> None:
 
 def test_notice_with_the_own_revision_reads_nothing(rig: Rig) -> None:
     rig.update(LIMIT=7)
-    rig.manager.begin_request()
+    rig.begin_request()
     before = reads(rig)
     rig.manager.follow(Notice(1))
     assert reads(rig) == before
 
 
 def test_notice_that_some_were_lost_makes_it_read(rig: Rig) -> None:
-    rig.manager.begin_request()
+    rig.begin_request()
     rig.changed_silently(LIMIT=7)
     rig.manager.follow(Notice(None))
     assert rig.config["LIMIT"] == 7
@@ -181,7 +184,7 @@ def test_notice_that_lies_harms_nothing(rig: Rig, revision: int) -> None:
 
 
 def test_notice_that_comes_while_the_store_is_down_is_not_forgotten(rig: Rig) -> None:
-    rig.manager.begin_request()
+    rig.begin_request()
     rig.changed_silently(LIMIT=7)
     rig.memory.error = StoreUnavailable("down")
     rig.manager.follow(Notice(1))
@@ -193,7 +196,7 @@ def test_notice_that_comes_while_the_store_is_down_is_not_forgotten(rig: Rig) ->
 
 
 def test_notice_that_comes_while_another_refresh_hangs_is_not_forgotten(rig: Rig) -> None:
-    rig.manager.begin_request()
+    rig.begin_request()
     rig.changed_silently(LIMIT=7)
     with rig.manager._lock:
         rig.manager.follow(Notice(1))
@@ -202,7 +205,8 @@ def test_notice_that_comes_while_another_refresh_hangs_is_not_forgotten(rig: Rig
 
 
 def test_lost_notice_is_healed_by_the_resync(rig: Rig) -> None:
-    rig.manager.begin_request()
+    rig.begin_request()
+    rig.begin_request()
     rig.changed_silently(LIMIT=7)
     rig.clock.advance(9.9)
     rig.manager.follow(None)
@@ -213,31 +217,46 @@ def test_lost_notice_is_healed_by_the_resync(rig: Rig) -> None:
 
 
 def test_lost_notice_is_healed_by_a_request_when_there_is_no_watcher(rig: Rig) -> None:
-    rig.manager.begin_request()
+    rig.begin_request()
     rig.changed_silently(LIMIT=7)
     rig.clock.advance(10.0)
-    assert rig.manager.begin_request()["LIMIT"] == 7
+    assert rig.begin_request()["LIMIT"] == 7
 
 
 def test_request_leaves_the_resync_to_a_watcher_unless_that_hangs(rig: Rig) -> None:
-    rig.manager.watched = True
-    rig.manager.begin_request()
+    rig.begin_request()
+    rig.begin_request()
     rig.changed_silently(LIMIT=7)
     rig.clock.advance(19.9)
-    assert rig.manager.begin_request()["LIMIT"] == 10
+    rig.manager.watch(on=True)
+    assert rig.begin_request()["LIMIT"] == 10
     rig.clock.advance(0.1)
-    assert rig.manager.begin_request()["LIMIT"] == 7
+    assert rig.begin_request()["LIMIT"] == 7
+
+
+def test_request_reads_what_a_watcher_that_hangs_does_not(rig: Rig) -> None:
+    rig.begin_request()
+    rig.manager.watch(on=True)
+    rig.memory.error = StoreUnavailable("down")
+    rig.clock.advance(10.0)
+    rig.begin_request()
+    rig.memory.error = None
+    rig.changed_silently(LIMIT=7)
+    # Its thread is alive, but has not turned for longer than a poll and a read may take.
+    rig.clock.advance(5.0)
+    assert not rig.manager.watched
+    assert rig.begin_request()["LIMIT"] == 7
 
 
 def test_staleness_is_the_time_since_the_last_good_read(rig: Rig) -> None:
-    assert [rig.manager.staleness_s] == [None]
-    rig.manager.begin_request()
+    assert [rig.manager.reading.staleness_s] == [None]
+    rig.begin_request()
     rig.clock.advance(3.0)
-    assert rig.manager.staleness_s == 3.0
+    assert rig.manager.reading.staleness_s == 3.0
     rig.memory.error = StoreUnavailable("down")
     rig.clock.advance(10.0)
-    rig.manager.begin_request()
-    assert rig.manager.staleness_s == 13.0
+    rig.begin_request()
+    assert rig.manager.reading.staleness_s == 13.0
 
 
 # --- the watch file ---------------------------------------------------------------------------
@@ -250,35 +269,35 @@ def edit_behind_its_back(rig: Rig, raw: str) -> None:
 
 def test_touch_by_hand_forces_a_complete_read(rig: Rig) -> None:
     rig.changed_elsewhere(LIMIT=7)
-    rig.manager.begin_request()
+    rig.begin_request()
     edit_behind_its_back(rig, "8")
     rig.watch_file.path.touch()
-    assert rig.manager.begin_request()["LIMIT"] == 8
+    assert rig.begin_request()["LIMIT"] == 8
 
 
 def test_touch_by_hand_right_after_an_own_change_forces_a_complete_read(rig: Rig) -> None:
-    rig.manager.begin_request()
+    rig.begin_request()
     rig.update(LIMIT=7)
     edit_behind_its_back(rig, "8")
     rig.watch_file.path.touch()
-    assert rig.manager.begin_request()["LIMIT"] == 8
+    assert rig.begin_request()["LIMIT"] == 8
 
 
 def test_touch_by_hand_right_after_a_change_elsewhere_forces_a_complete_read(rig: Rig) -> None:
     rig.changed_elsewhere(LIMIT=6)
-    rig.manager.begin_request()
+    rig.begin_request()
     rig.changed_elsewhere(SITENAME="New")
     edit_behind_its_back(rig, "8")
     rig.watch_file.path.touch()
-    snapshot = rig.manager.begin_request()
+    snapshot = rig.begin_request()
     assert (snapshot["LIMIT"], snapshot["SITENAME"]) == (8, "New")
 
 
 def test_own_change_is_not_read_completely_again(rig: Rig) -> None:
-    rig.manager.begin_request()
+    rig.begin_request()
     rig.update(LIMIT=7)
     rig.update(LIMIT=8)
-    rig.manager.begin_request()
+    rig.begin_request()
     # 0 means all: only while the revision was 0 itself.
     assert rig.memory.read_from == [0, 0, 1, 2]
 
@@ -302,15 +321,16 @@ def test_mishap_of_the_watch_file_is_survived(
     rig: Rig, mishap: Callable[[Path], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     rig.changed_elsewhere(LIMIT=6)
-    rig.manager.begin_request()
+    rig.begin_request()
     mishap(rig.watch_file.path)
     rig.changed_silently(LIMIT=7)
-    assert rig.manager.begin_request()["LIMIT"] == 7
+    assert rig.begin_request()["LIMIT"] == 7
     rig.changed_elsewhere(LIMIT=8)
-    assert rig.manager.begin_request()["LIMIT"] == 8
+    assert rig.begin_request()["LIMIT"] == 8
+    rig.begin_request()
     before = reads(rig)
     for _ in range(10):
-        rig.manager.begin_request()
+        rig.begin_request()
     assert reads(rig) == before
     assert len(caplog.records) <= 1
 
@@ -334,49 +354,53 @@ def put_link(path: Path) -> None:
 def test_thing_in_the_place_of_the_watch_file_hangs_nobody_and_is_reported(
     rig: Rig, put: Callable[[Path], None]
 ) -> None:
-    rig.manager.begin_request()
+    rig.begin_request()
     put(rig.watch_file.path)
     rig.changed_silently(LIMIT=7)
-    assert rig.manager.begin_request()["LIMIT"] == 7
+    assert rig.begin_request()["LIMIT"] == 7
     assert rig.update(LIMIT=8) == 2
     assert rig.config["LIMIT"] == 8
     assert "WAFFLE_WATCHER_FILE" in rig.manager.health.failing()["announcing by watch file"]
     rig.changed_silently(LIMIT=9)
     rig.clock.advance(10.0)
-    assert rig.manager.begin_request()["LIMIT"] == 9
+    assert rig.begin_request()["LIMIT"] == 9
 
 
 def test_watch_file_that_can_not_come_back_is_logged_once_and_healed_by_resync(
     rig: Rig, caplog: pytest.LogCaptureFixture
 ) -> None:
-    rig.manager.begin_request()
+    rig.begin_request()
     rig.watch_file.path.unlink()
     folder = rig.watch_file.path.parent
+    rig.manager.page.path.unlink()
     folder.rmdir()
     for number in range(1, 4):
         rig.changed_silently(LIMIT=number)
         rig.clock.advance(10.0)
-        assert rig.manager.begin_request()["LIMIT"] == number
+        assert rig.begin_request()["LIMIT"] == number
     assert rig.manager.health.state == "INTERRUPTED"
     assert "watch file" in rig.manager.health.failing()
-    assert len(caplog.records) == 1
+    assert [record.getMessage().split(" fails")[0] for record in caplog.records] == [
+        "watch file",
+        "page",
+    ]
     folder.mkdir()
     rig.clock.advance(10.0)
-    rig.manager.begin_request()
+    rig.begin_request()
     assert rig.manager.health.state == "VALID"
 
 
 def test_watch_file_that_vanishes_between_two_looks_harms_no_request(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rig.manager.begin_request()
+    rig.begin_request()
     rig.watch_file.path.unlink()
     rig.watch_file.path.symlink_to("nowhere")
     monkeypatch.setattr(
         FileNotifier, "_refuse_irregular", lambda self: self.path.with_name("gone").lstat()
     )
     monkeypatch.setattr(rig.watch_file, "signature", lambda: None)
-    assert rig.manager.begin_request()["LIMIT"] == 10
+    assert rig.begin_request()["LIMIT"] == 10
     rig.manager.follow(None)
 
 
@@ -388,65 +412,66 @@ def test_watch_file_that_vanishes_between_two_looks_harms_no_request(
 )
 def test_last_good_snapshot_is_served_while_the_store_is_down(rig: Rig, error: Exception) -> None:
     rig.changed_elsewhere(LIMIT=7)
-    rig.manager.begin_request()
+    rig.begin_request()
     rig.memory.error = error
     rig.watch_file.announce(2)
     for _ in range(20):
-        assert rig.manager.begin_request()["LIMIT"] == 7
+        assert rig.begin_request()["LIMIT"] == 7
         rig.clock.advance(3.0)
     assert rig.manager.health.state == "INTERRUPTED"
     assert str(error) in rig.manager.health.failing()["store"]
     rig.memory.error = None
     rig.changed_elsewhere(LIMIT=8)
     rig.clock.advance(2.0)
-    assert rig.manager.begin_request()["LIMIT"] == 8
+    assert rig.begin_request()["LIMIT"] == 8
     assert rig.manager.health.state == "VALID"
 
 
 def test_defaults_are_served_when_the_store_was_never_there(rig: Rig) -> None:
     rig.memory.error = StoreUnavailable("down")
-    assert rig.manager.begin_request()["LIMIT"] == 10
-    assert rig.manager.staleness_s is None
+    assert rig.begin_request()["LIMIT"] == 10
+    assert rig.manager.reading.staleness_s is None
 
 
 def test_requests_do_not_ask_a_failing_store_again_before_the_backoff_ends(rig: Rig) -> None:
-    rig.manager.begin_request()
+    rig.begin_request()
     rig.memory.error = StoreUnavailable("down")
     rig.watch_file.announce(2)
     before = reads(rig)
     for _ in range(100):
-        rig.manager.begin_request()
+        rig.begin_request()
     assert reads(rig) == before + 1
 
 
 def test_requests_ask_a_failing_store_ever_more_rarely(rig: Rig) -> None:
-    rig.manager.begin_request()
+    rig.begin_request()
     rig.memory.error = StoreUnavailable("down")
     rig.watch_file.announce(2)
     for _ in range(100):
-        rig.manager.begin_request()
+        rig.begin_request()
         rig.clock.advance(0.1)
     # 10 s of outage: at most 5 attempts until the backoff is at its cap of 1 to 2 s, then 10.
     assert reads(rig) <= 20
 
 
 def test_requests_leave_a_failing_store_to_a_live_watcher(rig: Rig) -> None:
-    rig.manager.begin_request()
-    rig.manager.watched = True
+    rig.begin_request()
     rig.memory.error = StoreUnavailable("down")
+    rig.manager.watch(on=True)
     rig.watch_file.announce(2)
     rig.manager.follow(None)
     before = reads(rig)
     for _ in range(20):
         rig.clock.advance(5.0)
-        rig.manager.begin_request()
+        rig.manager.watch(on=True)
+        rig.begin_request()
     assert reads(rig) == before
     rig.manager.follow(None)
     assert reads(rig) == before + 1
 
 
 def test_watcher_backs_off_too(rig: Rig) -> None:
-    rig.manager.begin_request()
+    rig.begin_request()
     rig.memory.error = StoreUnavailable("down")
     rig.watch_file.announce(2)
     for _ in range(100):
@@ -457,25 +482,25 @@ def test_watcher_backs_off_too(rig: Rig) -> None:
 
 def test_outage_is_logged_once_and_its_end_once(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "uwsgi_waffle")
-    rig.manager.begin_request()
+    rig.begin_request()
     rig.memory.error = StoreUnavailable("down")
     for _ in range(20):
         rig.clock.advance(10.0)
-        rig.manager.begin_request()
+        rig.begin_request()
     rig.memory.error = None
     for _ in range(20):
         rig.clock.advance(10.0)
-        rig.manager.begin_request()
+        rig.begin_request()
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
 
 
 def test_store_that_fails_at_preparing_is_prepared_later(rig: Rig) -> None:
     rig.memory.error = StoreUnavailable("down")
-    rig.manager.begin_request()
+    rig.begin_request()
     assert rig.memory.calls["read_since"] == 0
     rig.memory.error = None
     rig.clock.advance(2.0)
-    rig.manager.begin_request()
+    rig.begin_request()
     rig.manager.refresh()
     assert rig.memory.calls["prepare"] == 2
     assert rig.manager.health.state == "VALID"
@@ -494,7 +519,7 @@ def test_refresh_raises_what_failed_and_keeps_the_snapshot(rig: Rig) -> None:
 
 
 def test_request_waits_for_a_hanging_refresh_of_another_thread_within_its_bound(rig: Rig) -> None:
-    rig.manager.begin_request()
+    rig.begin_request()
     hanging, go_on = threading.Event(), threading.Event()
 
     def hang() -> None:
@@ -507,18 +532,18 @@ def test_request_waits_for_a_hanging_refresh_of_another_thread_within_its_bound(
     other.start()
     assert hanging.wait(10)
     try:
-        assert rig.manager.begin_request()["LIMIT"] == 10
+        assert rig.begin_request()["LIMIT"] == 10
         assert rig.manager.health.state == "INTERRUPTED"
     finally:
         go_on.set()
         other.join()
-    assert rig.manager.begin_request()["LIMIT"] == 7
+    assert rig.begin_request()["LIMIT"] == 7
     assert rig.manager.health.state == "VALID"
 
 
 def test_only_one_request_waits_for_a_read_that_hangs(folder: Path) -> None:
     rig = Rig(folder, wait_s=0.3)
-    rig.manager.begin_request()
+    rig.begin_request()
     hanging, go_on = threading.Event(), threading.Event()
 
     def hang() -> None:
@@ -533,17 +558,17 @@ def test_only_one_request_waits_for_a_read_that_hangs(folder: Path) -> None:
     try:
         began = time.monotonic()
         for _ in range(100):
-            assert rig.manager.begin_request()["LIMIT"] == 10
+            assert rig.begin_request()["LIMIT"] == 10
         assert time.monotonic() - began < 100 * 0.3 / 3
     finally:
         go_on.set()
         other.join()
-    assert rig.manager.begin_request()["LIMIT"] == 7
+    assert rig.begin_request()["LIMIT"] == 7
 
 
-def test_requests_at_once_make_one_read(folder: Path) -> None:
+def test_requests_at_once_share_reads(folder: Path) -> None:
     rig = Rig(folder, wait_s=10.0)
-    rig.manager.begin_request()
+    rig.begin_request()
     rig.changed_elsewhere(LIMIT=7)
     before = reads(rig)
     barrier = threading.Barrier(8)
@@ -551,7 +576,7 @@ def test_requests_at_once_make_one_read(folder: Path) -> None:
     seen: list[object] = []
 
     def request() -> None:
-        seen.append(rig.manager.begin_request()["LIMIT"])
+        seen.append(rig.begin_request()["LIMIT"])
 
     threads = [threading.Thread(target=request) for _ in range(8)]
     for thread in threads:
@@ -559,7 +584,8 @@ def test_requests_at_once_make_one_read(folder: Path) -> None:
     for thread in threads:
         thread.join()
     assert seen == [7] * 8
-    assert reads(rig) == before + 1
+    # The one that was under way when a request began may have missed what that must see.
+    assert reads(rig) <= before + 2
 
 
 # --- own changes ------------------------------------------------------------------------------
@@ -592,25 +618,23 @@ def test_change_stands_when_announcing_fails(
     assert rig.manager.health.state == "VALID"
 
 
-def test_change_that_could_not_be_announced_is_healed_elsewhere_by_resync(
+def test_change_that_the_watch_file_could_not_announce_is_seen_on_the_page(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here, there = Rig(folder), Rig(folder)
-    there.memory = here.memory
-    there.manager._store = here.memory
-    there.manager.begin_request()
+    store = MemoryStore()
+    here, there = Rig(folder, store=store), Rig(folder, store=store)
+    there.begin_request()
+    there.begin_request()
     monkeypatch.setattr(here.watch_file, "announce", StubNotifier.announce)
     here.update(LIMIT=7)
     assert "announcing by watch file" in here.manager.health.failing()
-    assert there.manager.begin_request()["LIMIT"] == 10
-    there.clock.advance(10.0)
-    assert there.manager.begin_request()["LIMIT"] == 7
+    assert there.begin_request()["LIMIT"] == 7
 
 
 def test_failed_write_changes_and_announces_nothing(folder: Path) -> None:
     remote = StubNotifier()
     rig = Rig(folder, remote=remote)
-    rig.manager.begin_request()
+    rig.begin_request()
     mark = rig.watch_file.mark()
     rig.memory.error = StoreUnavailable("down")
     with pytest.raises(StoreUnavailable):
@@ -624,7 +648,7 @@ def test_conflict_changes_and_announces_nothing(rig: Rig) -> None:
     rig.update(LIMIT=7)
     mark = rig.watch_file.mark()
     with pytest.raises(RevisionConflict) as caught:
-        rig.manager.update({"LIMIT": "8"}, author=None, reason=None, expected_revision=0)
+        rig.manager.commit({"LIMIT": "8"}, author=None, reason=None, expected_revision=0)
     assert (caught.value.expected, caught.value.actual) == (0, 1)
     assert rig.config["LIMIT"] == 7
     assert rig.watch_file.mark() == mark
@@ -644,20 +668,20 @@ def test_own_change_whose_read_and_announcement_fail_is_seen_after_the_backoff(
 ) -> None:
     store = ReadFails()
     rig = Rig(folder, store=store)
-    rig.manager.begin_request()
+    rig.begin_request()
     monkeypatch.setattr(rig.watch_file, "announce", StubNotifier.announce)
     store.reading = False
     assert rig.update(LIMIT=7) == 1
     store.reading = True
     rig.clock.advance(2.0)
-    assert rig.manager.begin_request()["LIMIT"] == 7
+    assert rig.begin_request()["LIMIT"] == 7
 
 
 # --- overrides --------------------------------------------------------------------------------
 
 
 def test_override_is_served_and_taken_back(rig: Rig) -> None:
-    rig.manager.begin_request()
+    rig.begin_request()
     with rig.manager.override({"LIMIT": 99}):
         assert rig.config["LIMIT"] == 99
         assert rig.manager.snapshot["LIMIT"] == 99
@@ -671,7 +695,7 @@ def test_override_is_served_and_taken_back(rig: Rig) -> None:
 def test_override_survives_a_change_and_shows_it_afterwards(rig: Rig) -> None:
     with rig.manager.override({"LIMIT": 99}):
         rig.changed_elsewhere(LIMIT=7, SITENAME="New")
-        snapshot = rig.manager.begin_request()
+        snapshot = rig.begin_request()
         assert (snapshot["LIMIT"], snapshot["SITENAME"], snapshot.revision) == (99, "New", 1)
         assert rig.config["LIMIT"] == 99
         rig.manager.refresh(complete=True)
@@ -698,10 +722,10 @@ def test_stored_value_that_no_longer_fits_serves_its_default_and_is_logged_once(
     rig: Rig, caplog: pytest.LogCaptureFixture
 ) -> None:
     rig.store.write({"LIMIT": "100000", "TOKEN": "4711", "GONE": "1"})
-    rig.manager.begin_request()
+    rig.begin_request()
     for _ in range(5):
         rig.clock.advance(10.0)
-        rig.manager.begin_request()
+        rig.begin_request()
         rig.manager.refresh(complete=True)
     assert rig.config["LIMIT"] == 10
     assert len(caplog.records) == 2
@@ -727,7 +751,7 @@ def _hurried_threads() -> Iterator[None]:
 def test_no_thread_sees_an_older_revision_than_before_nor_a_torn_pair(folder: Path) -> None:
     confs: dict[str, Any] = {name: {"desc": "d", "default": 0} for name in ("A", "B")}
     rig = Rig(folder, confs=confs, wait_s=10.0)
-    rig.manager.begin_request()
+    rig.begin_request()
     wrong: list[object] = []
     announced = 0
     done = threading.Event()
@@ -736,7 +760,7 @@ def test_no_thread_sees_an_older_revision_than_before_nor_a_torn_pair(folder: Pa
         last = 0
         while not done.is_set():
             least = announced
-            snapshot = rig.manager.begin_request()
+            snapshot = rig.begin_request()
             if snapshot.revision < max(last, least) or snapshot["A"] != snapshot["B"]:
                 wrong.append((least, last, snapshot.revision, dict(snapshot)))
             last = snapshot.revision
@@ -758,7 +782,7 @@ def test_no_thread_sees_an_older_revision_than_before_nor_a_torn_pair(folder: Pa
         for thread in threads:
             thread.join()
     assert wrong == []
-    assert rig.manager.begin_request().revision == 500
+    assert rig.begin_request().revision == 500
 
 
 def test_touch_by_hand_is_not_lost_on_who_looks_after_the_next_announcement(
@@ -767,19 +791,19 @@ def test_touch_by_hand_is_not_lost_on_who_looks_after_the_next_announcement(
     store = MemoryStore()
     one, other = Rig(tmp_path, store=store), Rig(tmp_path, store=store)
     one.update(SITENAME="lost", LIMIT=5)
-    other.manager.begin_request()
+    other.begin_request()
     # A backup from before that change is put in the place of the database.
     store.revision, store.rows = 0, {}
     os.utime(one.watch_file.path)
     one.update(LIMIT=7)
-    snapshot = other.manager.begin_request()
+    snapshot = other.begin_request()
     assert (snapshot.revision, snapshot["SITENAME"], snapshot["LIMIT"]) == (1, "Shop", 7)
 
 
 def test_change_of_another_host_opens_no_watch_file(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rig.manager.begin_request()
+    rig.begin_request()
     monkeypatch.setattr(rig.watch_file, "mark", lambda: pytest.fail("it was opened"))
     revision = rig.changed_silently(LIMIT=7)
     rig.manager.follow(Notice(revision))
@@ -789,7 +813,7 @@ def test_change_of_another_host_opens_no_watch_file(
 def test_touch_by_hand_is_seen_when_the_notice_of_another_host_comes_first(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rig.manager.begin_request()
+    rig.begin_request()
     rig.watch_file.path.touch()
     asked: list[tuple[int, str]] = []
     read_since = rig.memory.read_since
@@ -807,7 +831,7 @@ def test_watch_file_that_comes_back_as_it_was_fails_no_more(tmp_path: Path) -> N
     folder = tmp_path / "here"
     folder.mkdir()
     rig = Rig(folder)
-    rig.manager.begin_request()
+    rig.begin_request()
     folder.rename(tmp_path / "away")
     # A notice of another host comes while the folder is gone, and the store is elsewhere.
     rig.memory.error = StoreUnavailable("gone, too")

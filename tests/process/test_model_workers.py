@@ -21,7 +21,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from uwsgi_waffle import NotifierError, StoreError, StoreUnavailable
 from uwsgi_waffle.notifiers import Notice, Notifier
 from uwsgi_waffle.notifiers.file import FileNotifier
-from uwsgi_waffle.process.manager import LastKnown
+from uwsgi_waffle.process.reading import LastKnown
 from uwsgi_waffle.snapshot import Delta, Row, Snapshot
 
 from ..support.hypothesis_profiles import effort
@@ -66,10 +66,6 @@ class Air(Notifier):
         if not self.works:
             raise NotifierError("no air")
         self.sent.append(Notice(revision))
-
-    def announce_rows(self, delta: Delta) -> None:
-        self.announce(delta.revision)
-        self.sent[-1] = Notice(delta.revision, delta)
 
     def wait(self, timeout_s: float) -> Notice | None:
         return None
@@ -118,7 +114,6 @@ class Process:
             confs=CONFS,
             store=machine.store,
             remote=self.air,
-            may_carry=lambda names: machine.carries,
             **more,
         )
         self.rig.clock.now = machine.now
@@ -136,10 +131,10 @@ class Process:
     def look(self, machine: WorkersMachine) -> None:
         """Notice whether the last call met a store that failed."""
         manager = self.rig.manager
-        if manager.failures > self.failures:
-            self.failures = manager.failures
+        if manager.reading.failures > self.failures:
+            self.failures = manager.reading.failures
             self.lagging = True
-        if machine.store.up and not manager._failing:
+        if machine.store.up and not manager.reading.failing:
             self.lagging = False
 
 
@@ -153,7 +148,6 @@ class WorkersMachine(RuleBasedStateMachine):
         self.now = 1000.0
         self.store = LeakyStore()
         self.sent: list[Notice] = []
-        self.carries = False
         self.log = [Entry(0, dict.fromkeys(CONFS, 0), self.now, {0, 1})]
         self.backups: list[tuple[int, dict[str, tuple[str | None, int]], Values]] = []
         self.known: list[Snapshot] = []
@@ -161,9 +155,8 @@ class WorkersMachine(RuleBasedStateMachine):
         self.restored = False
         self.processes: list[Process] = []
 
-    @initialize(hosts=st.lists(st.booleans(), min_size=2, max_size=4), carries=st.booleans())
-    def start(self, hosts: list[bool], carries: bool) -> None:
-        self.carries = carries
+    @initialize(hosts=st.lists(st.booleans(), min_size=2, max_size=4))
+    def start(self, hosts: list[bool]) -> None:
         self.processes = [Process(self, int(host)) for host in hosts]
 
     def teardown(self) -> None:
@@ -183,7 +176,7 @@ class WorkersMachine(RuleBasedStateMachine):
         process.rig.idle = False
         needed = self.needed(process)
         first = process.requests == 1
-        snapshot = process.rig.manager.begin_request()
+        snapshot = process.rig.begin_request()
         process.look(self)
         self.check_is_whole(snapshot, process)
         if not process.lagging and self.store.up:
@@ -239,7 +232,7 @@ class WorkersMachine(RuleBasedStateMachine):
     @rule(pick=PICK)
     def watch(self, pick: int) -> None:
         manager = self.one(pick).rig.manager
-        manager.watched = not manager.watched
+        manager.watch(on=not manager.watched)
 
     @rule(
         pick=PICK,

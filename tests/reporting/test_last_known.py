@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 
 from uwsgi_waffle import StoreUnavailable, setting_changed
-from uwsgi_waffle.process.manager import LastKnown
+from uwsgi_waffle.process.reading import LastKnown
 from uwsgi_waffle.reporting import last_known
-from uwsgi_waffle.reporting.last_known import LAST_GOOD, Keeper, LastGood
+from uwsgi_waffle.reporting.last_known import PART, Keeper, LastKnownFile
 from uwsgi_waffle.snapshot import Delta, Row, Snapshot
+from uwsgi_waffle.stores.sqlite import SqliteStore
 from uwsgi_waffle.testing import in_processes
 
 from ..support.rig import NOBODY, MemoryStore, Rig, Worker, ordinary_user, wait_until
@@ -28,13 +29,13 @@ def rig(folder: Path) -> Rig:
     return Rig(folder)
 
 
-def make_file(rig: Rig, **options: Any) -> LastGood:
+def make_file(rig: Rig, **options: Any) -> LastKnownFile:
     made: dict[str, Any] = {"app": "shop", "store": "sqlite:///x", **options}
-    return LastGood(rig.watch_file.path, declarations=rig.declarations, **made)
+    return LastKnownFile(rig.watch_file.path, declarations=rig.declarations, **made)
 
 
 @pytest.fixture
-def file(rig: Rig) -> LastGood:
+def file(rig: Rig) -> LastKnownFile:
     return make_file(rig)
 
 
@@ -42,7 +43,7 @@ def snapshot_at(revision: int, epoch: str = "first", **stored: str) -> Snapshot:
     return Snapshot(revision, epoch, {}, stored)
 
 
-def known(file: LastGood) -> dict[str, str | None]:
+def known(file: LastKnownFile) -> dict[str, str | None]:
     found = file.load()
     assert found is not None
     assert found.delta.complete
@@ -57,14 +58,14 @@ def test_file_lies_beside_the_watch_file_and_belongs_to_one_app(rig: Rig) -> Non
     assert make_file(rig, app="../a/b").path.parent == rig.watch_file.path.parent
 
 
-def test_what_was_kept_is_loaded(file: LastGood) -> None:
+def test_what_was_kept_is_loaded(file: LastKnownFile) -> None:
     assert file.load() is None
     assert file.keep(snapshot_at(7, SITENAME='"Zürich"', LIMIT="5"))
     rows = (Row("SITENAME", '"Zürich"'), Row("LIMIT", "5"))
     assert file.load() == LastKnown(Delta(7, "first", rows, complete=True), str(file.path))
 
 
-def test_file_is_for_its_owner_only(file: LastGood) -> None:
+def test_file_is_for_its_owner_only(file: LastKnownFile) -> None:
     old = os.umask(0)
     try:
         file.keep(snapshot_at(1))
@@ -72,10 +73,10 @@ def test_file_is_for_its_owner_only(file: LastGood) -> None:
     finally:
         os.umask(old)
     assert stat.S_IMODE(file.path.stat().st_mode) == 0o600
-    assert sorted(os.listdir(file.path.parent)) == [file.path.name]
+    assert sorted(os.listdir(file.path.parent)) == ["waffle.page", file.path.name]
 
 
-def test_secret_and_undeclared_settings_are_left_out(rig: Rig, file: LastGood) -> None:
+def test_secret_and_undeclared_settings_are_left_out(rig: Rig, file: LastKnownFile) -> None:
     snapshot = snapshot_at(1, TOKEN='"top"', LIMIT="5", GONE='"once a secret"')
     file.keep(snapshot)
     assert known(file) == {"LIMIT": "5"}
@@ -88,15 +89,29 @@ def test_secret_and_undeclared_settings_are_left_out(rig: Rig, file: LastGood) -
     assert stat.S_IMODE(file.path.stat().st_mode) == 0o600
 
 
-def test_older_revision_never_replaces_a_newer_one_of_the_same_epoch(file: LastGood) -> None:
+def test_what_this_host_no_longer_serves_is_not_kept(file: LastKnownFile) -> None:
     file.keep(snapshot_at(5, LIMIT="5"))
-    assert file.keep(snapshot_at(4, LIMIT="4"))
+    assert not file.keep(snapshot_at(4, LIMIT="4"), lambda: False)
     assert known(file) == {"LIMIT": "5"}
-    assert file.keep(snapshot_at(1, "second", LIMIT="1"))
-    assert known(file) == {"LIMIT": "1"}
 
 
-def test_file_that_holds_it_already_is_not_written_again(file: LastGood) -> None:
+def test_lower_revision_that_this_host_serves_replaces_a_higher_one(folder: Path) -> None:
+    # A backup was restored: a start without the store must not serve what was lost.
+    store = MemoryStore()
+    one, two = Rig(folder, store=store), Rig(folder, store=store)
+    keepers = [Keeper(rig.manager, make_file(rig), clock=rig.clock) for rig in (one, two)]
+    one.update(LIMIT=5)
+    one.update(LIMIT=6)
+    keepers[0].turn()
+    assert known(make_file(one)) == {"LIMIT": "6"}
+    store.revision, store.rows = 1, {"LIMIT": ("5", 1)}
+    two.begin_request()
+    for keeper in keepers:
+        keeper.end()
+    assert known(make_file(one)) == {"LIMIT": "5"}
+
+
+def test_file_that_holds_it_already_is_not_written_again(file: LastKnownFile) -> None:
     file.keep(snapshot_at(5, LIMIT="5"))
     before = file.path.stat()
     file.keep(snapshot_at(5, LIMIT="5"))
@@ -104,25 +119,36 @@ def test_file_that_holds_it_already_is_not_written_again(file: LastGood) -> None
     assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
 
 
-def test_release_that_declares_more_completes_the_same_revision(rig: Rig, file: LastGood) -> None:
+def test_release_that_declares_more_completes_the_same_revision(
+    rig: Rig, file: LastKnownFile
+) -> None:
     file.keep(snapshot_at(5))
     file.keep(snapshot_at(5, LIMIT="5"))
     assert known(file) == {"LIMIT": "5"}
 
 
-def test_many_processes_leave_the_newest(file: LastGood) -> None:
+def test_many_processes_leave_what_the_host_serves(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "settings.db"
+
     def keep(number: int) -> int:
-        for revision in range(number, 400, 4):
-            file.keep(snapshot_at(revision, LIMIT=str(revision)))
-        while not file.keep(snapshot_at(number + 400, LIMIT=str(number + 400))):
-            pass
+        rig = Rig(folder, store=SqliteStore(path))
+        rig.begin_request()
+        keeper = Keeper(rig.manager, make_file(rig), clock=rig.clock)
+        for step in range(10):
+            rig.update(LIMIT=1 + number * 10 + step)
+            keeper.end()
         return number
 
-    assert in_processes(4, keep) == [0, 1, 2, 3]
-    assert known(file) == {"LIMIT": "403"}
+    assert sorted(in_processes(4, keep)) == [0, 1, 2, 3]
+    rig = Rig(folder, store=SqliteStore(path))
+    rig.begin_request()
+    last = Keeper(rig.manager, make_file(rig), clock=rig.clock)
+    last.end()
+    assert known(make_file(rig)) == rig.manager.snapshot.stored
+    rig.store.close()
 
 
-def test_folder_that_another_process_works_in_is_not_waited_for(file: LastGood) -> None:
+def test_folder_that_another_process_works_in_is_not_waited_for(file: LastKnownFile) -> None:
     folder = os.open(file.path.parent, os.O_RDONLY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)
@@ -134,7 +160,7 @@ def test_folder_that_another_process_works_in_is_not_waited_for(file: LastGood) 
 
 
 def test_leftover_of_a_crash_and_a_planted_link_are_replaced(
-    file: LastGood, tmp_path: Path
+    file: LastKnownFile, tmp_path: Path
 ) -> None:
     target = tmp_path / "target"
     target.write_text("precious")
@@ -148,7 +174,7 @@ def test_leftover_of_a_crash_and_a_planted_link_are_replaced(
 
 
 def test_failed_write_leaves_the_old_file_and_no_other(
-    file: LastGood, monkeypatch: pytest.MonkeyPatch
+    file: LastKnownFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file.keep(snapshot_at(1, LIMIT="5"))
 
@@ -159,19 +185,20 @@ def test_failed_write_leaves_the_old_file_and_no_other(
     with pytest.raises(OSError, match="No space"):
         file.keep(snapshot_at(2, LIMIT="6"))
     assert known(file) == {"LIMIT": "5"}
-    assert os.listdir(file.path.parent) == [file.path.name]
+    assert sorted(os.listdir(file.path.parent)) == ["waffle.page", file.path.name]
 
 
 GOOD: dict[str, Any] = {
-    "format": 1,
+    "format": 2,
     "store": "sqlite:///x",
     "revision": 3,
     "epoch": "first",
+    "mark": "",
     "raws": {"LIMIT": "5"},
 }
 
 
-def test_good_file_by_hand_is_loaded(file: LastGood) -> None:
+def test_good_file_by_hand_is_loaded(file: LastKnownFile) -> None:
     file.path.write_text(json.dumps(GOOD))
     file.path.chmod(0o600)
     assert known(file) == {"LIMIT": "5"}
@@ -186,7 +213,7 @@ def test_good_file_by_hand_is_loaded(file: LastGood) -> None:
         b"[1, 2]",
         b"null",
         b"[" * 100_000,
-        json.dumps({**GOOD, "format": 2}).encode(),
+        json.dumps({**GOOD, "format": 3}).encode(),
         json.dumps({**GOOD, "revision": -1}).encode(),
         json.dumps({**GOOD, "revision": "3"}).encode(),
         json.dumps({**GOOD, "raws": {"LIMIT": 5}}).encode(),
@@ -196,7 +223,7 @@ def test_good_file_by_hand_is_loaded(file: LastGood) -> None:
     ],
 )
 def test_unusable_file_is_ignored_with_a_warning(
-    file: LastGood, text: bytes, caplog: pytest.LogCaptureFixture
+    file: LastKnownFile, text: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     file.path.write_bytes(text)
     file.path.chmod(0o600)
@@ -210,7 +237,7 @@ def test_unusable_file_is_ignored_with_a_warning(
 
 
 def test_oversized_file_is_neither_read_nor_written(
-    file: LastGood, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    file: LastKnownFile, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     file.keep(snapshot_at(1, LIMIT="5"))
     monkeypatch.setattr(last_known, "MAX_BYTES", 50)
@@ -237,7 +264,7 @@ def _as_folder(path: Path) -> None:
 
 @pytest.mark.parametrize("spoil", [_as_link, _as_pipe, _as_folder, lambda path: path.chmod(0o620)])
 def test_file_that_others_may_have_made_is_ignored(
-    file: LastGood, spoil: Callable[[Path], object], caplog: pytest.LogCaptureFixture
+    file: LastKnownFile, spoil: Callable[[Path], object], caplog: pytest.LogCaptureFixture
 ) -> None:
     file.keep(snapshot_at(1, LIMIT="5"))
     spoil(file.path)
@@ -246,7 +273,9 @@ def test_file_that_others_may_have_made_is_ignored(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
-def test_file_of_another_user_is_ignored(file: LastGood, caplog: pytest.LogCaptureFixture) -> None:
+def test_file_of_another_user_is_ignored(
+    file: LastKnownFile, caplog: pytest.LogCaptureFixture
+) -> None:
     file.keep(snapshot_at(1, LIMIT="5"))
     os.chown(file.path, NOBODY, NOBODY)
     assert file.load() is None
@@ -270,7 +299,7 @@ def test_unreadable_file_is_ignored_and_replaced(open_folder: Path) -> None:
 class Keeping:
     """A keeper with everything around it in a test's hand."""
 
-    def __init__(self, rig: Rig, file: LastGood) -> None:
+    def __init__(self, rig: Rig, file: LastKnownFile) -> None:
         self.rig = rig
         self.file = file
         self.keeper = Keeper(rig.manager, file, clock=rig.clock)
@@ -281,14 +310,14 @@ class Keeping:
 
 
 @pytest.fixture
-def keeping(rig: Rig, file: LastGood) -> Keeping:
+def keeping(rig: Rig, file: LastKnownFile) -> Keeping:
     return Keeping(rig, file)
 
 
 def test_defaults_are_no_last_good(keeping: Keeping) -> None:
     keeping.turn()
     keeping.rig.memory.error = StoreUnavailable("down")
-    keeping.rig.manager.begin_request()
+    keeping.rig.begin_request()
     keeping.turn(10)
     assert not keeping.file.path.exists()
 
@@ -330,7 +359,7 @@ def test_failure_is_logged_once_shown_and_harmless(
         keeping.turn(0.2)
     health = keeping.rig.manager.health
     assert [record.levelname for record in caplog.records] == ["WARNING"]
-    assert "WAFFLE_WATCHER_FILE" in health.failing()[LAST_GOOD]
+    assert "WAFFLE_WATCHER_FILE" in health.failing()[PART]
     assert health.state.value == "VALID"
     hidden.rename(folder)
     keeping.turn(60)
@@ -442,8 +471,8 @@ def test_forked_worker_takes_the_newer_of_file_and_master(
     master = rig.manager.snapshot
     child = Rig(folder, last_known=lambda: kept, snapshot=master)
     child.memory.error = StoreUnavailable("down")
-    assert child.manager.begin_request()["LIMIT"] == served
-    assert child.manager.source == ("a file" if served == 90 else "master")
+    assert child.manager.current()["LIMIT"] == served
+    assert child.manager.reading.source == ("a file" if served == 90 else "master")
 
 
 def test_watcher_keeps_what_another_process_changed(make_worker: Callable[..., Worker]) -> None:
@@ -456,8 +485,10 @@ def test_watcher_keeps_what_another_process_changed(make_worker: Callable[..., W
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root works in others' folders unasked")
-def test_command_of_roots_leaves_no_file_that_workers_could_not_read(
+def test_file_that_roots_command_makes_belongs_to_the_folders_owner(
     open_folder: Path, make_worker: Callable[..., Worker]
 ) -> None:
+    os.chown(open_folder, NOBODY, NOBODY)
     make_worker(where=open_folder).waffle.update({"LIMIT": 8})
-    assert not [name for name in os.listdir(open_folder) if name.endswith(".last")]
+    (path,) = open_folder.glob("*.last")
+    assert (path.stat().st_uid, path.stat().st_gid) == (NOBODY, NOBODY)

@@ -8,6 +8,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,10 +56,9 @@ class Reporting:
         self.manager = self.rig.manager
         self.clock = self.rig.clock
         self.reporter = Reporter(
-            self.manager,
+            lambda: replace(self.rig.status(), worker_id=3),
             self.store,
             app="shop",
-            worker_id=3,
             interval_s=interval_s,
             clock=self.clock,
         )
@@ -152,7 +152,7 @@ def test_revision_is_that_which_requests_are_served(reporting: Reporting) -> Non
     reporting.turn()
     assert reporting.manager.snapshot.revision == 1
     assert reporting.store.reports[-1].revision == 0
-    reporting.manager.begin_request()
+    reporting.rig.begin_request()
     reporting.turn(1.0)
     assert reporting.store.reports[-1].revision == 1
 
@@ -250,15 +250,15 @@ def test_worker_is_in_the_list_while_its_watcher_runs(
 def test_interval_of_zero_reports_nothing(make_worker: Callable[..., Worker]) -> None:
     worker = make_worker(WAFFLE_POLL_INTERVAL=0.005, WAFFLE_REPORT_INTERVAL=0)
     worker.waffle.start()
-    reads = worker.manager.refreshes
+    reads = worker.manager.reading.refreshes
     worker.waffle.update({"SITENAME": "New"})
-    wait_until(lambda: worker.manager.refreshes > reads)
+    wait_until(lambda: worker.manager.reading.refreshes > reads)
     assert worker.state.store.workers(60.0) == []
 
 
 def test_extension_lists_the_workers_of_all_apps(make_worker: Callable[..., Worker]) -> None:
     worker = make_worker()
-    other = make_report(worker.manager, app="other", worker_id=1, lifetime_s=30)
+    other = make_report(worker.waffle.status(), app="other", lifetime_s=30)
     worker.state.store.report(other)
     (report,) = worker.waffle.workers()
     assert report.app == "other"

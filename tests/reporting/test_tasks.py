@@ -38,7 +38,7 @@ def test_failing_chore_is_shown_and_delays_nothing(folder: Path) -> None:
     notifier = StubNotifier()
     broken, sound = Broken(), Recorded()
     broken.error = ZeroDivisionError("its own fault")
-    watcher = Watcher(rig.manager, notifier, poll_interval_s=0.002, chores=[broken, sound])
+    watcher = Watcher(rig.manager, notifier, poll_interval_s=0.002, tasks=[broken, sound])
     watcher.start()
     try:
         wait_until(lambda: sound.turns > 2)

@@ -24,7 +24,7 @@ class Metering:
         self.rig = Rig(folder)
         self.calls: list[tuple[str, int]] = []
         self.metrics = UwsgiMetrics(
-            self.rig.manager,
+            self.rig.status,
             worker_id=2,
             set_metric=lambda name, value: self.calls.append((name, value)),
             clock=self.rig.clock,

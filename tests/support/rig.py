@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import os
+import secrets
 import threading
 import time
 from collections import Counter
@@ -19,8 +20,11 @@ from uwsgi_waffle import RevisionConflict, WaffleConf
 from uwsgi_waffle.app_state import WaffleState
 from uwsgi_waffle.notifiers import Notice, Notifier
 from uwsgi_waffle.notifiers.file import FileNotifier
-from uwsgi_waffle.process.lease import Ticket
+from uwsgi_waffle.process.engine import Engine
+from uwsgi_waffle.process.health import Status
 from uwsgi_waffle.process.manager import Manager
+from uwsgi_waffle.process.page import Page
+from uwsgi_waffle.process.tickets import Ticket
 from uwsgi_waffle.settings.declare import declare
 from uwsgi_waffle.snapshot import Change, Delta, Row, Snapshot, initial_snapshot
 from uwsgi_waffle.stores import HistoryEntry, Store
@@ -56,12 +60,17 @@ class MemoryStore(Store):
     :ivar during_read: called within each read, before the rows are taken.
     """
 
+    calls_before_commit = True
+
     def __init__(self) -> None:
         self.epoch = "first"
         self.revision = 0
+        #: of each revision
+        self.marks: dict[int, str] = {0: ""}
         self.rows: dict[str, tuple[str | None, int]] = {}
         self.calls: Counter[str] = Counter()
         self.read_from: list[int] = []
+        self._lock = threading.Lock()
         self.error: Exception | None = None
         self.errors: dict[str, Exception] = {}
         self.during_read: Callable[[], object] | None = None
@@ -74,13 +83,23 @@ class MemoryStore(Store):
         self.read_from.append(revision)
         if self.during_read is not None:
             self.during_read()
-        complete = revision == 0 or epoch != self.epoch or revision > self.revision
+        with self._lock:
+            return self._read(revision, epoch, mark)
+
+    def _read(self, revision: int, epoch: str, mark: str) -> Delta:
+        complete = (
+            revision == 0
+            or epoch != self.epoch
+            or revision > self.revision
+            or self.marks.get(revision) != mark
+        )
         since = 0 if complete else revision
         return Delta(
             self.revision,
             self.epoch,
             tuple(Row(name, raw) for name, (raw, at) in self.rows.items() if at > since),
             complete,
+            self.marks[self.revision],
         )
 
     def write(
@@ -96,9 +115,13 @@ class MemoryStore(Store):
         if expected_revision not in (None, self.revision):
             assert expected_revision is not None
             raise RevisionConflict(expected_revision, self.revision)
-        self.revision += 1
-        self.rows.update({name: (raw, self.revision) for name, raw in raws.items()})
-        return self.revision
+        if before_commit is not None:
+            before_commit()
+        with self._lock:
+            self.revision += 1
+            self.marks[self.revision] = secrets.token_hex(8)
+            self.rows.update({name: (raw, self.revision) for name, raw in raws.items()})
+            return self.revision
 
     def history(self, *, name: str | None = None, limit: int = 100) -> list[HistoryEntry]:
         now = datetime.now(timezone.utc)
@@ -186,6 +209,7 @@ class Rig:
             self.declarations,
             self.store,
             self.watch_file,
+            Page(folder / "waffle.page"),
             snapshot=snapshot or initial_snapshot(self.declarations),
             apply=self._apply,
             changed=self.changes.extend,
@@ -196,6 +220,10 @@ class Rig:
             **more,
         )
 
+        #: what the tasks of a watcher read
+        self.status: Callable[[], Status] = Engine(
+            self.manager, lambda: self.watch_file, poll_interval_s=0.1
+        ).status
         self._request: Ticket | None = None
 
     @property
@@ -205,7 +233,7 @@ class Rig:
 
     @idle.setter
     def idle(self, idle: bool) -> None:
-        self._request = None if idle else self.manager.lease.issue()
+        self._request = None if idle else self.manager.tickets.issue()
 
     def _apply(self, values: Mapping[str, Any]) -> None:
         self.applied.append(dict(values))
@@ -213,9 +241,19 @@ class Rig:
 
     def update(self, **values: object) -> int:
         """Change settings as this process would."""
-        return self.manager.update(
+        return self.manager.commit(
             self.declarations.encode(values), author=None, reason=None, expected_revision=None
         )
+
+    def begin_request(self) -> Snapshot:
+        """Return what a request sees that starts now and ends at once."""
+        held: dict[str, Any] = {}
+        try:
+            self.manager.admit(held, "ticket")
+            snapshot: Snapshot = held["ticket"].snapshot
+            return snapshot
+        finally:
+            held.clear()
 
     def changed_silently(self, **values: object) -> int:
         """Change settings as another process would whose notice gets lost."""

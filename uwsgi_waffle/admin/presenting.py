@@ -241,12 +241,7 @@ def make_workers(state: WaffleState) -> tuple[list[WorkerReport], str]:
         reports = state.store.workers(_WORKERS_MAX_AGE_S)
     except StoreError as exc:
         problem = str(exc)
-    own = make_report(
-        state.engine.manager,
-        app=state.app.name,
-        worker_id=state.engine.status().worker_id,
-        lifetime_s=0.0,
-    )
+    own = make_report(state.engine.status(), app=state.app.name, lifetime_s=0.0)
     # Of this process what is true now, not what it told a while ago.
     me = (own.app, own.host, own.pid)
     others = [report for report in reports if (report.app, report.host, report.pid) != me]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import NotifierError
+from ..ownership import give_to_owner_of_folder
 from .base import Notice, Notifier
 
 Signature = tuple[int, int, int]
@@ -90,6 +91,7 @@ class FileNotifier(Notifier):
         try:
             with self._opened(os.O_RDONLY | os.O_CREAT | os.O_EXCL) as descriptor:
                 os.fchmod(descriptor, 0o660)
+                give_to_owner_of_folder(descriptor, self.path.parent)
             return True
         except FileExistsError:
             with contextlib.suppress(FileNotFoundError):

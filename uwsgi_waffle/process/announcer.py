@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable
 
 from ..backoff import Backoff
 from ..notifiers.base import Notifier
-from ..snapshot import Delta
 from .health import Health
 
 _FIRST_RETRY_S = 1.0
@@ -17,7 +16,7 @@ _LONGEST_RETRY_S = 10.0
 class Announcer:
     """Announces revisions; a failure is shown and tried again, never raised.
 
-    :param notifiers: in the order in which they are told.
+    :param notifiers: in the order in which they announce.
     """
 
     def __init__(
@@ -34,32 +33,30 @@ class Announcer:
         self._retry_at = 0.0
         self._backoff = Backoff(_FIRST_RETRY_S, _LONGEST_RETRY_S)
 
-    def announce(self, revision: int, delta: Delta | None = None) -> None:
-        """Tell every notifier; blocks for the sum of their bounds. Any thread may call this.
+    def announce(self, revision: int, epoch: str = "", mark: str = "") -> None:
+        """Announce by every notifier; blocks for the sum of their bounds. Any thread may call this.
 
-        :param delta: the rows of this revision, for notifiers that carry them.
+        :param epoch: the life of the store that the revision belongs to.
+        :param mark: of the change that made the revision.
         """
         for notifier in self._notifiers:
-            self._tell(notifier, revision, delta)
+            self._announce(notifier, revision, epoch, mark)
 
-    def retry(self, revision: int) -> None:
-        """Tell those that could not be told, once their backoff is over.
+    def retry(self, revision: int, epoch: str = "", mark: str = "") -> None:
+        """Announce by those that failed, once their backoff is over.
 
-        Runs in the watcher thread; returns at once when there is nothing to tell.
+        Runs in the watcher thread; returns at once when there is nothing to announce.
 
         :param revision: the newest of this process; a notice of an older one is of no use.
         """
         if self._owing and self._clock() >= self._retry_at:
             for notifier in list(self._owing):
-                self._tell(notifier, revision)
+                self._announce(notifier, revision, epoch, mark)
 
-    def _tell(self, notifier: Notifier, revision: int, delta: Delta | None = None) -> None:
+    def _announce(self, notifier: Notifier, revision: int, epoch: str, mark: str) -> None:
         part = f"announcing by {notifier.name}"
         try:
-            if delta is None:
-                notifier.announce(revision)
-            else:
-                notifier.announce_rows(delta)
+            notifier.announce(revision)
         except Exception as exc:
             self._retry_at = self._clock() + self._backoff.next_s()
             self._owing.add(notifier)

@@ -8,20 +8,20 @@ from typing import Any
 
 from werkzeug.wsgi import ClosingIterator
 
-from .lease import Lease
+from .tickets import TICKET_WORDS, Tickets
 
 Environ = dict[str, Any]
 WsgiApp = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
 
 
 class Gate:
-    """Gives each request its ticket, after a look for news if the lease is over.
+    """Gives each request its ticket, after a look for news if it can't share an earlier one.
 
     It stands before the app's request context, so that the session and the URL map, too, are
     opened with current settings. A request runs for as long as its WSGI environment holds the
     ticket: until the server closes its body, because a streamed body still runs code of the app.
 
-    :ivar lease: that of this process, once there was a look.
+    :ivar tickets: those of this process, once there was a look.
     :ivar wsgi_app: stands for the app's own; a plain function, which Python calls faster than
         an object.
 
@@ -29,10 +29,11 @@ class Gate:
     :param look: puts the ticket of a request that starts now into its environment.
     :param key: under which the ticket lies in the environment.
     :param clears_environ: the server empties the environment at the end of each request.
+    :param is_nested: returns whether another request of this thread runs already.
     """
 
     # Fewer places in memory that each request has to visit.
-    __slots__ = ("_inner", "_key", "_look", "lease", "wsgi_app")
+    __slots__ = ("_inner", "_is_nested", "_key", "_look", "tickets", "wsgi_app")
 
     def __init__(
         self,
@@ -41,18 +42,24 @@ class Gate:
         key: str,
         *,
         clears_environ: bool,
+        is_nested: Callable[[], bool] = lambda: False,
     ) -> None:
-        self.lease = Lease()
+        self.tickets = Tickets()
         self.wsgi_app: WsgiApp = self._serve if clears_environ else self._serve_until_closed
         self._inner = wsgi_app
         self._look = look
         self._key = key
+        self._is_nested = is_nested
 
     def _serve(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
-        ticket = self.lease.ticket
+        ticket = self.tickets.shared
         # The environment alone holds it. A traceback that somebody keeps holds all frames below,
         # and by a ticket in this one the request would seem to run on.
-        if monotonic() < ticket.until:
+        if (
+            monotonic() < ticket.until
+            and ticket.view[TICKET_WORDS] == ticket.words
+            and not self._is_nested()
+        ):
             environ[self._key] = ticket
             del ticket
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import logging
 import threading
+from dataclasses import dataclass
 from datetime import datetime, timezone
 
 logger = logging.getLogger("uwsgi_waffle")
@@ -23,6 +24,46 @@ class State(str, enum.Enum):
     VALID = "VALID"
     INTERRUPTED = "INTERRUPTED"
     OFF = "OFF"
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How the settings of one process are doing: the one record that everybody shows.
+
+    :ivar state: see :class:`State`.
+    :ivar since: when the state began, in UTC.
+    :ivar revision: the newest revision that was read.
+    :ivar applied_revision: the revision that ``app.config`` is at.
+    :ivar source: where the settings come from: ``store``, ``defaults``, ``master`` (read before
+        the fork), or the path of the file of last known values.
+    :ivar staleness_s: seconds since the store was last read with success, or ``None``.
+    :ivar read_at: when that was, in seconds since 1970 by this host's clock, or ``None``.
+    :ivar last_error: the last thing that failed, also if it works again; without passwords and
+        values of secret settings.
+    :ivar failing: mapping of each part that fails now to its error.
+    :ivar faults: mapping of setting name to what is wrong with its stored value.
+    :ivar refreshes: how often the store was read.
+    :ivar failures: how often it could not be read.
+    :ivar notices: ``file`` or ``redis``: how the watcher hears of changes.
+    """
+
+    state: State
+    since: datetime
+    revision: int
+    applied_revision: int
+    source: str
+    staleness_s: float | None
+    read_at: float | None
+    last_error: str | None
+    failing: dict[str, str]
+    faults: dict[str, str]
+    refreshes: int
+    failures: int
+    notices: str
+    pid: int
+    worker_id: int
+    watcher_alive: bool
+    watcher_pid: int | None
 
 
 class Health:
@@ -52,9 +93,9 @@ class Health:
             self.last_error = f"{part}: {text}"
             self._settle()
         if news and harmless:
-            logger.warning("%s fails, the settings are current all the same: %s", part, text)
+            logger.warning("%s fails, which leaves the settings current: %s", part, text)
         elif news:
-            logger.warning("%s fails, the last good settings are served: %s", part, text)
+            logger.warning("%s fails: %s", part, text)
 
     def works(self, part: str) -> None:
         """Record that a part works; log it if it failed before."""

