@@ -233,3 +233,14 @@ def test_a_text_that_is_too_long_is_refused_unread() -> None:
         decode_legacy("A" * (MAX_TEXT_LENGTH + 1))
     longest = "x" * (MAX_TEXT_LENGTH * 3 // 4 - 20)
     assert decode_legacy(b64(pickle.dumps(longest))) == longest
+
+
+def test_error_that_python_prints_by_itself_is_printed_nowhere() -> None:
+    """As of a bytearray that could not be made: 3.13 would import a module to print it."""
+    code = (
+        "import io, sys; from uwsgi_waffle.legacy.child.loop import main\n"
+        "sys.stdin = io.StringIO(''); main()\n"
+        "sys.excepthook(SystemError, SystemError('exported buffers'), None)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60, check=True)
+    assert (done.stdout, done.stderr) == (b"ready\n", b"")
