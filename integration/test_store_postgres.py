@@ -108,11 +108,12 @@ class _Peewee(_Database):
 class _Contract(ServerContract, _Database):
     def test_one_refresh_is_one_statement(self, store: Store) -> None:
         store.prepare()
-        revision = store.write({"A": "1", "B": "2"})
-        epoch = store.read_since(0, "").epoch
-        known = ((0, ""), (revision, epoch), (revision, "another"))
+        store.write({"A": "1", "B": "2"})
+        known = store.read_since(0, "")
+        revision, epoch, mark = known.revision, known.epoch, known.mark
+        asked = ((0, "", ""), (revision, epoch, mark), (revision, "another", mark))
         with self._statements() as seen:
-            for each in known * 2:
+            for each in asked * 2:
                 store.read_since(*each)
         # As the server saw them: neither a ping nor a BEGIN stands beside them.
         assert len(seen) == 6, seen

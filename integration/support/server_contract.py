@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import peewee
+import pytest
 import sqlalchemy as sa
 
-from uwsgi_waffle.errors import StoreUnavailable
+from uwsgi_waffle.errors import OutcomeUnknown, StoreUnavailable
 from uwsgi_waffle.stores.base import Store
 from uwsgi_waffle.stores.mixin import WaffleMixin
 from uwsgi_waffle.testing.store_contract import StoreContract, raises, stored
@@ -47,6 +48,27 @@ class OnServer:
 
 class ServerContract(OnServer, StoreContract):
     """The contract of all stores, with an outage of the server."""
+
+    def test_outcome_is_unknown_when_the_server_ends_within_the_commit(self, store: Store) -> None:
+        if not store.calls_before_commit:
+            pytest.skip("it calls nothing before its commit")
+        store.prepare()
+        store.write({"A": "1"})
+        calls: list[int] = []
+
+        def end() -> None:
+            calls.append(1)
+            self.server.stop()
+
+        with raises(OutcomeUnknown):
+            store.write({"A": "2"}, before_commit=end)
+        # It is not tried again: the first attempt may have been committed.
+        assert calls == [1]
+        with raises(StoreUnavailable) as caught:
+            store.write({"A": "2"}, before_commit=end)
+        assert not isinstance(caught[0], OutcomeUnknown)
+        self.server.start()
+        assert stored(store) in ({"A": "1"}, {"A": "2"})
 
 
 class FrozenContract(OnServer):

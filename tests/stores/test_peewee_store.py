@@ -17,6 +17,7 @@ from uwsgi_waffle.stores.peewee import PeeweeWaffleStore
 from uwsgi_waffle.stores.peewee.connections import Connection
 from uwsgi_waffle.stores.sqlalchemy import AlchemyWaffleStore
 from uwsgi_waffle.testing import stored
+from uwsgi_waffle.testing.store_contract import read_after
 
 from ..support.file_store import FileStoreContract
 
@@ -74,8 +75,8 @@ def test_one_refresh_is_one_statement(
     for model in (None, make_model(db)):
         store = PeeweeWaffleStore(db, model)
         store.prepare()
-        revision = store.write({"A": "1", "B": "2"})
-        epoch = store.read_since(0, "").epoch
+        store.write({"A": "1", "B": "2"})
+        known = store.read_since(0, "")
         statements: list[str] = []
         run = Connection.run
 
@@ -89,8 +90,8 @@ def test_one_refresh_is_one_statement(
         with monkeypatch.context() as patch:
             patch.setattr(Connection, "run", count)
             store.read_since(0, "")
-            store.read_since(revision, epoch)
-            store.read_since(revision, "another")
+            read_after(store, known)
+            store.read_since(known.revision, "another", known.mark)
         assert [statement.split()[0] for statement in statements] == ["SELECT"] * 3
         store.close()
 
@@ -118,15 +119,15 @@ def test_rows_that_the_user_wrote_by_hand_come_with_a_complete_read(
     model = make_model(db)
     store = PeeweeWaffleStore(db, model)
     store.prepare()
-    revision = store.write({"A": "1", "B": "1", "C": "1"})
-    epoch = store.read_since(0, "").epoch
+    store.write({"A": "1", "B": "1", "C": "1"})
+    known = store.read_since(0, "")
     model.create(key="BY_HAND", value="7")
     model.update(value="8").where(model.key == "A").execute()
     model.delete().where(model.key == "B").execute()
-    assert store.read_since(revision, epoch).rows == ()
+    assert read_after(store, known).rows == ()
     assert stored(store) == {"A": "8", "BY_HAND": "7", "C": "1"}
     store.write({"BY_HAND": "9", "B": "2", "C": None})
-    assert dict(store.read_since(revision, epoch).rows) == {"BY_HAND": "9", "B": "2", "C": None}
+    assert dict(read_after(store, known).rows) == {"BY_HAND": "9", "B": "2", "C": None}
     assert {row.get_key(): row.get_value() for row in model.select()} == {
         "A": "8",
         "B": "2",

@@ -25,6 +25,7 @@ from uwsgi_waffle.stores.mixin import WaffleMixin
 from uwsgi_waffle.stores.sqlalchemy import AlchemyWaffleStore, define_tables
 from uwsgi_waffle.stores.sqlite import SqliteStore
 from uwsgi_waffle.testing import stored
+from uwsgi_waffle.testing.store_contract import read_after
 
 from ..support.file_store import FileStoreContract
 
@@ -56,8 +57,8 @@ def test_one_refresh_is_one_statement(tmp_path: Path) -> None:
     for model in (None, _confs(engine)):
         store = AlchemyWaffleStore(engine, model)
         store.prepare()
-        revision = store.write({"A": "1", "B": "2"})
-        epoch = store.read_since(0, "").epoch
+        store.write({"A": "1", "B": "2"})
+        known = store.read_since(0, "")
         statements: list[str] = []
 
         def count(*args: Any, seen: list[str] = statements) -> None:
@@ -66,8 +67,8 @@ def test_one_refresh_is_one_statement(tmp_path: Path) -> None:
         reader = store._connections.get()[engine]._reader
         sa.event.listen(reader, "before_cursor_execute", count)
         store.read_since(0, "")
-        store.read_since(revision, epoch)
-        store.read_since(revision, "another")
+        read_after(store, known)
+        store.read_since(known.revision, "another", known.mark)
         # No ping before it and no BEGIN around it: the driver is in autocommit mode.
         assert [statement.split()[0] for statement in statements] == ["SELECT"] * 3
         store.close()
@@ -79,16 +80,16 @@ def test_rows_that_the_user_wrote_by_hand_come_with_a_complete_read(tmp_path: Pa
     confs = _confs(engine)
     store = AlchemyWaffleStore(engine, confs)
     store.prepare()
-    revision = store.write({"A": "1", "B": "1", "C": "1"})
-    epoch = store.read_since(0, "").epoch
+    store.write({"A": "1", "B": "1", "C": "1"})
+    known = store.read_since(0, "")
     with engine.begin() as connection:
         connection.execute(sa.insert(confs).values(key="BY_HAND", value="7"))
         connection.execute(sa.update(confs).where(confs.c.key == "A").values(value="8"))
         connection.execute(sa.delete(confs).where(confs.c.key == "B"))
-    assert store.read_since(revision, epoch).rows == ()
+    assert read_after(store, known).rows == ()
     assert stored(store) == {"A": "8", "BY_HAND": "7", "C": "1"}
     store.write({"BY_HAND": "9", "B": "2"})
-    assert dict(store.read_since(revision, epoch).rows) == {"BY_HAND": "9", "B": "2"}
+    assert dict(read_after(store, known).rows) == {"BY_HAND": "9", "B": "2"}
     assert store.history(name="BY_HAND")[0][2:4] == ("7", "9")
     with engine.connect() as connection:
         rows = connection.execute(sa.select(confs.c.key, confs.c.value)).all()

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from uwsgi_waffle.stores.sqlite import SqliteStore
+from uwsgi_waffle.testing.store_contract import read_after
 
 from ..support.file_store import FileStoreContract
 
@@ -26,7 +27,7 @@ class TestSqliteStore(FileStoreContract):
     def test_one_refresh_is_one_statement(self, store: SqliteStore) -> None:
         store.prepare()
         store.write({"A": "1", "B": "2"})
-        epoch = store.read_since(0, "").epoch
+        known = store.read_since(0, "")
         reader = store._reader.peek()
         assert reader is not None
         statements: list[str] = []
@@ -34,9 +35,9 @@ class TestSqliteStore(FileStoreContract):
         assert isinstance(connection, sqlite3.Connection)
         connection.set_trace_callback(statements.append)
         store.read_since(0, "")
-        store.read_since(1, epoch)
+        read_after(store, known)
         store.read_since(1, "another")
-        assert [statement.split()[0] for statement in statements] == ["SELECT"] * 3
+        assert [statement.split()[0] for statement in statements] == ["WITH"] * 3
 
     @pytest.mark.parametrize(
         "broken", ["CAST(x'22ff22' AS TEXT)", "x'22ff22'"], ids=["text", "blob"]

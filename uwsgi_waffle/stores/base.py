@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
 from ..errors import StoreError
-from ..snapshot import Delta, Row
+from ..snapshot import Delta
 
 
 class HistoryEntry(NamedTuple):
@@ -236,20 +236,3 @@ def _whole_history(store: Store) -> list[HistoryEntry]:
         if len(entries) < limit:
             return entries
         limit *= 8
-
-
-def delta_of(rows: Sequence[Any], revision: int, epoch: str) -> Delta:
-    """Return the delta that the one statement of an SQL store has read.
-
-    :param rows: at least one; the store's revision and epoch, and the name and raw text of a
-        setting, or ``None`` for both if there is none to tell.
-    :param revision: what the reader has.
-    :param epoch: likewise.
-    """
-    current, current_epoch = rows[0][0], rows[0][1]
-    return Delta(
-        revision=current,
-        epoch=current_epoch,
-        rows=tuple(Row(name, raw) for _, _, name, raw in rows if name is not None),
-        complete=revision == 0 or epoch != current_epoch or revision > current,
-    )

@@ -9,10 +9,10 @@ import threading
 import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
-from typing import Any
+from typing import Any, NoReturn
 
 from ..errors import RevisionConflict, StoreError, StoreUnavailable
-from ..snapshot import Delta
+from ..snapshot import Delta, Row
 from ..stores.base import Store
 from .forked import LIMIT_S, children, in_processes, results
 from .report_contract import ReportContract
@@ -30,9 +30,7 @@ class StoreContract(ReportContract):
 
     def outage(self) -> contextlib.AbstractContextManager[None]:
         """Return a context in which the store can't be reached, and works again after it."""
-        import pytest
-
-        pytest.skip("no outage() is given for this store")
+        self._skip("no outage() is given for this store")
 
     def test_prepared_store_is_empty_at_revision_zero(self, store: Store) -> None:
         store.prepare()
@@ -329,6 +327,105 @@ class StoreContract(ReportContract):
         assert store.read_since(0, "").revision == 30
         self._check_history(store)
 
+    def test_each_change_has_a_mark_of_its_own(self, store: Store) -> None:
+        deltas = self._marked(store)
+        marks = [delta.mark for delta in deltas]
+        assert len(set(marks)) == len(marks)
+        assert all(marks)
+        # A read of what is newer says the current mark, too.
+        assert read_after(store, deltas[0]).mark == marks[-1]
+
+    def test_read_is_complete_when_the_reader_knows_another_mark(self, store: Store) -> None:
+        first, second = self._marked(store)
+        revision, epoch = second.revision, second.epoch
+        for known in (
+            (revision, epoch, "another"),
+            (revision, epoch, first.mark),
+            (revision, epoch, ""),
+            (first.revision, epoch, second.mark),
+            (first.revision, epoch, ""),
+            (first.revision, "another", first.mark),
+            (revision + 1, epoch, second.mark),
+        ):
+            assert store.read_since(*known) == second, known
+        assert read_after(store, first) == second._replace(rows=(Row("B", "2"),), complete=False)
+        assert read_after(store, second) == second._replace(rows=(), complete=False)
+
+    def test_marks_of_a_dump_are_made_again_when_it_is_loaded(self, store: Store) -> None:
+        first, second = self._marked(store)
+        try:
+            store.load(store.dump())
+        except StoreError as exc:
+            if "has no load()" not in str(exc):
+                raise
+            self._skip("it has no load()")
+        loaded = store.read_since(0, "")
+        assert loaded.mark
+        assert loaded.mark not in (first.mark, second.mark)
+        for known in (first, second):
+            delta = store.read_since(known.revision, loaded.epoch, known.mark)
+            assert delta == loaded
+        assert read_after(store, loaded) == loaded._replace(rows=(), complete=False)
+        store.write({"C": "3"})
+        assert read_after(store, loaded).rows == (("C", "3"),)
+
+    def test_before_commit_is_called_when_only_the_commit_is_left(self, store: Store) -> None:
+        self._need_before_commit(store)
+        store.prepare()
+        seen: list[Delta] = []
+        store.write({"A": "1"}, before_commit=lambda: seen.append(store.read_since(0, "")))
+        assert [delta.revision for delta in seen] == [0]
+        assert stored(store) == {"A": "1"}
+        with raises(RevisionConflict):
+            store.write({"A": "2"}, expected_revision=7, before_commit=lambda: seen.append(seen[0]))
+        assert len(seen) == 1
+
+    def test_before_commit_that_raises_leaves_the_old_values(self, store: Store) -> None:
+        self._need_before_commit(store)
+        store.prepare()
+        store.write({"A": "1", "B": "1"})
+        before = store.read_since(0, ""), store.history()
+
+        def refuse() -> None:
+            raise ZeroDivisionError
+
+        for _ in range(2):
+            with raises(ZeroDivisionError):
+                store.write({"A": "2", "B": None, "C": "2"}, before_commit=refuse)
+        assert (store.read_since(0, ""), store.history()) == before
+        assert store.write({"A": "2"}) == 2
+
+    def test_before_commit_is_called_after_all_waiting_for_other_writers(
+        self, store: Store
+    ) -> None:
+        self._need_before_commit(store)
+        store.prepare()
+        order: list[str] = []
+        is_first, may_commit = threading.Event(), threading.Event()
+
+        def first() -> None:
+            is_first.set()
+            may_commit.wait(LIMIT_S)
+            order.append("first")
+
+        writes = [
+            threading.Thread(target=lambda: store.write({"A": "1"}, before_commit=first)),
+            threading.Thread(
+                target=lambda: store.write({"A": "2"}, before_commit=lambda: order.append("second"))
+            ),
+        ]
+        writes[0].start()
+        assert is_first.wait(LIMIT_S)
+        writes[1].start()
+        # It would be called at once if it did not wait.
+        writes[1].join(0.2)
+        assert order == []
+        may_commit.set()
+        for write in writes:
+            write.join(LIMIT_S)
+        assert order == ["first", "second"]
+        assert stored(store) == {"A": "2"}
+
     def test_outage_is_reported_within_the_bound_and_ends(self, store: Store) -> None:
         store.prepare()
         store.write({"A": "1"})
@@ -363,6 +460,25 @@ class StoreContract(ReportContract):
         with self.outage():
             assert in_processes(1, read) == ["StoreUnavailable"]
         assert in_processes(1, read) == ["read"]
+
+    def _marked(self, store: Store) -> tuple[Delta, Delta]:
+        """Make two changes; return a complete read after each, of a store that keeps marks."""
+        store.prepare()
+        store.write({"A": "1", "B": "1"})
+        first = store.read_since(0, "")
+        if not first.mark:
+            self._skip("it keeps no marks: a revision that comes back is taken for nothing new")
+        store.write({"B": "2"})
+        return first, store.read_since(0, "")
+
+    def _need_before_commit(self, store: Store) -> None:
+        if not store.calls_before_commit:
+            self._skip("it calls nothing before its commit")
+
+    def _skip(self, reason: str) -> NoReturn:
+        import pytest
+
+        pytest.skip(reason)
 
     def _check_writers(self, store: Store, *, writers: int, changes: int) -> None:
         store.prepare()

@@ -16,6 +16,7 @@ import peewee
 from ...errors import ConfigurationError, StoreError, StoreUnavailable
 from ...forking import PerProcess
 from ...masking import redact
+from ..sql.databases import code_of, committing
 from ..sql.deadline import cut_after
 from .tables import MYSQL, POSTGRESQL, SQLITE, Dialect, Model, Statements
 
@@ -26,9 +27,6 @@ _DIALECTS: tuple[tuple[type[Any], Dialect], ...] = (
     (peewee.PostgresqlDatabase, POSTGRESQL),
     (peewee.MySQLDatabase, MYSQL),
 )
-
-# Serialisation failures and deadlocks: of PostgreSQL, then of MySQL and MariaDB.
-_TRANSIENT = {"40001", "40P01", 1213, 1020}
 
 
 class UserModel(NamedTuple):
@@ -98,8 +96,14 @@ class Connection:
         if rows:
             self._bounded(lambda cursor: cursor.executemany(statement, rows))
 
-    def in_transaction(self, run: Callable[[], T]) -> T:
-        """Commit what a function does, or take it back when it raises."""
+    def in_transaction(
+        self, run: Callable[[], T], before_commit: Callable[[], None] | None = None
+    ) -> T:
+        """Commit what a function does, or take it back when it raises.
+
+        :param before_commit: called last before the commit.
+        :raises OutcomeUnknown: the connection broke within the commit.
+        """
         self.run(self.sql.dialect.begin)
         try:
             rest_s = max(self.deadline - time.monotonic(), 0.001)
@@ -107,7 +111,10 @@ class Connection:
                 # A worker that is stopped within its change must not hold all others up.
                 self.run(bound.format(ms=math.ceil(rest_s * 1000), s=math.ceil(rest_s)))
             result = run()
-            self.run("COMMIT")
+            if before_commit is not None:
+                before_commit()
+            with committing(self._link.shown):
+                self.run("COMMIT")
         except BaseException:
             # Closing it rolls back as well, should this fail.
             with contextlib.suppress(Exception):
@@ -236,7 +243,7 @@ class Link:
             if not _is_driver_error(exc):
                 raise
             text = f"{self.shown}: {redact(str(exc)).strip()}"
-            if "readonly" in text or _code(exc) in ("25006", 1290):
+            if "readonly" in text or code_of(exc) in ("25006", 1290):
                 raise StoreError(f"{text}; let this user write to the database") from exc
             names = {kind.__name__ for kind in type(exc).__mro__}
             if names & {"OperationalError", "InterfaceError", "TimeoutError"}:
@@ -250,16 +257,6 @@ class _Reader:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.connection: Connection | None = None
-
-
-def is_transient(exc: BaseException) -> bool:
-    """Tell whether the database gave a transaction up in favour of another."""
-    return _code(exc) in _TRANSIENT
-
-
-def _code(exc: BaseException) -> Any:
-    code = getattr(exc, "sqlstate", None) or getattr(exc, "pgcode", None)
-    return code or (exc.args[0] if exc.args else None)
 
 
 def _is_driver_error(exc: BaseException) -> bool:

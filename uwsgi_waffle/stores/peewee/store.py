@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -11,8 +12,10 @@ from typing import Any, TypeVar
 from ...backoff import Backoff
 from ...errors import ConfigurationError, RevisionConflict, StoreUnavailable
 from ...snapshot import Delta
-from ..base import Dump, HistoryEntry, Store, WorkerReport, delta_of, history_row
-from .connections import Connection, Link, is_transient, model_of
+from ..base import Dump, HistoryEntry, Store, WorkerReport, history_row
+from ..sql.databases import is_transient
+from ..sql.rows import delta_of
+from .connections import Connection, Link, model_of
 from .reports import WorkerStatements
 
 T = TypeVar("T")
@@ -38,6 +41,8 @@ class PeeweeWaffleStore(Store):
     :param write_timeout_s: longest time that a write may wait for other writers; else 5.
     :raises ConfigurationError: there is no database, or the model has no ``key`` or no ``value``.
     """
+
+    calls_before_commit = True
 
     def __init__(
         self,
@@ -85,15 +90,13 @@ class PeeweeWaffleStore(Store):
         self._in_transaction(self._prepare, may_retry=lambda exc: True)
 
     def read_since(self, revision: int, epoch: str, mark: str = "") -> Delta:
-        # No store has this epoch, so that revision 0 is complete whatever the epoch.
-        known = epoch if revision > 0 else ""
-        parameters = [known, revision, revision]
+        parameters = [epoch, mark, revision, mark, revision, revision, mark, revision]
         if self._model is not None:
-            parameters += [known, revision]
+            parameters *= 2
         rows = self._read(lambda sql: sql.read_since, parameters)
         if not rows:
             raise self._lost()
-        return delta_of(rows, revision, epoch)
+        return delta_of(rows)
 
     def write(
         self,
@@ -106,13 +109,14 @@ class PeeweeWaffleStore(Store):
     ) -> int:
         def change(connection: Connection) -> int:
             sql = connection.sql
-            revision = self._next_revision(connection, expected_revision)
+            mark = secrets.token_hex(8)
+            revision = self._next_revision(connection, expected_revision, mark)
             old = dict(_select(connection, sql.select_values, raws))
             at = datetime.now(timezone.utc).isoformat()
             connection.run_many(
                 sql.add_history,
                 [
-                    (revision, name, old.get(name), raw, author, reason, at)
+                    (revision, name, old.get(name), raw, author, reason, at, mark)
                     for name, raw in raws.items()
                 ],
             )
@@ -120,7 +124,11 @@ class PeeweeWaffleStore(Store):
             return revision
 
         # A row that the user's own code put in meanwhile is there at the next attempt.
-        return self._in_transaction(change, may_retry=lambda exc: _named(exc, "IntegrityError"))
+        return self._in_transaction(
+            change,
+            may_retry=lambda exc: _named(exc, "IntegrityError"),
+            before_commit=before_commit,
+        )
 
     def history(self, *, name: str | None = None, limit: int = 100) -> list[HistoryEntry]:
         named = name is not None
@@ -137,11 +145,12 @@ class PeeweeWaffleStore(Store):
     ) -> None:
         def replace(connection: Connection) -> None:
             sql, raws = connection.sql, dump.raws
-            self._next_revision(connection, expected_revision)
+            mark = secrets.token_hex(8)
+            self._next_revision(connection, expected_revision, mark)
             connection.run(sql.replace_meta, [dump.revision, uuid.uuid4().hex])
             for statement in sql.clear:
                 connection.run(statement)
-            entries = [tuple(history_row(entry).values()) for entry in dump.history]
+            entries = [(*history_row(entry).values(), mark) for entry in dump.history]
             connection.run_many(sql.add_history, entries)
             # Rows of revision 0 would be newer than nothing.
             revision = dump.revision or 1
@@ -152,10 +161,12 @@ class PeeweeWaffleStore(Store):
                 known = dict(connection.run(sql.all_values))
                 gone = dict.fromkeys(known.keys() - raws.keys())
                 self._put(connection, {**raws, **gone}, known, revision)
-            if before_commit is not None:
-                before_commit()
 
-        self._in_transaction(replace, may_retry=lambda exc: _named(exc, "IntegrityError"))
+        self._in_transaction(
+            replace,
+            may_retry=lambda exc: _named(exc, "IntegrityError"),
+            before_commit=before_commit,
+        )
 
     def report(self, report: WorkerReport) -> None:
         def tell(connection: Connection, sql: WorkerStatements) -> None:
@@ -217,7 +228,11 @@ class PeeweeWaffleStore(Store):
                         raise
 
     def _in_transaction(
-        self, run: Callable[[Connection], T], *, may_retry: Callable[[Exception], bool]
+        self,
+        run: Callable[[Connection], T],
+        *,
+        may_retry: Callable[[Exception], bool],
+        before_commit: Callable[[], None] | None = None,
     ) -> T:
         deadline = time.monotonic() + self._write_timeout_s
         backoff = Backoff(0.02, 0.2)
@@ -226,7 +241,7 @@ class PeeweeWaffleStore(Store):
             attempt += 1
             with self._link.writing(deadline - time.monotonic()) as connection:
                 try:
-                    return connection.in_transaction(lambda: run(connection))
+                    return connection.in_transaction(lambda: run(connection), before_commit)
                 except Exception as exc:
                     pause_s = backoff.next_s()
                     if (
@@ -255,9 +270,9 @@ class PeeweeWaffleStore(Store):
         if not connection.run(connection.sql.revision):
             connection.run(connection.sql.make_meta, [uuid.uuid4().hex])
 
-    def _next_revision(self, connection: Connection, expected: int | None) -> int:
+    def _next_revision(self, connection: Connection, expected: int | None, mark: str) -> int:
         # The update comes first: whoever made it holds the row until the transaction ends.
-        connection.run(connection.sql.raise_revision)
+        connection.run(connection.sql.raise_revision, [mark])
         row = next(iter(connection.run(connection.sql.revision)), None)
         if row is None:
             raise self._lost()

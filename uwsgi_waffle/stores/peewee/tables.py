@@ -86,11 +86,11 @@ class Statements:
         }
         self.read_since = self._sql(_READ_OWN if model is None else _READ_MODEL)
         self.revision = self._sql("SELECT revision FROM {meta}")
-        self.raise_revision = self._sql("UPDATE {meta} SET revision = revision + 1")
+        self.raise_revision = self._sql("UPDATE {meta} SET revision = revision + 1, mark = ?")
         self.make_meta = self._sql("INSERT INTO {meta} (id, revision, epoch) VALUES (1, 0, ?)")
         self.add_history = self._sql(
-            "INSERT INTO {history} (revision, name, old_raw, new_raw, author, reason, at) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?)"
+            "INSERT INTO {history} (revision, name, old_raw, new_raw, author, reason, at, "
+            "mark) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
         )
         self.replace_meta = self._sql("UPDATE {meta} SET revision = ?, epoch = ?")
         #: what forgets everything but the user's own rows
@@ -114,10 +114,12 @@ class Statements:
         inside = ", INDEX {index} (revision)" if self.dialect.index_inside else ""
         statements = [
             "CREATE TABLE IF NOT EXISTS {meta} (id INTEGER PRIMARY KEY, "
-            "revision BIGINT NOT NULL, epoch VARCHAR(32) NOT NULL){end}",
+            "revision BIGINT NOT NULL, epoch VARCHAR(32) NOT NULL, "
+            "mark VARCHAR(16) NOT NULL DEFAULT ''){end}",
             "CREATE TABLE IF NOT EXISTS {history} (revision BIGINT NOT NULL, "
             "name {name_type} NOT NULL, old_raw {text}, new_raw {text}, author {text}, "
-            "reason {text}, at VARCHAR(32) NOT NULL, PRIMARY KEY (revision, name)){end}",
+            "reason {text}, at VARCHAR(32) NOT NULL, mark VARCHAR(16) NOT NULL DEFAULT '', "
+            "PRIMARY KEY (revision, name)){end}",
             f"CREATE TABLE IF NOT EXISTS {{marks}} (name {{name_type}} NOT NULL PRIMARY KEY, {raw}"
             f"revision BIGINT NOT NULL{inside}){{end}}",
         ]
@@ -172,20 +174,27 @@ class Statements:
         return text.strip("\n").replace("?", self.dialect.param).format(**names)
 
 
-_READ_OWN = """
-    SELECT m.revision, m.epoch, s.{key}, s.{value} FROM {meta} m LEFT JOIN {marks} s
-    ON s.revision > CASE WHEN m.epoch = ? AND m.revision >= ? THEN ? ELSE 0 END
+_HEAD = """(
+    SELECT revision, epoch, mark, CASE WHEN epoch = ? AND ? <> '' AND (
+        revision = ? AND mark = ?
+        OR revision > ? AND EXISTS (SELECT 1 FROM {history} h WHERE h.revision = ? AND h.mark = ?)
+    ) THEN ? ELSE 0 END AS since FROM {meta}
+)"""
+
+_READ_OWN = f"""
+    SELECT m.revision, m.epoch, m.mark, m.since, s.{{key}}, s.{{value}}
+    FROM {_HEAD} m LEFT JOIN {{marks}} s ON s.revision > m.since
 """
 
 # What the user put in by hand has no mark; a complete read brings it, by the second half.
-_READ_MODEL = """
-    SELECT m.revision, m.epoch, s.name, v.{value} FROM {meta} m LEFT JOIN {marks} s
-    ON s.revision > CASE WHEN m.epoch = ? AND m.revision >= ? THEN ? ELSE 0 END
-    LEFT JOIN {values} v ON v.{key} = s.name
+_READ_MODEL = f"""
+    SELECT m.revision, m.epoch, m.mark, m.since, s.name, v.{{value}}
+    FROM {_HEAD} m LEFT JOIN {{marks}} s ON s.revision > m.since
+    LEFT JOIN {{values}} v ON v.{{key}} = s.name
     UNION ALL
-    SELECT m.revision, m.epoch, v.{key}, v.{value} FROM {meta} m JOIN {values} v
-    ON NOT (m.epoch = ? AND m.revision >= ?)
-    WHERE NOT EXISTS (SELECT 1 FROM {marks} s WHERE s.name = v.{key})
+    SELECT m.revision, m.epoch, m.mark, m.since, v.{{key}}, v.{{value}}
+    FROM {_HEAD} m JOIN {{values}} v ON m.since = 0
+    WHERE NOT EXISTS (SELECT 1 FROM {{marks}} s WHERE s.name = v.{{key}})
 """
 
 

@@ -9,6 +9,8 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+from ...errors import WaffleError
+
 
 class Cut:
     """Cuts a connection when its time is over; the call that waits for it then fails.
@@ -56,6 +58,9 @@ def cut_after(connection: Any, timeout_s: float) -> Iterator[None]:
     cut = Cut(connection, timeout_s)
     try:
         yield
+    except WaffleError:
+        # It says more than that the time was over.
+        raise
     except Exception as exc:
         if cut.happened:
             raise TimeoutError("it did not answer in time") from exc

@@ -6,8 +6,8 @@ import contextlib
 import math
 import threading
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -18,10 +18,10 @@ from sqlalchemy.pool import SingletonThreadPool, StaticPool
 
 from ...errors import StoreError, StoreUnavailable
 from ...masking import redact
+from ..sql.databases import code_of, committing
 from ..sql.deadline import cut_after
 
-# Serialisation failures and deadlocks: of PostgreSQL, then of MySQL and MariaDB.
-_TRANSIENT = {"40001", "40P01", 1213, 1020}
+T = TypeVar("T")
 
 _connecting = threading.local()
 
@@ -70,9 +70,17 @@ class Connections:
             with cut_after(connection.connection.driver_connection, timeout_s):
                 yield connection
 
-    @contextlib.contextmanager
-    def writing(self, timeout_s: float) -> Iterator[sa.Connection]:
-        """Give a connection of its own in a transaction, committed at the end."""
+    def change(
+        self,
+        run: Callable[[sa.Connection], T],
+        timeout_s: float,
+        before_commit: Callable[[], None] | None,
+    ) -> T:
+        """Commit what a function does on a connection of its own, or take it back if it raises.
+
+        :param before_commit: called last before the commit.
+        :raises OutcomeUnknown: the connection broke within the commit.
+        """
         deadline = time.monotonic() + timeout_s
         with self._open(self._writer, timeout_s) as connection:
             # A detached connection does not tell its driver's any more.
@@ -80,11 +88,16 @@ class Connections:
             if not self._shared:
                 connection.detach()
             rest_s = deadline - time.monotonic()
-            with cut_after(driver, rest_s), connection.begin():
+            with cut_after(driver, rest_s), connection.begin() as transaction:
                 for statement in _BOUNDS.get(connection.dialect.name, ()):
                     # A worker that is stopped within its change must not hold all others up.
                     connection.exec_driver_sql(statement.format(ms=_ms(timeout_s), s=_s(timeout_s)))
-                yield connection
+                result = run(connection)
+                if before_commit is not None:
+                    before_commit()
+                with committing(self.shown):
+                    transaction.commit()
+                return result
 
     def close(self) -> None:
         """Close what reads keep open."""
@@ -140,11 +153,6 @@ def translated(shown: str) -> Iterator[None]:
         raise StoreError(f"{text}; check that its tables are up to date") from exc
 
 
-def is_transient(exc: SQLAlchemyError) -> bool:
-    """Tell whether the database gave a transaction up in favour of another."""
-    return isinstance(exc, DBAPIError) and _code(exc) in _TRANSIENT
-
-
 # Of PostgreSQL for this transaction only, so that it leaves nothing behind in a pgbouncer.
 _BOUNDS = {
     "postgresql": (
@@ -188,14 +196,8 @@ def _begin_immediate(connection: sa.Connection) -> None:
 
 def _is_readonly(exc: Exception) -> bool:
     return isinstance(exc, DBAPIError) and (
-        "readonly" in str(exc.orig) or _code(exc) in ("25006", 1290)
+        "readonly" in str(exc.orig) or code_of(exc) in ("25006", 1290)
     )
-
-
-def _code(exc: DBAPIError) -> Any:
-    orig = exc.orig
-    code = getattr(orig, "sqlstate", None) or getattr(orig, "pgcode", None)
-    return code or (orig.args[0] if orig is not None and orig.args else None)
 
 
 def _ms(timeout_s: float) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import time
 import uuid
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
@@ -17,9 +18,11 @@ from ...backoff import Backoff
 from ...errors import ConfigurationError, RevisionConflict, StoreError, StoreUnavailable
 from ...forking import PerProcess
 from ...snapshot import Delta
-from ..base import Dump, HistoryEntry, Store, WorkerReport, delta_of, history_row
+from ..base import Dump, HistoryEntry, Store, WorkerReport, history_row
+from ..sql.databases import is_transient
+from ..sql.rows import delta_of
 from . import reports
-from .connections import Connections, is_transient, shown_url, translated
+from .connections import Connections, shown_url, translated
 from .tables import Tables, define_tables, read_since
 
 T = TypeVar("T")
@@ -44,6 +47,8 @@ class AlchemyWaffleStore(Store):
         Connecting to PostgreSQL may take 2 s for each address of the host, its driver's minimum.
     :param write_timeout_s: longest time that a write may wait for other writers; else 5.
     """
+
+    calls_before_commit = True
 
     def __init__(
         self,
@@ -118,10 +123,11 @@ class AlchemyWaffleStore(Store):
         self._in_transaction(self._prepare, may_retry=lambda exc: True)
 
     def read_since(self, revision: int, epoch: str, mark: str = "") -> Delta:
-        rows = self._read(self._read_since, {"since": revision, "epoch": epoch})
+        known = {"since": revision, "epoch": epoch, "mark": mark}
+        rows = self._read(self._read_since, known)
         if not rows:
             raise self._lost()
-        return delta_of(rows, revision, epoch)
+        return delta_of(rows)
 
     def write(
         self,
@@ -133,7 +139,8 @@ class AlchemyWaffleStore(Store):
         before_commit: Callable[[], None] | None = None,
     ) -> int:
         def change(connection: sa.Connection) -> int:
-            revision = self._next_revision(connection, expected_revision)
+            mark = secrets.token_hex(8)
+            revision = self._next_revision(connection, expected_revision, mark)
             old = self._stored(connection, raws)
             at = datetime.now(timezone.utc).isoformat()
             connection.execute(
@@ -147,6 +154,7 @@ class AlchemyWaffleStore(Store):
                         "author": author,
                         "reason": reason,
                         "at": at,
+                        "mark": mark,
                     }
                     for name, raw in raws.items()
                 ],
@@ -155,7 +163,11 @@ class AlchemyWaffleStore(Store):
             return revision
 
         # A row that the user's own code put in meanwhile is there at the next attempt.
-        return self._in_transaction(change, may_retry=lambda exc: isinstance(exc, IntegrityError))
+        return self._in_transaction(
+            change,
+            may_retry=lambda exc: isinstance(exc, IntegrityError),
+            before_commit=before_commit,
+        )
 
     def history(self, *, name: str | None = None, limit: int = 100) -> list[HistoryEntry]:
         table = self._tables.history
@@ -175,13 +187,15 @@ class AlchemyWaffleStore(Store):
     ) -> None:
         def replace(connection: sa.Connection) -> None:
             tables = self._tables
+            mark = secrets.token_hex(8)
             # Takes the lock on the row, like every change.
-            self._next_revision(connection, expected_revision)
+            self._next_revision(connection, expected_revision, mark)
             connection.execute(
                 sa.update(tables.meta).values(revision=dump.revision, epoch=uuid.uuid4().hex)
             )
             connection.execute(sa.delete(tables.history))
-            _insert(connection, tables.history, [history_row(entry) for entry in dump.history])
+            entries = [{**history_row(entry), "mark": mark} for entry in dump.history]
+            _insert(connection, tables.history, entries)
             connection.execute(sa.delete(tables.marks))
             # Rows of revision 0 would be newer than nothing.
             revision = dump.revision or 1
@@ -196,10 +210,12 @@ class AlchemyWaffleStore(Store):
                     for name, raw in dump.raws.items()
                 ]
             _insert(connection, tables.marks, rows)
-            if before_commit is not None:
-                before_commit()
 
-        self._in_transaction(replace, may_retry=lambda exc: isinstance(exc, IntegrityError))
+        self._in_transaction(
+            replace,
+            may_retry=lambda exc: isinstance(exc, IntegrityError),
+            before_commit=before_commit,
+        )
 
     def _replace_values(self, connection: sa.Connection, raws: Mapping[str, str]) -> None:
         """Make the user's own table hold these settings and no others."""
@@ -268,7 +284,11 @@ class AlchemyWaffleStore(Store):
                         raise
 
     def _in_transaction(
-        self, run: Callable[[sa.Connection], T], *, may_retry: Callable[[Exception], bool]
+        self,
+        run: Callable[[sa.Connection], T],
+        *,
+        may_retry: Callable[[Exception], bool],
+        before_commit: Callable[[], None] | None = None,
     ) -> T:
         deadline = time.monotonic() + self._write_timeout_s
         backoff = Backoff(0.02, 0.2)
@@ -277,8 +297,8 @@ class AlchemyWaffleStore(Store):
             while True:
                 attempt += 1
                 try:
-                    with connections.writing(deadline - time.monotonic()) as connection:
-                        return run(connection)
+                    rest_s = deadline - time.monotonic()
+                    return connections.change(run, rest_s, before_commit)
                 except SQLAlchemyError as exc:
                     pause_s = backoff.next_s()
                     if (
@@ -304,10 +324,10 @@ class AlchemyWaffleStore(Store):
             row = {"id": 1, "revision": 0, "epoch": uuid.uuid4().hex}
             connection.execute(sa.insert(tables.meta), row)
 
-    def _next_revision(self, connection: sa.Connection, expected: int | None) -> int:
+    def _next_revision(self, connection: sa.Connection, expected: int | None, mark: str) -> int:
         # The update comes first: whoever made it holds the row until the end of the transaction.
         meta = self._tables.meta
-        connection.execute(sa.update(meta).values(revision=meta.c.revision + 1))
+        connection.execute(sa.update(meta).values(revision=meta.c.revision + 1, mark=mark))
         revision = connection.scalar(sa.select(meta.c.revision))
         if revision is None:
             raise self._lost()

@@ -57,6 +57,7 @@ def define_tables(
         sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
         sa.Column("revision", sa.BigInteger, nullable=False),
         sa.Column("epoch", sa.String(32), nullable=False),
+        sa.Column("mark", sa.String(16), nullable=False, server_default=""),
     )
     history = _table(
         f"{prefix}history",
@@ -68,6 +69,7 @@ def define_tables(
         sa.Column("author", text),
         sa.Column("reason", text),
         sa.Column("at", sa.String(32), nullable=False),
+        sa.Column("mark", sa.String(16), nullable=False, server_default=""),
     )
     workers = _table(
         f"{prefix}workers",
@@ -96,27 +98,42 @@ def define_tables(
 
 
 def read_since(tables: Tables) -> sa.Executable:
-    """Return the statement that reads revision, epoch, names and raws at one instant.
+    """Return the statement that reads what a reader lacks, at one instant.
 
-    Its parameters are ``since`` and ``epoch``.
+    Its parameters are the reader's ``since``, ``epoch`` and ``mark``; its rows are those of
+    :func:`~uwsgi_waffle.stores.sql.rows.delta_of`.
     """
-    meta, marks = tables.meta, tables.marks
+    meta, marks, history = tables.meta, tables.marks, tables.history
     since = sa.bindparam("since", type_=sa.BigInteger)
     epoch = sa.bindparam("epoch", type_=sa.String)
-    partial = (meta.c.epoch == epoch) & (meta.c.revision >= since) & (since > 0)
-    newer = marks.c.revision > sa.case((partial, since), else_=0)
-    head = (meta.c.revision, meta.c.epoch)
-    if tables.values is marks:
-        return sa.select(*head, tables.name, tables.raw).select_from(meta.outerjoin(marks, newer))
-    by_us = sa.select(*head, marks.c.name, tables.raw).select_from(
-        meta.outerjoin(marks, newer).outerjoin(tables.values, tables.name == marks.c.name)
+    mark = sa.bindparam("mark", type_=sa.String)
+    # By the beginning of the primary key, and once for the statement.
+    is_history = (
+        sa.select(history.c.name)
+        .where(history.c.revision == since, history.c.mark == mark)
+        .exists()
     )
-    # What the user put in by hand has no mark; a complete read brings it.
-    marked = sa.select(marks.c.name).where(marks.c.name == tables.name).exists()
+    is_current = (meta.c.revision == since) & (meta.c.mark == mark)
+    is_known = (meta.c.epoch == epoch) & (mark != sa.literal_column("''"))
+    is_known &= is_current | ((meta.c.revision > since) & is_history)
+    head = sa.select(
+        meta.c.revision,
+        meta.c.epoch,
+        meta.c.mark,
+        sa.case((is_known, since), else_=0).label("since"),
+    ).subquery("head")
+    newer = marks.c.revision > head.c.since
+    if tables.values is marks:
+        return sa.select(*head.c, tables.name, tables.raw).select_from(head.outerjoin(marks, newer))
+    by_us = sa.select(*head.c, marks.c.name, tables.raw).select_from(
+        head.outerjoin(marks, newer).outerjoin(tables.values, tables.name == marks.c.name)
+    )
+    # What the user put in by hand has no revision; a complete read brings it.
+    has_revision = sa.select(marks.c.name).where(marks.c.name == tables.name).exists()
     by_hand = (
-        sa.select(*head, tables.name, tables.raw)
-        .select_from(meta.join(tables.values, ~partial))
-        .where(~marked)
+        sa.select(*head.c, tables.name, tables.raw)
+        .select_from(head.join(tables.values, head.c.since == 0))
+        .where(~has_revision)
     )
     return sa.union_all(by_us, by_hand)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import sqlite3
 import threading
 import time
@@ -16,13 +17,15 @@ from typing import Any
 from ...errors import RevisionConflict, StoreError, StoreUnavailable
 from ...forking import PerProcess
 from ...snapshot import Delta
-from ..base import Dump, HistoryEntry, Store, WorkerReport, delta_of, history_row
+from ..base import Dump, HistoryEntry, Store, WorkerReport, history_row
+from ..sql.rows import delta_of
 
 _SCHEMA = (
     """CREATE TABLE IF NOT EXISTS waffle_meta (
         id INTEGER PRIMARY KEY CHECK (id = 1),
         revision INTEGER NOT NULL,
-        epoch TEXT NOT NULL
+        epoch TEXT NOT NULL,
+        mark TEXT NOT NULL DEFAULT ''
     )""",
     """CREATE TABLE IF NOT EXISTS waffle_settings (
         name TEXT PRIMARY KEY,
@@ -38,16 +41,28 @@ _SCHEMA = (
         author TEXT,
         reason TEXT,
         at TEXT NOT NULL,
+        mark TEXT NOT NULL DEFAULT '',
         PRIMARY KEY (revision, name)
     ) WITHOUT ROWID""",
 )
 
-# One statement, so that revision and rows come from one instant without a transaction.
+# One statement, so that revision and rows come from one instant without a transaction. "since" is
+# the reader's revision if this history has it under the reader's mark, else 0: everything.
 _READ_SINCE = """
-    SELECT meta.revision, meta.epoch, settings.name, CAST(settings.raw AS TEXT)
-    FROM waffle_meta AS meta LEFT JOIN waffle_settings AS settings
-    ON settings.revision >
-        CASE WHEN meta.epoch = :epoch AND meta.revision >= :since THEN :since ELSE 0 END
+    WITH meta AS (
+        SELECT revision, epoch, mark, CASE
+            WHEN epoch = :epoch AND :mark <> '' AND (
+                revision = :since AND mark = :mark
+                OR revision > :since AND EXISTS (
+                    SELECT 1 FROM waffle_history AS known
+                    WHERE known.revision = :since AND known.mark = :mark
+                )
+            ) THEN :since ELSE 0 END AS since
+        FROM waffle_meta
+    )
+    SELECT meta.revision, meta.epoch, meta.mark, meta.since,
+        settings.name, CAST(settings.raw AS TEXT)
+    FROM meta LEFT JOIN waffle_settings AS settings ON settings.revision > meta.since
 """
 
 _HISTORY = """
@@ -57,14 +72,14 @@ _HISTORY = """
 """
 
 _WRITE_HISTORY = """
-    INSERT INTO waffle_history (revision, name, old_raw, new_raw, author, reason, at)
+    INSERT INTO waffle_history (revision, name, old_raw, new_raw, author, reason, at, mark)
     SELECT :revision, :name, (SELECT raw FROM waffle_settings WHERE name = :name),
-        :raw, :author, :reason, :at
+        :raw, :author, :reason, :at, :mark
 """
 
 _LOAD_HISTORY = """
-    INSERT INTO waffle_history (revision, name, old_raw, new_raw, author, reason, at)
-    VALUES (:revision, :name, :old_raw, :new_raw, :author, :reason, :at)
+    INSERT INTO waffle_history (revision, name, old_raw, new_raw, author, reason, at, mark)
+    VALUES (:revision, :name, :old_raw, :new_raw, :author, :reason, :at, :mark)
 """
 
 _WRITE_SETTING = """
@@ -121,6 +136,8 @@ class SqliteStore(Store):
     :param write_timeout_s: longest time that a write may wait for other writers.
     """
 
+    calls_before_commit = True
+
     def __init__(
         self, path: str | os.PathLike[str], *, timeout_s: float = 1.0, write_timeout_s: float = 5.0
     ) -> None:
@@ -154,10 +171,12 @@ class SqliteStore(Store):
                     )
 
     def read_since(self, revision: int, epoch: str, mark: str = "") -> Delta:
-        rows = self._reader.get().query(_READ_SINCE, {"since": revision, "epoch": epoch})
+        rows = self._reader.get().query(
+            _READ_SINCE, {"since": revision, "epoch": epoch, "mark": mark}
+        )
         if not rows:
             raise StoreUnavailable(f"{self.path}: the revision is missing from waffle_meta")
-        return delta_of(rows, revision, epoch)
+        return delta_of(rows)
 
     def write(
         self,
@@ -180,7 +199,8 @@ class SqliteStore(Store):
             if expected_revision not in (None, row[0]):
                 raise RevisionConflict(expected_revision, row[0])
             revision = int(row[0]) + 1
-            connection.execute("UPDATE waffle_meta SET revision = ?", (revision,))
+            mark = secrets.token_hex(8)
+            connection.execute("UPDATE waffle_meta SET revision = ?, mark = ?", (revision, mark))
             at = datetime.now(timezone.utc).isoformat()
             rows = [
                 {
@@ -190,11 +210,15 @@ class SqliteStore(Store):
                     "author": author,
                     "reason": reason,
                     "at": at,
+                    "mark": mark,
                 }
                 for name, raw in raws.items()
             ]
             connection.executemany(_WRITE_HISTORY, rows)
             connection.executemany(_WRITE_SETTING, rows)
+            # In WAL mode a commit waits for no one.
+            if before_commit is not None:
+                before_commit()
             return revision
 
     def history(self, *, name: str | None = None, limit: int = 100) -> list[HistoryEntry]:
@@ -218,12 +242,15 @@ class SqliteStore(Store):
                 raise StoreUnavailable(f"{self.path}: the revision is missing from waffle_meta")
             if expected_revision not in (None, row[0]):
                 raise RevisionConflict(expected_revision, row[0])
+            mark = secrets.token_hex(8)
             connection.execute(
-                "UPDATE waffle_meta SET revision = ?, epoch = ?", (dump.revision, uuid.uuid4().hex)
+                "UPDATE waffle_meta SET revision = ?, epoch = ?, mark = ?",
+                (dump.revision, uuid.uuid4().hex, mark),
             )
             connection.execute("DELETE FROM waffle_history")
             connection.execute("DELETE FROM waffle_settings")
-            connection.executemany(_LOAD_HISTORY, map(history_row, dump.history))
+            entries = [{**history_row(entry), "mark": mark} for entry in dump.history]
+            connection.executemany(_LOAD_HISTORY, entries)
             # Rows of revision 0 would be newer than nothing.
             revision = dump.revision or 1
             connection.executemany(
