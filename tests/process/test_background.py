@@ -6,8 +6,10 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pytest
 from flask import Flask
 
 from uwsgi_waffle import WaffleConf
@@ -24,17 +26,29 @@ waffle = WaffleConf(app)
 """
 
 
-def make_site(folder: Path) -> tuple[Flask, WaffleConf]:
-    """Return what one process of a site has; several stand in for several processes."""
-    app = Flask("site", instance_path=str(folder))
-    app.config["WAFFLE_CONFS"] = CONFS
-    return app, WaffleConf(app)
+MakeSite = Callable[[], tuple[Flask, WaffleConf]]
 
 
-def test_async_view_reads_one_revision_across_its_awaits(tmp_path: Path) -> None:
-    app, waffle = make_site(tmp_path)
+@pytest.fixture
+def make_site(tmp_path: Path) -> Iterator[MakeSite]:
+    """Makes what one process of a site has; several stand in for several processes."""
+    made: list[WaffleConf] = []
+
+    def make() -> tuple[Flask, WaffleConf]:
+        app = Flask("site", instance_path=str(tmp_path))
+        app.config["WAFFLE_CONFS"] = CONFS
+        made.append(WaffleConf(app))
+        return app, made[-1]
+
+    yield make
+    for waffle in made:
+        waffle.state.store.close()
+
+
+def test_async_view_reads_one_revision_across_its_awaits(make_site: MakeSite) -> None:
+    app, waffle = make_site()
     # Its state, because within the view the current app is this one.
-    other = make_site(tmp_path)[1].state
+    other = make_site()[1].state
 
     @app.get("/")
     async def view() -> list[int]:
@@ -48,17 +62,17 @@ def test_async_view_reads_one_revision_across_its_awaits(tmp_path: Path) -> None
     assert app.test_client().get("/").json == [7, 7, 7, 7]
 
 
-def test_script_without_a_watcher_reads_what_others_changed(tmp_path: Path) -> None:
-    app, waffle = make_site(tmp_path)
-    other = make_site(tmp_path)[1].state
+def test_script_without_a_watcher_reads_what_others_changed(make_site: MakeSite) -> None:
+    app, waffle = make_site()
+    other = make_site()[1].state
     other.update_db({"A": 7})
     assert waffle.conf["A"] == 7
     assert (waffle.revision, app.config["A"]) == (1, 7)
 
 
-def test_thread_of_the_app_reads_what_others_changed(tmp_path: Path) -> None:
-    app, waffle = make_site(tmp_path)
-    other = make_site(tmp_path)[1].state
+def test_thread_of_the_app_reads_what_others_changed(make_site: MakeSite) -> None:
+    app, waffle = make_site()
+    other = make_site()[1].state
     waffle.start()
     try:
         seen: list[int] = []
