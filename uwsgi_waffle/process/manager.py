@@ -168,7 +168,7 @@ class Manager:
         if time.monotonic() >= shared.until or shared.view[TICKET_WORDS] != shared.words:
             looked_at = time.monotonic()
             self._look(self.between_requests)
-            ticket = Ticket()
+            ticket = self.tickets.issue()
             ticket.snapshot = self._layers.applied
             self._share(ticket, looked_at)
         return self._served
