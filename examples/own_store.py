@@ -1,7 +1,7 @@
-"""A store of one's own: all settings in one JSON file, which is replaced at each change.
+"""An example of your own store: all settings in one JSON file, which is replaced at each change.
 
 It keeps the contract; tests/stores/test_own_store.py shows how that is tested. For a real site the
-embedded SQLite store is the better choice: this one writes everything anew each time.
+embedded SQLite store is the better choice: this one writes everything again each time.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from uwsgi_waffle import HistoryEntry, RevisionConflict, Store, StoreUnavailable
-from uwsgi_waffle.snapshot import Delta, Row
+from uwsgi_waffle import Delta, Dump, HistoryEntry, RevisionConflict, Row, Store, StoreUnavailable
 
 
 class JsonFileStore(Store):
@@ -77,6 +76,27 @@ class JsonFileStore(Store):
         return [
             HistoryEntry._make((*row[:6], datetime.fromisoformat(row[6]))) for row in rows[:limit]
         ]
+
+    def load(
+        self,
+        dump: Dump,
+        *,
+        expected_revision: int | None = None,
+        before_commit: Callable[[], None] | None = None,
+    ) -> None:
+        # Leave it out if the store need not be restored or copied to.
+        with self._locked():
+            found = self._load()["revision"]
+            if expected_revision not in (None, found):
+                raise RevisionConflict(expected_revision, found)
+            rows = {name: [raw, dump.revision] for name, raw in dump.raws.items()}
+            history = [[*entry[:6], entry.at.isoformat()] for entry in dump.history]
+            if before_commit is not None:
+                before_commit()
+            epoch = uuid.uuid4().hex
+            self._save(
+                {"revision": dump.revision, "epoch": epoch, "rows": rows, "history": history}
+            )
 
     def close(self) -> None:
         # Nothing stays open between two calls, so that a fork can carry nothing over.

@@ -12,10 +12,10 @@ import pytest
 
 from examples.own_store import JsonFileStore
 from uwsgi_waffle import Store
-from uwsgi_waffle.testing import StoreContract
+from uwsgi_waffle.testing import LoadContract, StoreContract
 
 
-class TestJsonFileStore(StoreContract):
+class TestJsonFileStore(StoreContract, LoadContract):
     @pytest.fixture
     def store(self, tmp_path: Path) -> Store:
         self.folder = tmp_path / "store"
