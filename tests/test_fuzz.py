@@ -28,6 +28,7 @@ from hypothesis import strategies as st
 
 from uwsgi_waffle import NotifierError
 from uwsgi_waffle.checks import CheckError, Report, binary, check_file
+from uwsgi_waffle.checks.copying import private_copy
 from uwsgi_waffle.checks.reader import read
 from uwsgi_waffle.ini import SNIPPETS, snippet_path
 from uwsgi_waffle.legacy import LegacyError
@@ -172,7 +173,7 @@ _BITS = """
     a{99999999999} 3 10000 99999999999999999999 | & ; # [uwsgi]
 """
 _PLAIN = """
-    true 1 %(name) %(place) $(HOME) $(NONE) %% %d %n a=b : ; #
+    true 1 %(name) %(place) %(d) %(1 name + 2) %(%(name)) %(ini) $(HOME) $(NONE) %% %d %n a=b : ; #
 """
 _SCHEMES = """
     redis rediss unix postgresql postgresql+psycopg mysql+pymysql mariadb mysql
@@ -221,6 +222,7 @@ INIS = st.one_of(
 def ini_folder(module_folder: Path) -> Path:
     (module_folder / "part.ini").write_text("[uwsgi]\nb = %(a)\n[other]\na = 2\n")
     (module_folder / "loop.ini").write_text("[uwsgi]\nini = loop.ini\n")
+    (module_folder / "large.ini").write_text("[uwsgi]\n" + ("; " + "x" * 1000 + "\n") * 4000)
     (module_folder / "deep.ini").write_text("[uwsgi]\nset = " + "set=" * 3000 + "\n")
     return module_folder
 
@@ -241,7 +243,12 @@ def check_without_server(folder: Path, name: str, env: dict[str, str]) -> Report
         return check_file(name, env=env)
 
 
-ENVIRONMENT = {"HOME": "/root", "FUZZ": "%(a)$(FUZZ)", "TWICE": "$(TWICE)$(TWICE)"}
+ENVIRONMENT = {
+    "HOME": "/root",
+    "FUZZ": "%(a)$(FUZZ)",
+    "TWICE": "$(TWICE)$(TWICE)",
+    "SELF": "x$(SELF)",
+}
 
 
 def check(folder: Path, content: bytes) -> Report | None:
@@ -286,6 +293,14 @@ def test_any_bytes_give_a_report_or_a_refusal(ini_folder: Path, content: bytes) 
         "grown step by step": [f"a{n} = %(a{n + 1})%(a{n + 1})" for n in range(40)],
         "many names": ["for-times = 10000", "x = %(last)%(last)%(last)", "endfor", "last = 1"],
         "doubled environment": ["a = $(TWICE)"],
+        "environment of itself": ["a = x$(SELF)"],
+        "magic variables": ["a = " + "%p" * 1_000_000],
+        "large file again and again": ["for-times = 10000", "ini = large.ini", "endfor"],
+        "file again and again": ["for-times = 10000", "ini = part.ini", "endfor"],
+        "lines of a large file": ["for-readline = large.ini", "a = 1", "b = %(_)", "endfor"],
+        "lines of an endless file": ["for-readline = /dev/zero", "a = 1", "endfor"],
+        "quoted large files": [f"a{n} = @(large.ini)" for n in range(100)],
+        "pattern of everything": ["for-glob = /*/*/*/*/*/*", "a = 1", "endfor"],
     }.items(),
     ids=lambda item: item[0].replace(" ", "-"),
 )
@@ -322,6 +337,11 @@ PLAIN_LINES = st.lists(
         st.builds(
             "if-env = {}\nc = %(_)\nendif".format, st.sampled_from(["HOME", "NONE", "NONE=1"])
         ),
+        st.builds("for-times = {}\nini = more.ini\nendfor".format, st.sampled_from(["0", "2"])),
+        st.builds(
+            "if-opt = {}\nc = %(_)\nendif".format, st.sampled_from(["ini", "place", "a=1", "d"])
+        ),
+        st.sampled_from(["set = ini=more.ini", "ini = :other", "ini = more.ini:other"]),
         st.sampled_from(["[other]", "[uwsgi]", "ini = more.ini", "inherit = more.ini", "; x", ""]),
     ),
     min_size=1,
@@ -344,7 +364,10 @@ def test_the_built_in_reader_sees_what_uwsgi_sees(module_folder: Path, lines: li
         resolved = read("plain.ini", env=env)
         assert not resolved.hazards
         theirs = binary.show_config(uwsgi, "plain.ini", "uwsgi", env)
+        with private_copy(resolved.sheets, resolved.quoted) as copy:
+            copied = copy.original(binary.show_config(uwsgi, copy.path, "uwsgi", env))
     assert [(option.key, option.value) for option in resolved.options] == theirs
+    assert copied == theirs
 
 
 # --- what Flask-WaffleConf stored -------------------------------------------------------------

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from uwsgi_waffle.checks import binary as servers
+from uwsgi_waffle.checks.copying import private_copy
 from uwsgi_waffle.checks.reader import read
 from uwsgi_waffle.ini import SNIPPETS, snippet_path
 
@@ -36,9 +37,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "a.part": "[uwsgi]\na = 1\n",
         "b.part": "[uwsgi]\nb = 1\n",
         "one.txt": "one\n",
+        "returns.txt": "a\r",
+        "no.newline": "b",
         "lines.txt": "one\ntwo\n",
     }.items():
         (tmp_path / name).write_text(text)
+    (tmp_path / "folder").mkdir()
+    monkeypatch.setenv("NESTED", "$(SITE)")
+    monkeypatch.setenv("AT", "@(one.txt)")
     return tmp_path
 
 
@@ -77,6 +83,23 @@ HARMLESS = {
     "if-dir": "if-dir = .\nx = 1\nendif =\nif-not-dir = .\ny = 1\nendif =\n",
     "if-opt": "a = 1\nif-opt = a\nx = %(_)\nendif =\nif-opt = a=2\ny = 1\nendif =\n",
     "if-reload": "if-reload =\nx = 1\nendif =\nif-not-reload =\ny = 1\nendif =\n",
+    "placeholder of a placeholder": "a = %(b) x%(b)\nc = x%(b)\nb = %(d)\nd = 1\n",
+    "placeholder in a file that comes later": "a = %(late)\nini = late.ini\nsite = x\n",
+    "placeholder in a placeholder": "p = 3\n3 = y\na = %%(%(p)) x%(%(p)) %(a(b)) %() %(\n",
+    "environment of an environment": "a = $(NESTED) $(NESTED)\nb = x$(NESTED)\n",
+    "calculated": "p = 3\na = %(p + 4) %(p p 1 ++) %(p / 0) %(q 7) %(p -- --) %(p  2) %( )\n"
+    "b = %(- 5) %(p * p q) %(1.5 2) %(-3 + 1) %(q + 1) %(-7 / 2) %(p / 2) %(- 7 / 2)\n"
+    "c = %(9223372036854775807 + 1) %(99999999999999999999 - 1) %(p - 10 / 2)\n",
+    "started with": "a = %(ini)\nif-opt = ini\nx = %(_)\nendif =\n",
+    "glob of a folder": "for-glob = *\nf = %(_)\nendfor =\n",
+    "quoted files": "a = @(returns.txt)|\nb = $(AT)|\nc = x@(no.newline)y\n",
+    "set of a quoted file": "set = a=@(one.txt)\nset-ph = b=@(one.txt)\nc = %(a) %(b)\n",
+    "block in a block's file": "for = x y\nini = base.ini\nendfor =\nz = %(base)\n",
+    "block that is not ended": "if-env = NOPE\nx = 1\n[other]\n[uwsgi]\ny = 1\n",
+    "names of includes": "a = %(include) %(inherit)\ninclude = base.ini\ninherit = late.ini\n",
+    "set of includes": "set = ini=base.ini\nset = set=ini=late.ini\nset = inherit=nested.ini\n",
+    "set of a block": "set = if-env=NOPE\nx = 1\nset = endif=\ny = 1\n",
+    "else": "if-env = NOPE\nx = 1\nelse =\ny = 1\nendif =\n",
     "hooks of one's own": "hook-asap = print:hello\nexec-asap = false\npidfile = x.pid\n",
     "sockets": "http-socket = 127.0.0.1:1\nsocket = x.sock\nstats = 127.0.0.1:1\nmule =\n",
 }
@@ -90,6 +113,19 @@ def test_reader_resolves_as_uwsgi_does(server: servers.Server, folder: Path, tex
     assert resolved.hazards == ()
     ours = [(o.key, o.value) for o in resolved.options]
     assert ours == servers.show_config(server, "uwsgi.ini", "uwsgi", os.environ)
+
+
+@pytest.mark.parametrize("text", HARMLESS.values(), ids=HARMLESS)
+@pytest.mark.parametrize("section", ["uwsgi", "live"])
+def test_uwsgi_sees_in_the_private_copy_what_it_sees_in_place(
+    server: servers.Server, folder: Path, text: str, section: str
+) -> None:
+    ini = folder / "uwsgi.ini"
+    ini.write_text(f"[{section}]\n{text}", newline="")
+    scanned = read("uwsgi.ini", section, servers.clean_env(os.environ))
+    with private_copy(scanned.sheets, scanned.quoted) as copy:
+        copied = copy.original(servers.show_config(server, copy.path, "uwsgi", os.environ))
+    assert copied == servers.show_config(server, "uwsgi.ini", section, os.environ)
 
 
 @pytest.mark.parametrize("name", SNIPPETS)

@@ -23,6 +23,7 @@ need-app = true
 die-on-term = true
 module = app
 """
+EARLY_GEVENT = "gevent = 10\ngevent-early-monkey-patch = true\n"
 
 
 def a_server(version: str = "2.0.31", *, pyuwsgi: bool = False) -> servers.Server:
@@ -130,6 +131,10 @@ def test_legitimate_line_is_not_found(tmp_path: Path, lines: str) -> None:
         ("2.0.26", GOOD + "enable-threads = false\n", [("E001", 9)]),
         ("2.0.26", without("enable-threads") + "threads = 2\n", []),
         ("2.0.26", without("enable-threads") + "py-autoreload = 1\n", []),
+        # An explicit false comes after what implies them.
+        ("2.0.26", GOOD + "enable-threads = false\nthreads = 2\n", [("E001", 9)]),
+        ("2.0.26", without("enable-threads") + EARLY_GEVENT, []),
+        ("2.0.26", GOOD + "enable-threads = false\n" + EARLY_GEVENT, []),
     ],
 )
 def test_missing_threads_are_an_error_before_2_0_27(
@@ -143,6 +148,39 @@ def test_missing_threads_are_an_error_where_the_version_is_not_known(tmp_path: P
     ini.write_text(without("enable-threads"))
     subject = Subject(options=read(str(ini)).options, file=str(ini), section_line=1)
     assert ids(apply(subject)) == [("E001", 1)]
+
+
+@pytest.mark.parametrize("implied", ["cheaper = 1\n", "stats = 127.0.0.1:9191\n"])
+def test_explicit_false_wins_over_an_option_that_implies_a_master(
+    tmp_path: Path, implied: str
+) -> None:
+    text = without("master") + implied + "master = false\n"
+    assert ids(findings(tmp_path, text)) == [("E003", 9)]
+
+
+@pytest.mark.parametrize(
+    "apps",
+    ["mount = b.py\n", "wsgi-file = b.py\n", "module = b\n", "wsgi-file = b.py\nmount = c.py\n"],
+)
+def test_second_default_app_and_mount_without_a_path_are_no_second_app(
+    tmp_path: Path, apps: str
+) -> None:
+    assert findings(tmp_path, without("single-interpreter") + apps) == []
+
+
+def test_number_of_apps_is_told(tmp_path: Path) -> None:
+    apps = "wsgi-file = b.py\nmount = c.py\nmount = /d=d.py\nworker-mount = /e=e.py\n"
+    (found,) = findings(tmp_path, without("single-interpreter") + apps)
+    assert (found.id, found.detail) == ("W005", "Apps: 3.")
+
+
+def test_inherited_file_that_says_the_same_is_no_finding(tmp_path: Path) -> None:
+    (tmp_path / "more.ini").write_text("[uwsgi]\nlazy-apps = 1\nprocesses = 2\n")
+    inherit = f"inherit = {tmp_path / 'more.ini'}\n"
+    assert findings(tmp_path, GOOD + inherit) == []
+    assert findings(tmp_path, GOOD + "processes = 2\n" + inherit) == []
+    (found,) = findings(tmp_path, GOOD + "processes = 3\n" + inherit)
+    assert (found.id, found.option) == ("W007", "processes")
 
 
 @pytest.mark.parametrize("implied", ["cheaper = 1", "stats = 127.0.0.1:9191", "mule = m.py"])

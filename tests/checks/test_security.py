@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
+import stat
 import subprocess
 import sys
+import tempfile
+import threading
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -53,8 +60,11 @@ RUNS_AT_PARSE = {
     "if-exists of a magic variable": f"if-exists = %b\nini = exec://{TOUCH}\nendif =",
     "section of the file read last": "ini = section.ini\nini = :x\n[x]\ny = 1",
     "byte that is no text": f"i%\udcffni = exec://{TOUCH}",
-    "environment of an environment": "title = $(TWICE)",
+    "environment of an environment": "title = x$(TWICE)",
     "standard input": "ini = -",
+    "block of the ini that uWSGI is started with": f"if-opt = ini\nini = exec://{TOUCH}\nendif =",
+    "command in a quoted file": "title = x@(quoted.txt)",
+    "command in a quoted file, by a set": "set = title=x@(quoted.txt)",
 }
 
 RUNS_AFTERWARDS = {
@@ -109,6 +119,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "xv.ini").write_text("[uwsgi]\n")
     (tmp_path / "evil.yaml").write_text(f"uwsgi:\n  ini: exec://{TOUCH}\n")
     (tmp_path / "empty.ini").write_text("[uwsgi]\n")
+    (tmp_path / "quoted.txt").write_text(f"y@(exec://{TOUCH})")
     return tmp_path
 
 
@@ -216,3 +227,152 @@ def test_endless_nesting_is_refused(folder: Path) -> None:
     outcome = check(folder, "set = " + "set=" * 50_000)
     assert isinstance(outcome, str)
     assert "too deeply" in outcome or "grow beyond" in outcome
+
+
+# What is swapped between the look of the reader and that of uWSGI, and by what.
+SWAPS = {
+    "the file": ("uwsgi.ini", "x = 1", "[uwsgi]\nini = exec://touch marker\n"),
+    "an included file": ("part.ini", "ini = part.ini", "[uwsgi]\nini = exec://touch marker\n"),
+    "an inherited file": ("part.ini", "inherit = part.ini", "[uwsgi]\nini = exec://touch marker\n"),
+    "a file of a pattern": (
+        "part.ini",
+        "for-glob = par?.ini\nini = %(_)\nendfor =",
+        "[uwsgi]\nini = exec://touch marker\n",
+    ),
+    "a quoted file": ("one.txt", "title = x@(one.txt)", "y@(exec://touch marker)"),
+    "a name in a quoted file": ("one.txt", "inherit = @(one.txt)", f"exec://{TOUCH_INI}"),
+    "a condition": ("flag", f"if-exists = flag\nini = exec://{TOUCH}\nendif =", "now"),
+    "a condition that is negated": (
+        "one.txt",
+        f"if-not-file = one.txt\nini = exec://{TOUCH}\nendif =",
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize("parser", ["uwsgi"], indirect=True)
+@pytest.mark.parametrize(("name", "lines", "evil"), SWAPS.values(), ids=SWAPS)
+def test_file_that_is_swapped_between_the_looks_runs_nothing(
+    folder: Path,
+    parser: str,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    lines: str,
+    evil: str | None,
+) -> None:
+    (folder / "part.ini").write_text("[uwsgi]\ny = 1\n")
+    (folder / "one.txt").write_text("part.ini")
+    ask = servers.ask
+
+    def swapping(path: str, env: Mapping[str, str]) -> servers.Server:
+        (folder / name).unlink(missing_ok=True)
+        if evil is not None:
+            (folder / name).write_text(evil)
+        return ask(path, env)
+
+    monkeypatch.setattr(servers, "ask", swapping)
+    outcome = check(folder, lines)
+    assert isinstance(outcome, Report), outcome
+    assert outcome.parser.startswith("uWSGI ")
+    assert not (folder / "marker").exists()
+
+
+@pytest.mark.parametrize("parser", ["uwsgi"], indirect=True)
+def test_file_that_is_swapped_all_the_time_runs_nothing(folder: Path, parser: str) -> None:
+    texts = ["[uwsgi]\nx = 1\n", f"[uwsgi]\nini = exec://{TOUCH}\n"]
+    stop = threading.Event()
+
+    def swap() -> None:
+        for text in itertools.cycle(texts):
+            if stop.is_set():
+                break
+            (folder / "next").write_text(text)
+            os.replace(folder / "next", folder / "uwsgi.ini")
+
+    (folder / "uwsgi.ini").write_text(texts[0])
+    thread = threading.Thread(target=swap)
+    thread.start()
+    try:
+        reports = 0
+        for _ in range(10):
+            with contextlib.suppress(CheckError):
+                check_file("uwsgi.ini")
+                reports += 1
+    finally:
+        stop.set()
+        thread.join()
+    assert reports
+    assert not (folder / "marker").exists()
+
+
+@pytest.mark.parametrize("parser", ["uwsgi"], indirect=True)
+def test_copy_that_uwsgi_reads_is_private_and_removed(
+    folder: Path, parser: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    show_config = servers.show_config
+
+    def looking(server: servers.Server, file: str, *arguments: Any) -> list[tuple[str, str]]:
+        seen.append((Path(file), stat.S_IMODE(os.stat(Path(file).parent).st_mode)))
+        return show_config(server, file, *arguments)
+
+    monkeypatch.setattr(servers, "show_config", looking)
+    check(folder, "x = 1")
+    ((copy, mode),) = seen
+    assert mode == 0o700
+    assert folder not in copy.parents
+    assert not copy.parent.exists()
+
+
+@pytest.mark.parametrize("parser", ["uwsgi"], indirect=True)
+def test_refusal_of_uwsgi_names_the_file_and_not_its_copy(folder: Path, parser: str) -> None:
+    outcome = check(folder, "strict = true\nini = part.ini\nno-option = 1")
+    assert isinstance(outcome, str)
+    assert "uwsgi_waffle-" not in outcome
+
+
+@pytest.mark.parametrize("parser", ["uwsgi"], indirect=True)
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "title = @(long.txt)\nx = 1",
+        "if-env = BLANK\nx = %(_)\nendif =",
+        "if-env = NEWLINE\nx = %(_)\nendif =",
+        "x = $(NESTED)|@(one.txt)",
+    ],
+)
+def test_what_no_line_of_a_copy_can_say_is_read_by_the_built_in_reader(
+    folder: Path, parser: str, monkeypatch: pytest.MonkeyPatch, lines: str
+) -> None:
+    (folder / "long.txt").write_text("one\nlazy-apps = true\n")
+    (folder / "one.txt").write_text("one")
+    monkeypatch.setenv("BLANK", " x ")
+    monkeypatch.setenv("NEWLINE", "x\nini = evil.ini")
+    monkeypatch.setenv("NESTED", "$(BLANK)")
+    outcome = check(folder, lines)
+    assert isinstance(outcome, Report), outcome
+    assert outcome.parser == "built-in"
+    assert any("can't be given to uWSGI" in note for note in outcome.notes)
+    assert "W001" in {finding.id for finding in outcome.findings}
+
+
+@pytest.mark.parametrize("parser", ["uwsgi"], indirect=True)
+def test_temporary_folder_with_a_strange_name_makes_the_built_in_reader_take_over(
+    folder: Path, parser: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strange = folder / "a:b%d"
+    strange.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(strange))
+    outcome = check(folder, "x = 1")
+    assert isinstance(outcome, Report)
+    assert outcome.parser == "built-in"
+    assert list(strange.iterdir()) == []
+
+
+def test_file_that_becomes_a_pipe_is_refused_and_does_not_block(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkfifo(folder / "pipe.ini")
+    monkeypatch.setattr(os.path, "isfile", lambda name: True)
+    with pytest.raises(CheckError, match="is not a file"):
+        check_file("pipe.ini")

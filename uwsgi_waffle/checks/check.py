@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from . import binary, rules
+from .copying import NotCopiedError, private_copy
 from .model import CheckError, Hazard, Option, Report, Resolved
 from .reader import read
 
@@ -60,8 +61,15 @@ def check_file(
         notes += [_held_back(h) for h in held_back]
         resolved = scanned
     else:
-        parser = f"uWSGI {found.version}"
-        resolved = _located(binary.show_config(found, file, section, env), scanned)
+        try:
+            pairs = _asked(found, file, section, env, scanned)
+        except NotCopiedError as exc:
+            parser = "built-in"
+            notes.append(f"{exc} can't be given to uWSGI, so the built-in reader read the file.")
+            resolved = scanned
+        else:
+            parser = f"uWSGI {found.version}"
+            resolved = _located(pairs, scanned)
     ignored = sorted(n for n in env if n.startswith("UWSGI_") and n != "UWSGI_BINARY_PATH")
     if ignored:
         notes.append(f"Left out of the check, though uWSGI reads them: {', '.join(ignored)}.")
@@ -105,6 +113,28 @@ def _held_back(hazard: Hazard) -> str:
         f"{hazard.file}:{hazard.line}: {hazard.text!r} is more than text to uWSGI's parser, so "
         f"the built-in reader read the file. {_FLAGS[hazard.kind]} lets uWSGI do it."
     )
+
+
+def _asked(
+    server: binary.Server, file: str, section: str, env: Mapping[str, str], scanned: Resolved
+) -> list[tuple[str, str]]:
+    """Return the options as uWSGI resolves what was scanned, and nothing but that.
+
+    :raises NotCopiedError: if uWSGI can't be given what was scanned.
+    """
+    if scanned.hazards:
+        # Allowed by the user, who thereby trusts the file. What a command will print, or what
+        # a plugin brings in, can't be copied.
+        return binary.show_config(server, file, section, env)
+    for option in scanned.options:
+        if "\n" in option.value:
+            raise NotCopiedError(f"{option.file}:{option.line}: {option.key}, of several lines,")
+    with private_copy(scanned.sheets, scanned.quoted) as copy:
+        try:
+            pairs = binary.show_config(server, copy.path, "uwsgi", env)
+        except CheckError as exc:
+            raise CheckError(copy.spelled(str(exc))) from exc
+        return copy.original(pairs)
 
 
 def _located(pairs: Sequence[tuple[str, str]], scanned: Resolved) -> Resolved:

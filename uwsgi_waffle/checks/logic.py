@@ -6,6 +6,7 @@ Source: uwsgi_logic_opt_* in uWSGI 2.0.31, core/config.c.
 from __future__ import annotations
 
 import glob
+import itertools
 import os
 import re
 import socket
@@ -13,7 +14,10 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 
+from .model import CheckError
+
 _MAX_TIMES = 10_000
+_MAX_WILDCARDS = 3
 
 _ALIASES = {
     "ifenv": "if-env",
@@ -33,32 +37,49 @@ KINDS = frozenset(
 
 
 def values(
-    kind: str, argument: str, env: Mapping[str, str], option: Callable[[str], str | None]
+    kind: str,
+    argument: str,
+    env: Mapping[str, str],
+    option: Callable[[str], str | None],
+    lines: Callable[[str], list[str]],
 ) -> Iterable[str | None]:
-    """Return what ``%(_)`` stands for in each round of a block; nothing if it is skipped."""
+    """Return what ``%(_)`` stands for in each round of a block; nothing if it is skipped.
+
+    :param option: returns the value of an option that was set before.
+    :param lines: returns the lines of a file.
+    :raises CheckError: there are more than 10,000 rounds.
+    """
     kind = _ALIASES.get(kind, kind)
     if kind == "for":
         return [word for word in argument.split(" ") if word]
     if kind == "for-glob":
-        return sorted(glob.glob(argument)) or [argument]
+        return _matches(argument)
     if kind == "for-times":
         number = re.match(r"\s*\+?0*([0-9]{0,6})", argument)
         times = int(number[1] or 0) if number else 0
-        return [str(n + 1) for n in range(min(times, _MAX_TIMES))]
+        if times > _MAX_TIMES:
+            raise CheckError(f"for-times = {argument}: more than {_MAX_TIMES} rounds")
+        return [str(n + 1) for n in range(times)]
     if kind == "for-readline":
-        return _lines(argument)
+        return lines(argument)
     negated = kind.startswith("if-not-")
     test = kind.removeprefix("if-not-" if negated else "if-")
     holds, value = _test(test, argument, env, option)
     return [value] if holds != negated else []
 
 
-def _lines(name: str) -> list[str]:
-    if not os.path.isfile(name):
-        return []
-    with suppress(OSError), open(name, encoding="utf-8", errors="backslashreplace") as lines:
-        return [line.rstrip("\r\n") for line in lines]
-    return []
+def _matches(pattern: str) -> list[str]:
+    """Return the paths that a pattern names, folders with a slash at their end."""
+    if len(re.findall(r"[^/]*[*?[][^/]*", pattern)) > _MAX_WILDCARDS:
+        raise CheckError(f"for-glob = {pattern}: more than {_MAX_WILDCARDS} parts with wildcards")
+    found = list(itertools.islice(glob.iglob(pattern), _MAX_TIMES + 1))
+    if len(found) > _MAX_TIMES:
+        raise CheckError(f"for-glob = {pattern}: more than {_MAX_TIMES} rounds")
+    return sorted(_marked(path) for path in found) or [pattern]
+
+
+def _marked(path: str) -> str:
+    return f"{path}/" if os.path.isdir(path) and not path.endswith("/") else path
 
 
 def _is_readable(name: str) -> bool:

@@ -14,11 +14,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from .model import CheckError
+
 _OF_THE_FIRST_FILE = "odspcenx"
 # uWSGI's version and binary, the time, hashes and inodes.
 _UNKNOWN = "VbtTjiJI"
 _MAGIC = re.compile("%(.)", re.DOTALL)
 _JOINED = "\0"
+#: of all that is put into one file
+MAX_GROWTH = 8 << 20
 
 
 def magic_table(
@@ -79,10 +83,18 @@ def logical_lines(text: str, table: Mapping[str, str]) -> Iterator[tuple[int, st
     a character without a meaning takes that character away.
 
     :param text: without NUL characters.
+    :raises CheckError: what is put in is longer than 8 MiB.
     """
 
+    left = MAX_GROWTH
+
     def replace(match: re.Match[str]) -> str:
-        return _JOINED if match[1] == "\n" else table.get(match[1], "")
+        nonlocal left
+        value = _JOINED if match[1] == "\n" else table.get(match[1], "")
+        left -= len(value)
+        if left < 0:
+            raise CheckError(f"{table['o']}: its variables grow beyond {MAX_GROWTH} characters")
+        return value
 
     number = 1
     for line in _MAGIC.sub(replace, text).split("\n"):

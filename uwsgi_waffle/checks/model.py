@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from ..errors import WaffleError
+
+if TYPE_CHECKING:
+    from .copying import Sheet
 
 Level = Literal["error", "warning"]
 
@@ -49,6 +53,8 @@ class Resolved(msgspec.Struct, frozen=True):
     :ivar section_line: line of the section's header in the checked file.
     :ivar hazards: empty means that uWSGI's parser may read the file.
     :ivar raw_values: the values before their placeholders were replaced.
+    :ivar sheets: the lines that were read, file by file, the checked file's first.
+    :ivar quoted: mapping of the name in ``@(name)`` to the bytes that were read.
     """
 
     file: str
@@ -56,6 +62,8 @@ class Resolved(msgspec.Struct, frozen=True):
     options: tuple[Option, ...]
     hazards: tuple[Hazard, ...] = ()
     raw_values: frozenset[str] = frozenset()
+    sheets: tuple[Sheet, ...] = ()
+    quoted: Mapping[str, bytes] = {}
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

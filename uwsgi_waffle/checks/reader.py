@@ -7,23 +7,21 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 
 from . import hazards, logic
+from .copying import Entry, Sheet
+from .files import FileReader
 from .magic import is_exact, logical_lines, magic_table
 from .model import CheckError, Hazard, Option, Resolved
+from .placeholders import calculated, substituted
 
 _MAX_DEPTH = 32
 _MAX_OPTIONS = 20_000
-_MAX_BYTES = 4 << 20
 # Of all values together, and of all that was put into them: some double with each placeholder.
 _MAX_TEXT = 8 << 20
 _ENDS = frozenset({"end", "endfor", "endif", "end-if", "end-for"})
-_ENV = re.compile(r"\$\(([^()]+)\)")
-_FILE = re.compile(r"@\(([^()]+)\)")
-_PLACEHOLDER = re.compile(r"%\(([^()]+)\)")
 
 
 def read(path: str, section: str = "uwsgi", env: Mapping[str, str] | None = None) -> Resolved:
@@ -36,7 +34,7 @@ def read(path: str, section: str = "uwsgi", env: Mapping[str, str] | None = None
     """
     reader = _Reader(os.environ if env is None else env)
     try:
-        reader.load(path, section, at=None, named=section != "uwsgi" or ":" in path)
+        reader.start(path, section)
         if not reader.found_section:
             raise CheckError(
                 f"{path} has no section [{section}] with options: is it an ini of uWSGI, "
@@ -53,28 +51,17 @@ def read(path: str, section: str = "uwsgi", env: Mapping[str, str] | None = None
         options=tuple(Option(o.key, o.value, o.file, o.line, o.inherited) for o in reader.options),
         hazards=tuple(reader.hazards) + hazards.at_exit(reader.options),
         raw_values=raw_values,
+        sheets=tuple(reader.sheets),
+        quoted=reader.files.quoted,
     )
-
-
-class _Entry:
-    """An option while it is being resolved."""
-
-    __slots__ = ("done", "file", "inherited", "key", "line", "value")
-
-    def __init__(self, key: str, value: str, file: str, line: int, inherited: bool) -> None:
-        self.key = key
-        self.value = value
-        self.file = file
-        self.line = line
-        self.inherited = inherited
-        # uWSGI applies the placeholder passes only to what it has not acted on yet.
-        self.done = False
 
 
 class _Reader:
     def __init__(self, env: Mapping[str, str]) -> None:
         self.env = env
-        self.options: list[_Entry] = []
+        self.files = FileReader()
+        self.options: list[Entry] = []
+        self.sheets: list[Sheet] = []
         self.hazards: list[Hazard] = []
         self.found_section = False
         self.section_line = 1
@@ -84,20 +71,33 @@ class _Reader:
         self._logic: tuple[str, str] | None = None
         self._in_round = False
         self._last_file = ""
-        self._first: dict[str, _Entry] = {}
+        self._first: dict[str, Entry] = {}
         self._text_left = _MAX_TEXT
 
     # Reading
 
-    def load(self, name: str, section: str, at: _Entry | None, *, named: bool) -> None:
+    def start(self, path: str, section: str) -> None:
+        """Read the file that uWSGI is started with."""
+        # The last colon starts a section, so a path with a colon needs one.
+        named = section != "uwsgi" or ":" in path
+        target = f"{path}:{section}" if named else path
+        # An option like any other to if-opt, which sees it while uWSGI has cut the section off,
+        # and to placeholders.
+        started = self._first["ini"] = Entry("ini", path, path, 1, False)
+        self.load(path, section, None, named=named)
+        started.value = self.sheets[0].name = target
+
+    def load(self, name: str, section: str, at: Entry | None, *, named: bool) -> Sheet:
         """Read one section of one file, and what it includes on the way.
 
-        :param named: the section was written after the path, so ``%x`` tells it.
+        :param named: the section was written after the path, so ``%x`` has it.
         """
         where = f"{at.file}:{at.line}: " if at else ""
         if self._depth >= _MAX_DEPTH:
             raise CheckError(f"{where}{name} includes itself, or {_MAX_DEPTH} files deep")
-        text = _read_text(name, where)
+        text = self.files.text(name, where)
+        sheet = Sheet()
+        self.sheets.append(sheet)
         if not is_exact(text) or "\ufffd" in text:
             self.hazards.append(Hazard("exec", "text that only uWSGI can spell out", name, 1))
         magic = magic_table(
@@ -125,35 +125,39 @@ class _Reader:
             self.found_section = True
             key, _, value = line.partition("=")
             key, value = key.rstrip(" \t\r"), value.lstrip(" \t\r")
-            self._add(_Entry(key, value, name, number, self._inherited))
+            self._add(Entry(key, value, name, number, self._inherited), sheet)
         self._depth -= 1
+        return sheet
 
-    def _add(self, entry: _Entry) -> None:
+    def _add(self, entry: Entry, sheet: Sheet) -> None:
         if self._in_round:
             # What a block includes is no part of the block.
             self._append(entry)
+            sheet.add(entry)
             return
         if entry.key in _ENDS:
             self._logic = None
         elif self._logic is not None:
             kind, argument = self._logic
             self._in_round = True
-            for value in logic.values(kind, argument, self.env, self._exported):
-                self._append(
-                    _Entry(
-                        entry.key,
-                        # A variable that is not set leaves the text alone.
-                        entry.value if value is None else entry.value.replace("%(_)", value),
-                        entry.file,
-                        entry.line,
-                        entry.inherited,
-                    )
+            lines = partial(self.files.lines, where=f"{entry.file}:{entry.line}: ")
+            for value in logic.values(kind, argument, self.env, self._exported, lines):
+                made = Entry(
+                    entry.key,
+                    # A variable that is not set leaves the text alone.
+                    entry.value if value is None else entry.value.replace("%(_)", value),
+                    entry.file,
+                    entry.line,
+                    entry.inherited,
                 )
+                self._append(made)
+                sheet.add(made)
             self._in_round = False
             return
         self._append(entry)
+        sheet.add(entry, closed=entry.key in logic.KINDS)
 
-    def _append(self, entry: _Entry) -> None:
+    def _append(self, entry: Entry) -> None:
         if len(self.options) >= _MAX_OPTIONS:
             raise CheckError(f"{entry.file}:{entry.line}: more than {_MAX_OPTIONS} options")
         self._spend(entry, entry.value)
@@ -176,12 +180,12 @@ class _Reader:
             entry.done = True
             key, equals, value = entry.value.partition("=")
             if equals:
-                made = _Entry(key, value, entry.file, entry.line, entry.inherited)
+                made = entry.made = Entry(key, value, entry.file, entry.line, entry.inherited)
                 self._append(made)
                 # No option but a name for others: uWSGI leaves its own value as it stands.
                 made.done = entry.key != "set"
 
-    def _include(self, entry: _Entry) -> None:
+    def _include(self, entry: Entry) -> None:
         name = entry.value
         if hazards.is_scheme(name):
             return
@@ -194,7 +198,7 @@ class _Reader:
             # uWSGI picks the reader by the ending; yaml and the like are not read here.
             self._opaque(f"{entry.key} = {name}", entry.file, entry.line)
             return
-        self.load(name, section, entry, named=bool(colon))
+        entry.sheet = self.load(name, section, entry, named=bool(colon))
 
     def _opaque(self, text: str, file: str, line: int) -> None:
         self.hazards.append(Hazard("exec", text, file, line, opaque=True))
@@ -205,7 +209,7 @@ class _Reader:
         entry = self._first.get(key)
         return None if entry is None else entry.value
 
-    def _spend(self, entry: _Entry, text: str) -> str:
+    def _spend(self, entry: Entry, text: str) -> str:
         # Each costs something, also if it is empty.
         self._text_left -= len(text) + 1
         if self._text_left < 0:
@@ -218,33 +222,31 @@ class _Reader:
         """Replace $(ENV), @(file) and %(option), in uWSGI's order."""
         pending = [o for o in self.options if not o.done]
         for entry in pending:
-            self._replace(entry, _ENV, lambda m: self.env.get(m[1], m[0]))
+            spend = partial(self._spend, entry)
+            entry.value = substituted("$", entry.value, self.env.get, spend)
             if "@(" in entry.value:
                 found = hazards.of_value(entry.key, entry.value, entry.file, entry.line)
                 self.hazards.extend(h for h in found if h not in self.hazards)
+                entry.quoting = entry.value
         for entry in pending:
-            self._replace(entry, _FILE, partial(_at_file, entry), rounds=1)
+            spend = partial(self._spend, entry)
+            entry.value = substituted("@", entry.value, partial(self._quoted, entry), spend)
         for entry in pending:
-            self._replace(entry, _PLACEHOLDER, self._reference)
+            spend = partial(self._spend, entry)
+            entry.value = substituted("%", entry.value, self._reference, spend)
 
-    def _reference(self, match: re.Match[str]) -> str:
-        value = self._exported(match[1])
-        return match[0] if value is None else value
+    def _quoted(self, entry: Entry, name: str) -> str | None:
+        if hazards.is_scheme(name):
+            return None
+        text = self.files.quote(name, f"{entry.file}:{entry.line}: ")
+        if "@(" in text:
+            # uWSGI looks for files once more in what it has put in.
+            self._opaque(f"{entry.key} = @({name})", entry.file, entry.line)
+            return None
+        return text
 
-    def _replace(
-        self,
-        entry: _Entry,
-        pattern: re.Pattern[str],
-        value_of: Callable[[re.Match[str]], str],
-        *,
-        rounds: int = _MAX_DEPTH,
-    ) -> None:
-        # uWSGI starts over after each replacement; the bound is against a value that names itself.
-        for _ in range(rounds):
-            replaced = pattern.sub(lambda match: self._spend(entry, value_of(match)), entry.value)
-            if replaced == entry.value:
-                break
-            entry.value = replaced
+    def _reference(self, expression: str) -> str | None:
+        return calculated(expression, self._exported)
 
     # inherit
 
@@ -262,29 +264,3 @@ class _Reader:
                 self._opaque(f"inherit = {entry.value}", entry.file, entry.line)
                 continue
             self._include(entry)
-
-
-def _read_text(name: str, where: str) -> str:
-    path = Path(name)
-    try:
-        # A pipe or a device would block, or never end.
-        if not path.is_file():
-            hint = ""
-            if re.search(r"[$@%]\(", name):
-                hint = " (uWSGI takes no placeholder here, because it includes at once)"
-            raise CheckError(f"{where}{name or 'an empty name'} is not a file{hint}")
-        if path.stat().st_size > _MAX_BYTES:
-            raise CheckError(f"{where}{name} is larger than {_MAX_BYTES} bytes")
-        content = path.read_bytes()
-    except OSError as exc:
-        raise CheckError(f"{where}{name} can't be read: {exc.strerror}") from exc
-    if b"\0" in content:
-        # uWSGI would end each string there, and see other lines than these.
-        raise CheckError(f"{where}{name} is not a text file")
-    return content.decode("utf-8", "replace")
-
-
-def _at_file(entry: _Entry, match: re.Match[str]) -> str:
-    if hazards.is_scheme(match[1]) or not os.path.isfile(match[1]):
-        return match[0]
-    return _read_text(match[1], f"{entry.file}:{entry.line}: ").rstrip("\r\n")
