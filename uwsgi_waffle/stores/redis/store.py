@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import secrets
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timezone
@@ -15,7 +16,13 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from ...errors import ConfigurationError, RevisionConflict, StoreError, StoreUnavailable
+from ...errors import (
+    ConfigurationError,
+    OutcomeUnknown,
+    RevisionConflict,
+    StoreError,
+    StoreUnavailable,
+)
 from ...forking import PerProcess
 from ...masking import redact
 from ...snapshot import Delta, Row
@@ -30,8 +37,8 @@ class RedisStore(Store):
     """Keeps settings in Redis; a read and a change are one script each, and one round trip.
 
     A script runs alone and as a whole, so that a change is seen whole or not at all; with a
-    channel, it publishes the change as well. What a restart of Redis keeps, and how durable a
-    change is, Redis's own persistence decides. Sentinel and Cluster are not supported.
+    channel, it publishes the change as well. It keeps marks. What a restart of Redis keeps, and how
+    durable a change is, Redis's own persistence decides. Sentinel and Cluster are not supported.
 
     Source: Redis documentation, "Scripting with Lua": a script's effects are atomic.
 
@@ -43,6 +50,8 @@ class RedisStore(Store):
     :param timeout_s: longest time that connecting may take, and an answer to a read.
     :param write_timeout_s: longest time that an answer to a write may take.
     """
+
+    calls_before_commit = True
 
     def __init__(
         self,
@@ -76,19 +85,20 @@ class RedisStore(Store):
         """
         with self._translated() as clients:
             if not clients.reader.hexists(self._keys[0], "revision"):
-                clients.prepare(keys=self._keys, args=[uuid.uuid4().hex])
+                clients.prepare(keys=self._keys, args=[uuid.uuid4().hex, secrets.token_hex(8)])
 
     def read_since(self, revision: int, epoch: str, mark: str = "") -> Delta:
         with self._translated() as clients:
-            reply: list[Any] = clients.read_since(keys=self._keys[:3], args=[revision, epoch])
+            reply: list[Any] = clients.read_since(keys=self._keys, args=[revision, epoch, mark])
         if not reply:
             raise self._lost()
-        rows = zip(reply[3::2], reply[4::2], strict=True)
+        rows = zip(reply[4::2], reply[5::2], strict=True)
         return Delta(
             revision=int(reply[0]),
             epoch=reply[1],
             rows=tuple(Row(name, raw) for name, raw in rows),
-            complete=bool(reply[2]),
+            complete=bool(reply[3]),
+            mark=reply[2],
         )
 
     def write(
@@ -104,21 +114,14 @@ class RedisStore(Store):
             "" if expected_revision is None else expected_revision,
             self._max_history,
             self._channel,
+            secrets.token_hex(8),
             datetime.now(timezone.utc).isoformat(),
             _optional(author),
             _optional(reason),
         ]
         for name in sorted(raws, reverse=True):
             arguments += [name, _optional(raws[name])]
-        with self._translated() as clients:
-            reply: list[Any] = clients.write(keys=self._keys, args=arguments)
-        if not reply:
-            raise self._lost()
-        revision = int(reply[1])
-        if not reply[0]:
-            assert expected_revision is not None
-            raise RevisionConflict(expected_revision, revision)
-        return revision
+        return self._changed(self._clients.get().write, arguments, expected_revision, before_commit)
 
     def history(self, *, name: str | None = None, limit: int = 100) -> list[HistoryEntry]:
         found: list[HistoryEntry] = []
@@ -144,6 +147,8 @@ class RedisStore(Store):
             "" if expected_revision is None else expected_revision,
             dump.revision,
             uuid.uuid4().hex,
+            # No reader has a mark of this epoch yet, so that one for all revisions is enough.
+            secrets.token_hex(8) if dump.revision else "",
             self._channel,
             len(dump.raws),
         ]
@@ -152,15 +157,7 @@ class RedisStore(Store):
         # Oldest first, and within a revision by name backwards, as a change writes them.
         for entry in reversed(dump.history[: self._max_history]):
             arguments += _fields(entry)
-        with self._translated() as clients:
-            if before_commit is not None:
-                before_commit()
-            reply: list[Any] = clients.load(keys=self._keys, args=arguments)
-        if not reply:
-            raise self._lost()
-        if not reply[0]:
-            assert expected_revision is not None
-            raise RevisionConflict(expected_revision, int(reply[1]))
+        self._changed(self._clients.get().load, arguments, expected_revision, before_commit)
 
     def report(self, report: WorkerReport) -> None:
         lifetime_ms = max(1, round(report.lifetime_s * 1000))
@@ -202,17 +199,54 @@ class RedisStore(Store):
             clients.reader.close()
             clients.writer.close()
 
+    def _changed(
+        self,
+        script: Any,
+        arguments: list[str | int],
+        expected_revision: int | None,
+        before_commit: Callable[[], None] | None,
+    ) -> int:
+        """Run a script that commits a change; return the revision of the store after it."""
+        with self._translated() as clients:
+            writer: Any = clients.writer  # redis-py leaves client() without types
+            # Connected here, so that only the commit itself comes after before_commit.
+            client = writer.client()
+        with client:
+            if before_commit is not None:
+                before_commit()
+            with self._translated(sent=True):
+                reply: list[Any] = script(keys=self._keys, args=arguments, client=client)
+        if not reply:
+            raise self._lost()
+        revision = int(reply[1])
+        if not reply[0]:
+            assert expected_revision is not None
+            raise RevisionConflict(expected_revision, revision)
+        return revision
+
     @contextlib.contextmanager
-    def _translated(self) -> Iterator[_Clients]:
+    def _translated(self, *, sent: bool = False) -> Iterator[_Clients]:
+        """Raise what redis-py raises as an error of the store.
+
+        :param sent: a change was sent, so that a lost answer leaves its outcome unknown.
+        """
         try:
             yield self._clients.get()
         except (redis.RedisError, OSError) as exc:
             text = f"Redis at {self._shown}: {redact(str(exc))}"
-            if isinstance(exc, redis.ConnectionError | redis.TimeoutError | OSError):
-                raise StoreUnavailable(
-                    f"{text}; check that it runs, and that WAFFLE_STORE_URL names it"
+            if not isinstance(exc, redis.ConnectionError | redis.TimeoutError | OSError):
+                raise StoreError(
+                    f"{text}; it must be a Redis 5 or newer that we may write to"
                 ) from exc
-            raise StoreError(f"{text}; it must be a Redis 5 or newer that we may write to") from exc
+            # What Redis itself answered is a refusal, whatever redis-py makes of it.
+            if sent and not isinstance(exc, redis.exceptions.BusyLoadingError):
+                raise OutcomeUnknown(
+                    f"{text}; the connection broke while the change was made, so it may have been "
+                    "made: read the settings before you repeat it"
+                ) from exc
+            raise StoreUnavailable(
+                f"{text}; check that it is running, and that WAFFLE_STORE_URL names it"
+            ) from exc
 
     def _lost(self) -> StoreUnavailable:
         return StoreUnavailable(

@@ -1,0 +1,119 @@
+"""A change that waits for SQLite's write lock waits in Python, and within its bound."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from uwsgi_waffle.errors import OutcomeUnknown, StoreUnavailable
+from uwsgi_waffle.stores.sqlite import SqliteStore
+from uwsgi_waffle.stores.sqlite.connections import transaction
+
+_UNDER_GEVENT = """
+from gevent import monkey
+monkey.patch_all()
+import sqlite3, sys
+import gevent
+from uwsgi_waffle.stores.sqlite import SqliteStore
+
+path = sys.argv[1]
+store = SqliteStore(path, write_timeout_s=60.0)
+store.prepare()
+other = sqlite3.connect(path, isolation_level=None)
+other.execute("BEGIN IMMEDIATE")
+writer = gevent.spawn(store.write, {"A": "1"})
+# Another greenlet of the same thread ends the lock: who sleeps in C would never let it.
+gevent.sleep(0.05)
+assert not writer.ready()
+other.execute("COMMIT")
+print(writer.get(timeout=50))
+"""
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[SqliteStore]:
+    store = SqliteStore(tmp_path / "waffle.db", write_timeout_s=0.3)
+    store.prepare()
+    yield store
+    store.close()
+
+
+@contextlib.contextmanager
+def locked(store: SqliteStore) -> Iterator[None]:
+    with contextlib.closing(sqlite3.connect(store.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+        other.execute("ROLLBACK")
+
+
+def test_writer_lets_other_greenlets_run_while_it_waits(tmp_path: Path) -> None:
+    pytest.importorskip("gevent")
+    done = subprocess.run(
+        [sys.executable, "-c", _UNDER_GEVENT, str(tmp_path / "waffle.db")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout == "1\n", done.stderr
+
+
+def test_writer_gives_up_when_its_time_is_over(store: SqliteStore) -> None:
+    began = time.monotonic()
+    with locked(store), pytest.raises(StoreUnavailable, match="locked") as caught:
+        store.write({"A": "1"})
+    assert time.monotonic() - began >= 0.3
+    # Nothing was committed, and that is known.
+    assert not isinstance(caught.value, OutcomeUnknown)
+    assert store.write({"A": "1"}) == 1
+
+
+def test_writer_goes_on_when_the_lock_is_free(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "waffle.db", write_timeout_s=60.0)
+    store.prepare()
+    revisions: list[int] = []
+    with locked(store):
+        writer = threading.Thread(target=lambda: revisions.append(store.write({"A": "1"})))
+        writer.start()
+        # Reading does not wait for it.
+        assert store.read_since(0, "").revision == 0
+        assert not revisions
+    writer.join()
+    assert revisions == [1]
+    store.close()
+
+
+class _FailingCommit:
+    """A connection whose commit fails as SQLite's does."""
+
+    in_transaction = False
+
+    def __init__(self, message: str) -> None:
+        self._message = message
+
+    def execute(self, statement: str) -> None:
+        if statement == "COMMIT":
+            raise sqlite3.OperationalError(self._message)
+
+
+@pytest.mark.parametrize(
+    ("message", "unknown"),
+    [("disk I/O error", True), ("database or disk is full", False), ("database is locked", False)],
+)
+def test_commit_that_fails_is_unknown_unless_nothing_can_be_on_the_disk(
+    message: str, unknown: bool
+) -> None:
+    connection: object = _FailingCommit(message)
+    with (
+        pytest.raises(OutcomeUnknown if unknown else sqlite3.OperationalError, match=message),
+        transaction(connection),  # type: ignore[arg-type]  # only what it uses
+    ):
+        pass

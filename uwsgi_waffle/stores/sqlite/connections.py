@@ -1,0 +1,208 @@
+"""Connections to the SQLite file: one for reading in each process, one for each change."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ...errors import OutcomeUnknown, StoreError, StoreUnavailable
+
+T = TypeVar("T")
+
+# Between two attempts to get a lock: a commit takes 1 to 3 ms.
+_PAUSE_S = 0.001
+_LONGEST_PAUSE_S = 0.02
+
+
+class Reader:
+    """The one reading connection of a process; opens when it is needed."""
+
+    def __init__(self, path: Path, timeout_s: float) -> None:
+        self._path = path
+        self._text_path = os.fspath(path)
+        self._timeout_s = timeout_s
+        self._lock = threading.Lock()
+        self._connection: sqlite3.Connection | None = None
+        self._identity: tuple[int, int] | None = None
+
+    def __del__(self) -> None:
+        # An app that is dropped, as by a test, closes nothing; Python 3.13 warns of that.
+        self._drop()
+
+    def query(self, statement: str, parameters: Mapping[str, object]) -> list[tuple[Any, ...]]:
+        """Return the rows of one statement.
+
+        Blocks for at most the timeout for other threads, and once more for the file.
+
+        :raises StoreUnavailable: the file can't be read within the bound.
+        """
+        if not self._lock.acquire(timeout=self._timeout_s):
+            raise StoreUnavailable(f"{self._path}: another thread's read takes too long")
+        try:
+            connection = self._connected()
+
+            def run() -> list[tuple[Any, ...]]:
+                return connection.execute(statement, parameters).fetchall()
+
+            try:
+                return patiently(run, self._timeout_s)
+            except sqlite3.OperationalError as exc:
+                if "decode to UTF-8" not in str(exc):
+                    raise
+                # One broken value must not keep all others from being read. Only now,
+                # because a function in Python is slower than what is built in.
+                connection.text_factory = _readable
+                return patiently(run, self._timeout_s)
+        except (sqlite3.Error, OSError) as exc:
+            self._drop()
+            raise translation(self._path, exc) from exc
+        except BaseException:
+            self._drop()
+            raise
+        finally:
+            self._lock.release()
+
+    def close(self) -> None:
+        """Close the connection; the next query opens it again."""
+        with self._lock:
+            self._drop()
+
+    def _connected(self) -> sqlite3.Connection:
+        # A replaced file would otherwise be read in its old state until a restart.
+        status = os.stat(self._text_path)
+        identity = (status.st_dev, status.st_ino)
+        if identity != self._identity:
+            self._drop()
+        if self._connection is None:
+            self._connection = connect(self._path, self._timeout_s)
+            self._connection.execute("PRAGMA query_only = ON")
+            self._identity = identity
+        return self._connection
+
+    def _drop(self) -> None:
+        connection, self._connection, self._identity = self._connection, None, None
+        if connection is not None:
+            connection.close()
+
+
+def connect(path: Path, wait_s: float) -> sqlite3.Connection:
+    """Return a new connection to a file that must exist; the caller closes it.
+
+    It never waits for a lock: SQLite sleeps in C, where gevent can't let other requests run. Use
+    :func:`patiently`.
+
+    :param wait_s: longest time that connecting may wait, while another connection opens or closes.
+    """
+    # mode=rw, so that a lost file is reported, not silently replaced by an empty one.
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=rw",
+        uri=True,
+        timeout=0,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+    try:
+        # This reads the file, too.
+        patiently(lambda: connection.execute("PRAGMA synchronous = FULL"), wait_s)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def patiently(run: Callable[[], T], wait_s: float) -> T:
+    """Return what a function returns that SQLite may refuse because the file is locked.
+
+    Sleeps in Python, so that other greenlets run meanwhile; blocks for at most ``wait_s``.
+
+    :raises sqlite3.OperationalError: it was refused until the time was over, or failed otherwise.
+    """
+    deadline = time.monotonic() + wait_s
+    pause_s = _PAUSE_S
+    while True:
+        try:
+            return run()
+        except sqlite3.OperationalError as exc:
+            rest_s = deadline - time.monotonic()
+            if rest_s <= 0 or "database is locked" not in str(exc):
+                raise
+        time.sleep(min(rest_s, pause_s * random.uniform(0.5, 1.0)))
+        pause_s = min(pause_s * 1.5, _LONGEST_PAUSE_S)
+
+
+@contextlib.contextmanager
+def transaction(
+    connection: sqlite3.Connection,
+    *,
+    wait_s: float = 0.0,
+    before_commit: Callable[[], None] | None = None,
+) -> Iterator[None]:
+    """Run the body in one transaction that has the write lock from its beginning.
+
+    In WAL mode a commit waits for no one, so all waiting is over when the body begins.
+
+    Source: SQLite documentation, "Write-Ahead Logging": readers do not block a writer.
+
+    :param wait_s: longest time to wait for other writers.
+    :param before_commit: called immediately before the commit; if it raises, nothing is committed.
+    :raises OutcomeUnknown: the commit itself failed in a way that may leave it on the disk.
+    """
+    patiently(lambda: connection.execute("BEGIN IMMEDIATE"), wait_s)
+    try:
+        yield
+        if before_commit is not None:
+            before_commit()
+        _commit(connection)
+    except BaseException:
+        # The first error is the one to know; what is open ends with the connection.
+        with contextlib.suppress(sqlite3.Error):
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+        raise
+
+
+def _commit(connection: sqlite3.Connection) -> None:
+    try:
+        connection.execute("COMMIT")
+    except sqlite3.Error as exc:
+        # The commit's frames are written last, and a disk that is full refuses them. An error of
+        # the flush comes after they are written: a recovery may find them.
+        # Source: SQLite 3.40, os_unix.c: only a write returns SQLITE_FULL.
+        if "full" in str(exc) or "locked" in str(exc):
+            raise
+        raise OutcomeUnknown(
+            f"the commit failed ({exc}), so the change may have been made: read the settings "
+            "before you repeat it, and check the disk"
+        ) from exc
+
+
+@contextlib.contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Raise what SQLite raises as an error of the store."""
+    try:
+        yield
+    except sqlite3.Error as exc:
+        raise translation(path, exc) from exc
+
+
+def translation(path: Path, exc: Exception) -> StoreError:
+    """Return the error of the store for one of SQLite or the file system."""
+    text = f"{path}: {exc}"
+    if "readonly" in str(exc):
+        return StoreError(f"{text}; make the file and its folder writable")
+    return StoreUnavailable(
+        f"{text}; check that the file and its folder are there and that this process may "
+        "write to them"
+    )
+
+
+def _readable(text: bytes) -> str:
+    # A backslash followed by an x is no JSON: its declaration refuses what was broken.
+    return text.decode(errors="backslashreplace")
