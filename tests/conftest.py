@@ -14,6 +14,13 @@ from .support import hypothesis_profiles  # noqa: F401
 from .support.rig import NOBODY, Rig, Worker
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give tests that take seconds the minutes that a loaded machine makes of them."""
+    for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(400))
+
+
 @pytest.fixture(autouse=True)
 def _no_foreign_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):

@@ -160,7 +160,7 @@ def test_every_public_name_is_there_once_and_in_order() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_public_interface_has_the_types_it_promises(tmp_path: Path) -> None:
     pytest.importorskip("mypy")
     file = tmp_path / "use.py"

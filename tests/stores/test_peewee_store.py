@@ -27,7 +27,7 @@ class TestOwnTables(FileStoreContract):
     def store(self, tmp_path: Path) -> Iterator[PeeweeWaffleStore]:
         self.path = tmp_path / "waffle.db"
         store = PeeweeWaffleStore(
-            peewee.SqliteDatabase(str(self.path)), timeout_s=1.0, write_timeout_s=20.0
+            peewee.SqliteDatabase(str(self.path)), timeout_s=15.0, write_timeout_s=30.0
         )
         yield store
         store.close()
@@ -39,7 +39,7 @@ class TestOwnModel(TestOwnTables):
         self.path = tmp_path / "waffle.db"
         make: Any = PooledSqliteDatabase
         db = make(self.path, max_connections=1)
-        store = PeeweeWaffleStore(db, make_model(db), timeout_s=1.0, write_timeout_s=20.0)
+        store = PeeweeWaffleStore(db, make_model(db), timeout_s=15.0, write_timeout_s=30.0)
         # The only connection of the user's pool is taken, and open when processes are forked.
         db.connect()
         yield store

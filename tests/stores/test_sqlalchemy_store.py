@@ -35,7 +35,7 @@ class TestOwnTables(FileStoreContract):
     def store(self, tmp_path: Path) -> Iterator[AlchemyWaffleStore]:
         self.path = tmp_path / "waffle.db"
         store = AlchemyWaffleStore(
-            f"sqlite+pysqlite:///{self.path}", timeout_s=1.0, write_timeout_s=20.0
+            f"sqlite+pysqlite:///{self.path}", timeout_s=15.0, write_timeout_s=30.0
         )
         yield store
         store.close()
@@ -46,7 +46,7 @@ class TestOwnModel(TestOwnTables):
     def store(self, tmp_path: Path) -> Iterator[AlchemyWaffleStore]:
         self.path = tmp_path / "waffle.db"
         engine = sa.create_engine(f"sqlite+pysqlite:///{self.path}")
-        store = AlchemyWaffleStore(engine, _confs(engine), timeout_s=1.0, write_timeout_s=20.0)
+        store = AlchemyWaffleStore(engine, _confs(engine), timeout_s=15.0, write_timeout_s=30.0)
         yield store
         store.close()
         engine.dispose()

@@ -20,7 +20,7 @@ class TestSqliteStore(FileStoreContract):
     @pytest.fixture
     def store(self, tmp_path: Path) -> Iterator[SqliteStore]:
         self.path = tmp_path / "waffle.db"
-        store = SqliteStore(self.path, timeout_s=1.0, write_timeout_s=20.0)
+        store = SqliteStore(self.path, timeout_s=15.0, write_timeout_s=30.0)
         yield store
         store.close()
 

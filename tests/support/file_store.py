@@ -16,6 +16,8 @@ class FileStoreContract(StoreContract):
     """Subclasses give the fixture ``store``, which also sets the path of its file."""
 
     path: Path
+    # An outage is an error at once, however long a loaded machine takes for it.
+    bound_s = 20.0
 
     @contextlib.contextmanager
     def outage(self) -> Iterator[None]:
