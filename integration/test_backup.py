@@ -164,10 +164,17 @@ def test_restore_on_one_host_reaches_the_workers_of_another(
     flask("set", "SITENAME=One")
     flask("backup", f"{tmp_path}/backup")
     flask("set", "SITENAME=Two")
+    flask("backup", f"{tmp_path}/backup2")
     servers[1].eventually("followed", lambda: _all(servers[1], "Two"))
     flask("restore", f"{tmp_path}/backup", "--yes")
     assert_all_serve(servers[0], "One", 1)
     servers[1].eventually("restored there", lambda: _all(servers[1], "One"))
+    # To the very revision that all are at, with other content.
+    flask("set", "SITENAME=Another")
+    servers[1].eventually("followed again", lambda: _all(servers[1], "Another"))
+    flask("restore", f"{tmp_path}/backup2", "--yes")
+    assert_all_serve(servers[0], "Two", 2)
+    servers[1].eventually("restored there again", lambda: _all(servers[1], "Two"))
 
 
 def _all(server: UwsgiServer, name: str) -> bool:
