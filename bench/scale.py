@@ -15,18 +15,17 @@ ROUNDS = 15
 
 
 def run(record: Record) -> None:
-    """Measure propagation and store reads per change, with and without rows in the message."""
+    """Measure propagation and store reads per change."""
     print("\nWatchers on one Redis and one PostgreSQL, each with a watch file of its own")
     with tempfile.TemporaryDirectory() as name, postgres() as server:
         for crowd in CROWDS:
-            for mode in ("redis", "redis rows"):
-                measure(
-                    record,
-                    Path(name) / f"{crowd}-{mode.replace(' ', '-')}",
-                    crowd,
-                    server.url("postgresql+psycopg"),
-                    mode,
-                    rounds=ROUNDS,
-                    per_process=MEMBERS_PER_PROCESS,
-                    suffix=", PostgreSQL",
-                )
+            measure(
+                record,
+                Path(name) / str(crowd),
+                crowd,
+                server.url("postgresql+psycopg"),
+                "redis",
+                rounds=ROUNDS,
+                per_process=MEMBERS_PER_PROCESS,
+                suffix=", PostgreSQL",
+            )

@@ -91,6 +91,12 @@ def as_json(value: object) -> bytes:
 REVISIONS = st.one_of(st.integers(), st.floats(), st.text(max_size=6), st.none(), st.booleans())
 DATA = st.one_of(
     st.binary(max_size=60),
+    # Well-formed, but for texts that may be no UTF-8.
+    st.builds(
+        lambda field, text: b'{"revision":7,"%s":"%s"}' % (field, text),
+        st.sampled_from([b"epoch", b"mark", b"rows", b"host"]),
+        st.binary(max_size=20),
+    ),
     st.text(max_size=30),
     st.none(),
     st.integers(),

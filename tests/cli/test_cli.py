@@ -616,7 +616,7 @@ def test_refusal_shows_no_secret(make_worker: MakeWorker, arguments: list[str]) 
 def test_change_that_cannot_be_announced_stands_and_is_reported(
     make_worker: MakeWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def announce(self: FileNotifier, revision: int) -> None:
+    def announce(self: FileNotifier, revision: int, epoch: str = "", mark: str = "") -> None:
         raise NotifierError("no way")
 
     worker = make_worker()

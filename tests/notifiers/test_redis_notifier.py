@@ -13,8 +13,7 @@ from uwsgi_waffle import ConfigurationError, NotifierError
 from uwsgi_waffle.masking import redact
 from uwsgi_waffle.notifiers import Notice
 from uwsgi_waffle.notifiers import redis as module
-from uwsgi_waffle.notifiers.redis import MAX_CARRIED_BYTES, RedisNotifier
-from uwsgi_waffle.snapshot import Delta, Row
+from uwsgi_waffle.notifiers.redis import RedisNotifier
 
 from ..support.rig import Clock
 
@@ -118,24 +117,21 @@ def test_announced_revision_is_what_another_hears(rig: Rig) -> None:
     assert rig.hear(told(data)) == Notice(7)
 
 
-def test_announced_rows_are_what_another_hears(rig: Rig) -> None:
-    delta = Delta(7, "epoch", (Row("A", '"ä"'), Row("B", None)), complete=False)
-    rig.notifier.announce_rows(delta)
+def test_epoch_and_mark_are_heard_where_they_are_known(rig: Rig) -> None:
+    rig.notifier.announce(7, "epoch", "mark")
     ((_, data),) = rig.client.published
-    assert rig.hear(told(data)) == Notice(7, delta)
+    assert rig.hear(told(data)) == Notice(7, "epoch", "mark")
 
 
-def test_rows_of_two_changes_at_once_are_left_to_the_store(rig: Rig) -> None:
-    for revision in (7, 8):
-        rig.notifier.announce_rows(Delta(revision, "epoch", (Row("A", "1"),), complete=False))
+def test_same_revision_with_two_marks_is_left_to_the_store(rig: Rig) -> None:
+    for mark in ("one", "other"):
+        rig.notifier.announce(7, "epoch", mark)
     assert rig.hear(*(told(data) for _, data in rig.client.published)) == Notice(None)
 
 
-def test_change_that_is_too_large_for_a_message_is_announced_without_its_rows(rig: Rig) -> None:
-    row = Row("A", '"' + "x" * MAX_CARRIED_BYTES + '"')
-    rig.notifier.announce_rows(Delta(7, "epoch", (row,), complete=False))
-    ((_, data),) = rig.client.published
-    assert rig.hear(told(data)) == Notice(7)
+def test_message_with_rows_is_one_without(rig: Rig) -> None:
+    assert rig.hear(told(b'{"revision":7,"epoch":"e","rows":[["A","1"]]}')) == Notice(7, "e")
+    assert rig.hear(told(b'{"revision":8,"rows":{"A":[null]}}')) == Notice(8)
 
 
 def test_nothing_is_opened_before_it_is_used(rig: Rig) -> None:
@@ -201,6 +197,9 @@ MALFORMED: list[object] = [
     b'{"revision":7.5}',
     b'{"revision":true}',
     b'{"revision":1e999}',
+    b'{"revision":7,"epoch":"\xff\xfe"}',
+    b'{"revision":7,"mark":"\xc3"}',
+    b'{"revision":7,"epoch":null}',
     b"[" * 100_000,
     b"x" * 1_000_000,
     1,

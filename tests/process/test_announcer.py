@@ -42,7 +42,7 @@ def test_notifier_that_stays_away_is_tried_ever_more_rarely(
 ) -> None:
     tried: list[float] = []
 
-    def announce(revision: int) -> None:
+    def announce(revision: int, epoch: str = "", mark: str = "") -> None:
         tried.append(rig.clock.now)
         raise NotifierError("away")
 

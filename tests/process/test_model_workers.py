@@ -62,7 +62,7 @@ class Air(Notifier):
         self.sent = sent
         self.works = True
 
-    def announce(self, revision: int) -> None:
+    def announce(self, revision: int, epoch: str = "", mark: str = "") -> None:
         if not self.works:
             raise NotifierError("no air")
         self.sent.append(Notice(revision))

@@ -160,7 +160,7 @@ class StubNotifier(Notifier):
         self.notices.extend(notices)
         self._wake.set()
 
-    def announce(self, revision: int) -> None:
+    def announce(self, revision: int, epoch: str = "", mark: str = "") -> None:
         if self.error is not None:
             raise self.error
         self.announced.append(revision)

@@ -5,19 +5,19 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import NamedTuple
 
-from ..snapshot import Delta
-
 
 class Notice(NamedTuple):
-    """A hint that the store may hold something newer; never the truth itself.
+    """A hint that the store may hold something newer; never the truth itself, and never a value.
 
     :ivar revision: the announced revision, or ``None`` if notices may have been lost, so that
         only the store can tell.
-    :ivar delta: the rows of that one change, where the notice carries them.
+    :ivar epoch: the life of the store that the revision belongs to; empty if it is not known.
+    :ivar mark: of the change that made the revision; empty if it is not known.
     """
 
     revision: int | None
-    delta: Delta | None = None
+    epoch: str = ""
+    mark: str = ""
 
 
 class Notifier(ABC):
@@ -30,18 +30,13 @@ class Notifier(ABC):
     name: str
 
     @abstractmethod
-    def announce(self, revision: int) -> None:
-        """Tell every other process about a committed revision; blocks for a stated bound.
+    def announce(self, revision: int, epoch: str = "", mark: str = "") -> None:
+        """Announce a committed revision to every other process; blocks for a stated bound.
 
-        :raises NotifierError: it could not be told.
+        :param epoch: the life of the store that the revision belongs to; empty if not known.
+        :param mark: of the change that made it; empty if not known.
+        :raises NotifierError: it could not be announced.
         """
-
-    def announce_rows(self, delta: Delta) -> None:
-        """Announce a revision with its rows, where the notifier can carry them.
-
-        :raises NotifierError: it could not be told.
-        """
-        self.announce(delta.revision)
 
     @abstractmethod
     def wait(self, timeout_s: float) -> Notice | None:

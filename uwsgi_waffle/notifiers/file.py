@@ -100,7 +100,7 @@ class FileNotifier(Notifier):
         except OSError as exc:
             raise self._failure("be created", exc) from exc
 
-    def announce(self, revision: int) -> None:
+    def announce(self, revision: int, epoch: str = "", mark: str = "") -> None:
         """Write the revision and give the file a later mtime than it ever had.
 
         The mtime is written too, so that a later touch by hand is told from an announcement, and

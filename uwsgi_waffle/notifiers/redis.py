@@ -19,7 +19,6 @@ from redis.retry import Retry
 from ..backoff import Backoff
 from ..errors import ConfigurationError, NotifierError
 from ..masking import redact
-from ..snapshot import Delta, Row
 from .base import Notice, Notifier
 
 logger = logging.getLogger("uwsgi_waffle")
@@ -32,20 +31,16 @@ MAX_DRAINED = 1000
 AT_ONCE_S = 0.001
 
 
-# A change that is larger is announced without its rows.
-MAX_CARRIED_BYTES = 64 * 1024
-
-
 class Message(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What is published on the channel, as JSON.
+    """A notice as it is published on the channel, in JSON; anything else in it is ignored.
 
-    :ivar rows: names and raw texts of the change, if they are carried; ``epoch`` then says which
-        life of the store they belong to.
+    Values are never taken from a message: who can publish on the channel need not be one who may
+    change settings.
     """
 
     revision: int
-    epoch: str | None = None
-    rows: tuple[Row, ...] | None = None
+    epoch: str = ""
+    mark: str = ""
 
 
 _decode = msgspec.json.Decoder(Message).decode
@@ -107,23 +102,16 @@ class RedisNotifier(Notifier):
     def __repr__(self) -> str:
         return f"<RedisNotifier {self._shown_url} channel={self._channel!r}>"
 
-    def announce(self, revision: int) -> None:
+    def announce(self, revision: int, epoch: str = "", mark: str = "") -> None:
         """Publish a revision; blocks for at most twice ``timeout_s``.
 
         :raises NotifierError: Redis can't be reached or refuses.
         """
-        self._publish(msgspec.json.encode(Message(revision)))
-
-    def announce_rows(self, delta: Delta) -> None:
-        """Publish a revision with its rows, unless they are too many for a message.
-
-        :raises NotifierError: Redis can't be reached or refuses.
-        """
-        message = msgspec.json.encode(Message(delta.revision, delta.epoch, delta.rows))
-        if len(message) > MAX_CARRIED_BYTES:
-            self.announce(delta.revision)
-        else:
-            self._publish(message)
+        message = msgspec.json.encode(Message(revision, epoch, mark))
+        try:
+            self._client.publish(self._channel, message)
+        except (redis.RedisError, OSError) as exc:
+            raise self._failure(exc) from exc
 
     def wait(self, timeout_s: float) -> Notice | None:
         if self._closed.is_set():
@@ -150,12 +138,6 @@ class RedisNotifier(Notifier):
         # The watcher may be reading from the subscription; it ends within its timeout, and its
         # socket goes with it. Only the publishing connections are closed here.
         self._client.close()
-
-    def _publish(self, message: bytes) -> None:
-        try:
-            self._client.publish(self._channel, message)
-        except (redis.RedisError, OSError) as exc:
-            raise self._failure(exc) from exc
 
     def _subscribe(self) -> None:
         client: Any = self._client  # redis-py leaves pubsub() without types
@@ -195,10 +177,12 @@ class RedisNotifier(Notifier):
         if message["type"] != "message" or notice == Notice(None):
             return notice
         try:
-            heard = _notice(_decode(message["data"]))
-        except (msgspec.MsgspecError, TypeError, RecursionError) as exc:
+            decoded = _decode(message["data"])
+        except Exception as exc:
+            # Whatever is wrong with a message, no message may end the subscription.
             self._log_malformed(message["data"], exc)
             return notice
+        heard = Notice(decoded.revision, decoded.epoch, decoded.mark)
         # Of two different revisions neither can be trusted to be the newer.
         return heard if notice in (None, heard) else Notice(None)
 
@@ -232,10 +216,3 @@ class RedisNotifier(Notifier):
             f"Redis at {self._shown_url} can't be used ({redact(str(exc))}): check that it runs "
             "and that WAFFLE_REDIS_URL, or WAFFLE_REDIS_HOST and WAFFLE_REDIS_PORT, name it"
         )
-
-
-def _notice(message: Message) -> Notice:
-    if message.rows is None or message.epoch is None:
-        return Notice(message.revision)
-    delta = Delta(message.revision, message.epoch, message.rows, complete=False)
-    return Notice(message.revision, delta)

@@ -56,7 +56,7 @@ class Announcer:
     def _announce(self, notifier: Notifier, revision: int, epoch: str, mark: str) -> None:
         part = f"announcing by {notifier.name}"
         try:
-            notifier.announce(revision)
+            notifier.announce(revision, epoch, mark)
         except Exception as exc:
             self._retry_at = self._clock() + self._backoff.next_s()
             self._owing.add(notifier)

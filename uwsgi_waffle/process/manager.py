@@ -349,7 +349,11 @@ class Manager:
 
     def _is_news(self, notice: Notice) -> bool:
         base = self._layers.base
-        return notice.revision != base.revision
+        return (
+            notice.revision != base.revision
+            or bool(notice.epoch and notice.epoch != base.epoch)
+            or bool(notice.mark and notice.mark != base.mark)
+        )
 
     def _may_read(self) -> bool:
         # While the store fails, the watcher alone tries, and not at once; unless another process
