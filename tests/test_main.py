@@ -152,7 +152,7 @@ def test_left_out_environment_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_help_tells_the_exit_statuses() -> None:
-    assert "2  the file could not be checked" in run("check", "--help").stdout
+    assert "2  a file could not be checked" in run("check", "--help").stdout
 
 
 def test_module_is_a_command(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,3 +181,37 @@ def test_closed_pipe_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     os.close(write_end)
     assert b"Traceback" not in done.stderr
+
+
+def test_folder_of_vassals_is_checked_file_by_file() -> None:
+    vassals = Path("vassals")
+    vassals.mkdir()
+    assert run("check", "vassals", status=2).stderr.startswith("not checked: ")
+    (vassals / "good.ini").write_text(snippet_text())
+    assert "good.ini: 0 errors" in run("check", "vassals").stdout
+    (vassals / "bad.ini").write_text(BAD)
+    (vassals / "README").write_text("no ini")
+    result = run("check", "vassals", status=1)
+    assert "vassals/bad.ini:2: E002" in result.stdout
+    (vassals / "broken.ini").write_text("[other]\n")
+    reports = json.loads(run("check", "vassals", "--json", status=2).stdout)["reports"]
+    assert [report["file"] for report in reports] == [
+        f"vassals/{name}.ini" for name in ("bad", "broken", "good")
+    ]
+    assert "no section" in reports[1]["error"]
+
+
+def test_text_of_standard_input_is_checked_under_the_name_of_a_file() -> None:
+    for arguments, name in ([[], "uwsgi.ini"], [["sub/shop.ini"], "sub/shop.ini"]):
+        result = CliRunner().invoke(main, ["check", "--stdin", *arguments], input=BAD + "x = %d\n")
+        assert result.exit_code == 1
+        assert f"{name}:2: E002" in result.stdout
+    assert run("check", status=2).stderr.endswith("give its text with --stdin\n")
+
+
+def test_files_that_uwsgi_reads_before_are_read_before() -> None:
+    Path("first.ini").write_text(snippet_text())
+    Path("app.ini").write_text("[uwsgi]\nmodule = app\nneed-app = false\n")
+    result = run("check", "app.ini", "--also", "first.ini", status=1)
+    assert result.stdout.startswith("app.ini:3: W004 warning: ")
+    assert "app.ini: 0 errors, 1 warning" in result.stdout

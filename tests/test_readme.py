@@ -12,8 +12,10 @@ import pytest
 
 from bench.report import summary, text
 from uwsgi_waffle.checks import RULES
+from uwsgi_waffle.checks.binary import Server
+from uwsgi_waffle.checks.setup import ini_for_an_app
 from uwsgi_waffle.config import ConfigKeys
-from uwsgi_waffle.ini import SNIPPETS
+from uwsgi_waffle.ini import SNIPPETS, snippet_path
 from uwsgi_waffle.settings.declare import DECLARATION_KEYS
 from uwsgi_waffle.testing import StoreContract
 
@@ -67,9 +69,16 @@ def test_readme_names_the_snippet(name: str) -> None:
     assert f"`{name}`" in README
 
 
-@pytest.mark.parametrize("command", ["ini", "check"])
+@pytest.mark.parametrize("command", ["ini", "check", "init"])
 def test_readme_shows_the_command(command: str) -> None:
     assert f"python -m uwsgi_waffle {command}" in README
+
+
+def test_readme_shows_the_ini_that_init_writes() -> None:
+    shown = README.split("```ini\n")[1].split("```")[0]
+    server = Server("/srv/shop/.venv/bin/uwsgi", "2.0.30", None, frozenset(), True)
+    written = ini_for_an_app(server, processes=4)
+    assert re.sub(r"(?<=\nini = ).*", str(snippet_path()), shown) == written
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,8 @@ HARMLESS = {
     "set of a block": "set = if-env=NOPE\nx = 1\nset = endif=\ny = 1\n",
     "else": "if-env = NOPE\nx = 1\nelse =\ny = 1\nendif =\n",
     "hooks of one's own": "hook-asap = print:hello\nexec-asap = false\npidfile = x.pid\n",
+    "dates in the log": "log-date = true\nx = 1\n",
+    "dates of one's own": "log-date = [%%Y-%%m-%%d] = \nx = 1\n",
     "sockets": "http-socket = 127.0.0.1:1\nsocket = x.sock\nstats = 127.0.0.1:1\nmule =\n",
 }
 

@@ -247,8 +247,43 @@ def test_emperor_is_told_to_check_its_vassals(tmp_path: Path) -> None:
     ini = tmp_path / "emperor.ini"
     ini.write_text("[uwsgi]\nemperor = /etc/vassals\n")
     report = check_file(ini)
-    assert report.findings == ()
+    assert {finding.id for finding in report.findings} <= {"E005", "W006"}
     assert any("vassal" in note for note in report.notes)
+
+
+def test_emperor_that_serves_an_app_too_is_checked_as_a_server(tmp_path: Path) -> None:
+    assert ids(findings(tmp_path, without("master") + "emperor = /etc/vassals\n")) == [("E003", 1)]
+
+
+def test_emperor_of_pyuwsgi_needs_a_wrapper_and_a_binary_path(tmp_path: Path) -> None:
+    wheel, text = a_server(pyuwsgi=True), "[uwsgi]\nemperor = /etc/vassals\n"
+    assert findings(tmp_path, text) == []
+    assert ids(findings(tmp_path, text, server=wheel)) == [("W006", 1), ("E005", 2)]
+    text += "emperor-wrapper = /venv/bin/uwsgi\n"
+    assert ids(findings(tmp_path, text, server=wheel)) == [("W006", 1)]
+    assert findings(tmp_path, text + "binary-path = /venv/bin/python\n", server=wheel) == []
+
+
+def test_several_interpreters_are_an_error_on_python_3_13(tmp_path: Path) -> None:
+    text = without("single-interpreter") + "mount = /b=b.py\n"
+    assert ids(findings(tmp_path, text, python=(3, 12))) == [("W005", 8)]
+    assert ids(findings(tmp_path, text, python=(3, 13))) == [("E006", 8)]
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ("async = 10\n", [("W014", 9)]),
+        ("async = 10\nugreen = true\n", [("W014", 10)]),
+        ("async = 1\n", []),
+        ("async = 10\nugreen = false\ngreenlet = true\n", []),
+        ("async = 10\n" + EARLY_GEVENT, []),
+    ],
+)
+def test_switching_between_requests_in_one_thread_is_found(
+    tmp_path: Path, lines: str, expected: list[tuple[str, int]]
+) -> None:
+    assert ids(findings(tmp_path, GOOD + lines)) == expected
 
 
 @pytest.mark.parametrize("name", ["a.yaml", "a.yml", "a.json", "a.xml"])

@@ -16,7 +16,8 @@ from .model import CheckError
 
 _TIMEOUT_S = 20.0
 _BEGIN = ";uWSGI instance configuration\n[uwsgi]\n"
-_END = "\n;end of configuration"
+_FIRST = "hook-asap = call:show_config"
+_END = ";end of configuration"
 
 # `exit:0` would run vacuum and the atexit hooks, which remove a live server's pidfile.
 # Source: measured on 2.0.21, 2.0.30, 2.0.31 and Debian's 2.0.21; uwsgi_hook_callint in
@@ -94,28 +95,35 @@ def ask(path: str, env: Mapping[str, str]) -> Server:
 
 
 def show_config(
-    server: Server, file: str, section: str, env: Mapping[str, str]
+    server: Server, file: str, section: str, env: Mapping[str, str], also: Sequence[str] = ()
 ) -> list[tuple[str, str]]:
     """Return every option of the ini as uWSGI resolves it, in its order.
+
+    With files before it, the options begin with ``ini``, as that of the first of them.
 
     Parses and leaves before any hook of the file; takes about 6 ms, at most 20 s. Call it
     only with a file whose hazards are empty, or were allowed by the user.
 
+    :param also: files that uWSGI reads before this one.
     :raises CheckError: with uWSGI's own words, if it refuses the file.
     """
     # The last colon starts a section, so a path with a colon needs one.
     target = file if section == "uwsgi" and ":" not in file else f"{file}:{section}"
-    done = _run([server.path, *_PARSE_ONLY, "--ini", target], env)
+    files = [word for name in (*also, target) for word in ("--ini", name)]
+    done = _run([server.path, *_PARSE_ONLY, *files], env)
     output = done.stdout
     begin = output.find(_BEGIN)
-    end = output.find(_END, begin)
-    if done.returncode != 0 or begin < 0 or end < 0:
+    lines = output[begin + len(_BEGIN) :].split("\n")
+    # With log-date, a date stands before each line.
+    date = len(lines[0].partition(_FIRST)[0])
+    lines = [line[date:] for line in lines]
+    if done.returncode != 0 or begin < 0 or _END not in lines:
         words = [line for line in output.splitlines() if not line.startswith("[uWSGI] getting")]
         raise CheckError("uWSGI refuses the file: " + ("; ".join(words[-5:]) or "no reason given"))
-    lines = output[begin + len(_BEGIN) : end].split("\n")
+    lines = lines[: lines.index(_END)]
     pairs = [(key, value) for key, _, value in (line.partition(" = ") for line in lines)]
-    # Our own three arguments come first.
-    return pairs[3:]
+    # Our own arguments come first.
+    return pairs[2:] if also else pairs[3:]
 
 
 def _run(command: Sequence[str], env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:

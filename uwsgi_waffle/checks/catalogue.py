@@ -35,13 +35,23 @@ _TABLE: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "E003",
-        "No master: nobody restarts a worker that died, and a stop can leave workers behind.",
+        "No master: no one restarts a worker that died, and a stop can leave workers behind.",
         "Set `master = true`.",
     ),
     (
         "E004",
         "`py-call-osafterfork` aborts every worker on Python 3.13 and later.",
         "Remove it; if fork hooks are needed, `py-call-uwsgi-fork-hooks = true` is the other way.",
+    ),
+    (
+        "E005",
+        "pyuwsgi as an emperor in a virtual environment: no vassal starts.",
+        "Set `emperor-wrapper = <venv>/bin/uwsgi`.",
+    ),
+    (
+        "E006",
+        "Several interpreters on Python 3.13 or later: each stop and reload aborts the worker.",
+        "Set `single-interpreter = true`.",
     ),
     (
         "W001",
@@ -60,7 +70,7 @@ _TABLE: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "W004",
-        "`need-app` is not on: a worker whose app can't be loaded answers 500 for ever.",
+        "`need-app` is not on: a worker whose app can't be loaded answers 500 until a restart.",
         "Set `need-app = true`.",
     ),
     (
@@ -71,8 +81,8 @@ _TABLE: tuple[tuple[str, str, str], ...] = (
     (
         "W006",
         "pyuwsgi in a virtual environment: a reload ends the server.",
-        "Start it with the environment variable UWSGI_BINARY_PATH=<venv>/bin/python, or set "
-        "`binary-path` to that path.",
+        "Set `binary-path = <venv>/bin/python`, which `python -m uwsgi_waffle init` writes. In an "
+        "emperor's file this needs `emperor-wrapper` too, or no vassal starts.",
     ),
     (
         "W007",
@@ -108,6 +118,11 @@ _TABLE: tuple[tuple[str, str, str], ...] = (
         "W013",
         "`enable-threads = false` is ignored since uWSGI 2.0.27, and stops the watcher before.",
         "Remove the line.",
+    ),
+    (
+        "W014",
+        "uWSGI switches between requests within one thread, and Flask can't tell them apart.",
+        "Remove `async` and `ugreen`: use `threads`, or `gevent` with its snippet.",
     ),
 )
 

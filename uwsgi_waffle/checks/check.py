@@ -9,7 +9,7 @@ from collections import defaultdict, deque
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from . import binary, rules
+from . import binary, debian, rules
 from .copying import NotCopiedError, private_copy
 from .model import CheckError, Hazard, Option, Report, Resolved
 from .reader import read
@@ -21,6 +21,8 @@ def check_file(
     path: str | os.PathLike[str],
     *,
     section: str = "uwsgi",
+    also: Sequence[str] | None = None,
+    content: bytes | None = None,
     uwsgi: str | None = None,
     python: str | None = None,
     allow_exec: bool = False,
@@ -33,6 +35,9 @@ def check_file(
     all that it includes, makes the parser run nothing; else a reader of our own does, and
     the report says so. Relative includes are resolved against the current directory.
 
+    :param also: files that uWSGI reads before this one; by default what Debian's package adds
+        for a file in ``/etc/uwsgi/apps-enabled``.
+    :param content: of the file, if it is not to be read.
     :param uwsgi: the binary; by default ``WAFFLE_UWSGI``, beside this Python, on the PATH.
     :param python: version of the server's Python, such as ``3.13``; by default uWSGI's own.
     :param allow_exec: let uWSGI's parser run commands that the file names.
@@ -44,7 +49,11 @@ def check_file(
     file = os.fspath(path)
     _reject_other_formats(file)
     notes = []
-    scanned = read(file, section, binary.clean_env(env))
+    if also is None:
+        before = debian.read_before(file)
+        also = [] if before is None else [before]
+        notes += [f"{name} is read first, as Debian's service does." for name in also]
+    scanned = read(file, section, binary.clean_env(env), also=also, content=content)
     path_of_uwsgi = binary.find_binary(uwsgi, env)
     found = None if path_of_uwsgi is None else binary.ask(path_of_uwsgi, env)
     allowed = {kind for kind, on in (("exec", allow_exec), ("plugins", allow_plugins)) if on}
@@ -62,7 +71,14 @@ def check_file(
         resolved = scanned
     else:
         try:
-            pairs = _asked(found, file, section, env, scanned)
+            if not scanned.hazards:
+                pairs = _asked(found, env, scanned)
+            elif content is None:
+                # Allowed by the user, who thereby trusts the file. What a command will print,
+                # or what a plugin brings in, can't be copied.
+                pairs = binary.show_config(found, file, section, env, also)
+            else:
+                raise CheckError(f"{file} needs --allow-exec or --allow-plugins: not with --stdin")
         except NotCopiedError as exc:
             parser = "built-in"
             notes.append(f"{exc} can't be given to uWSGI, so the built-in reader read the file.")
@@ -73,9 +89,11 @@ def check_file(
     ignored = sorted(n for n in env if n.startswith("UWSGI_") and n != "UWSGI_BINARY_PATH")
     if ignored:
         notes.append(f"Left out of the check, though uWSGI reads them: {', '.join(ignored)}.")
-    if any(o.key == "emperor" for o in resolved.options):
-        notes.append("This is an emperor's file, which serves no app: check each vassal's.")
-        return Report(file, section, parser, None, (), tuple(notes))
+    emperor = next((o for o in resolved.options if o.key == "emperor"), None)
+    if emperor is not None:
+        notes.append(
+            "This is an emperor's file: check its vassals too, by naming their folder to `check`."
+        )
     version, note = _python_version(python, found)
     if note:
         notes.append(note)
@@ -90,6 +108,17 @@ def check_file(
     )
     text = None if version is None else f"{version[0]}.{version[1]}"
     return Report(file, section, parser, text, tuple(rules.apply(subject)), tuple(notes))
+
+
+def find_server(uwsgi: str | None = None) -> binary.Server:
+    """Return what is known of the installed uWSGI; blocks for as long as it takes to ask it.
+
+    :raises CheckError: there is none.
+    """
+    path = binary.find_binary(uwsgi, os.environ)
+    if path is None:
+        raise CheckError("uWSGI is not installed: pip install 'uwsgi-waffle[uwsgi]'")
+    return binary.ask(path, os.environ)
 
 
 def _reject_other_formats(file: str) -> None:
@@ -116,16 +145,12 @@ def _held_back(hazard: Hazard) -> str:
 
 
 def _asked(
-    server: binary.Server, file: str, section: str, env: Mapping[str, str], scanned: Resolved
+    server: binary.Server, env: Mapping[str, str], scanned: Resolved
 ) -> list[tuple[str, str]]:
     """Return the options as uWSGI resolves what was scanned, and nothing but that.
 
     :raises NotCopiedError: if uWSGI can't be given what was scanned.
     """
-    if scanned.hazards:
-        # Allowed by the user, who thereby trusts the file. What a command will print, or what
-        # a plugin brings in, can't be copied.
-        return binary.show_config(server, file, section, env)
     for option in scanned.options:
         if "\n" in option.value:
             raise NotCopiedError(f"{option.file}:{option.line}: {option.key}, of several lines,")

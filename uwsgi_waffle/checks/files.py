@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import stat
+from collections.abc import Mapping
 
 from .model import CheckError
 
@@ -17,11 +18,13 @@ _MAX_FILES = 2_000
 class FileReader:
     """Reads the files of one check: at most 2,000 of 4 MiB each, and of 16 MiB together.
 
+    :param given: mapping of a name to the bytes that are taken in place of the file's.
     :ivar quoted: mapping of the name in ``@(name)`` to the bytes of the file.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, given: Mapping[str, bytes]) -> None:
         self.quoted: dict[str, bytes] = {}
+        self._given = dict(given)
         self._bytes_left = _MAX_BYTES_OF_ALL
         self._files_left = _MAX_FILES
 
@@ -54,7 +57,15 @@ class FileReader:
         return [line.rstrip("\r") for line in text.removesuffix("\n").split("\n")] if text else []
 
     def _read(self, name: str, where: str) -> bytes:
-        content = _content(name, where, min(_MAX_BYTES, self._bytes_left))
+        limit = min(_MAX_BYTES, self._bytes_left)
+        content = self._given.get(name)
+        if content is None:
+            content = _content(name, where, limit)
+        if len(content) > limit:
+            raise CheckError(
+                f"{where}{name} is larger than {_MAX_BYTES} bytes, or all files together than "
+                f"{_MAX_BYTES_OF_ALL}"
+            )
         self._files_left -= 1
         self._bytes_left -= len(content)
         if self._files_left < 0:
@@ -89,13 +100,7 @@ def _content(name: str, where: str, limit: int) -> bytes:
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise CheckError(f"{where}{name} is not a file{_hint(name)}")
-        content = file.read(limit + 1)
-    if len(content) > limit:
-        raise CheckError(
-            f"{where}{name} is larger than {_MAX_BYTES} bytes, or all files together than "
-            f"{_MAX_BYTES_OF_ALL}"
-        )
-    return content
+        return file.read(limit + 1)
 
 
 def _hint(name: str) -> str:

@@ -69,6 +69,9 @@ def is_scheme(value: str) -> bool:
 def of(key: str, value: str, file: str, line: int) -> list[Hazard]:
     """Return what is hazardous about one option."""
     text = f"{key} = {value}"
+    if key == "declare-option" and "=" not in value.partition("=")[2]:
+        # As in Debian's default.ini: the option is a name for placeholders, and sets nothing.
+        return []
     if key in _PLUGINS:
         return [Hazard("plugins", text, file, line)]
     if key in _OPAQUE or (key in _INCLUDES and is_scheme(value)):

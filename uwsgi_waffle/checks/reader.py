@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from . import hazards, logic
@@ -24,17 +24,27 @@ _MAX_TEXT = 8 << 20
 _ENDS = frozenset({"end", "endfor", "endif", "end-if", "end-for"})
 
 
-def read(path: str, section: str = "uwsgi", env: Mapping[str, str] | None = None) -> Resolved:
+def read(
+    path: str,
+    section: str = "uwsgi",
+    env: Mapping[str, str] | None = None,
+    *,
+    also: Sequence[str] = (),
+    content: bytes | None = None,
+) -> Resolved:
     """Return the options of an ini and of all that it includes.
 
     Relative includes are resolved against the current directory, as uWSGI does.
 
+    :param also: files that uWSGI reads before this one.
+    :param content: taken in place of the file's.
     :param env: the environment that ``$(NAME)`` and ``if-env`` see.
     :raises CheckError: if a file is missing, is not an ini, or includes itself.
     """
-    reader = _Reader(os.environ if env is None else env)
+    given = {} if content is None else {path: content}
+    reader = _Reader(os.environ if env is None else env, FileReader(given))
     try:
-        reader.start(path, section)
+        reader.start(path, section, also)
         if not reader.found_section:
             raise CheckError(
                 f"{path} has no section [{section}] with options: is it an ini of uWSGI, "
@@ -57,9 +67,9 @@ def read(path: str, section: str = "uwsgi", env: Mapping[str, str] | None = None
 
 
 class _Reader:
-    def __init__(self, env: Mapping[str, str]) -> None:
+    def __init__(self, env: Mapping[str, str], files: FileReader) -> None:
         self.env = env
-        self.files = FileReader()
+        self.files = files
         self.options: list[Entry] = []
         self.sheets: list[Sheet] = []
         self.hazards: list[Hazard] = []
@@ -76,16 +86,37 @@ class _Reader:
 
     # Reading
 
-    def start(self, path: str, section: str) -> None:
-        """Read the file that uWSGI is started with."""
+    def start(self, path: str, section: str, also: Sequence[str]) -> None:
+        """Read the files that uWSGI is started with."""
+        root = Sheet()
+        if also:
+            self.sheets.append(root)
+        for name in also:
+            entry = self._started(name)
+            self.options.append(entry)
+            root.add(entry)
+            self._load_started(entry, name, "uwsgi")
+        self.found_section = False
+        entry = self._started(path)
+        if also:
+            self.options.append(entry)
+            root.add(entry)
+        self._load_started(entry, path, section)
+        self.sheets[0].name = self._first["ini"].value
+
+    def _started(self, name: str) -> Entry:
+        entry = Entry("ini", name, name, 1, False)
+        # An option like any other, to if-opt and to placeholders.
+        self._first.setdefault("ini", entry)
+        return entry
+
+    def _load_started(self, entry: Entry, path: str, section: str) -> None:
         # The last colon starts a section, so a path with a colon needs one.
         named = section != "uwsgi" or ":" in path
-        target = f"{path}:{section}" if named else path
-        # An option like any other to if-opt, which sees it while uWSGI has cut the section off,
-        # and to placeholders.
-        started = self._first["ini"] = Entry("ini", path, path, 1, False)
-        self.load(path, section, None, named=named)
-        started.value = self.sheets[0].name = target
+        entry.done = True
+        entry.sheet = self.load(path, section, None, named=named)
+        # While uWSGI reads the file, it has cut the section off.
+        entry.value = f"{path}:{section}" if named else path
 
     def load(self, name: str, section: str, at: Entry | None, *, named: bool) -> Sheet:
         """Read one section of one file, and what it includes on the way.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import msgspec
 
@@ -46,6 +47,12 @@ class Subject(msgspec.Struct, frozen=True):
         """Return the occurrence that wins among some spellings of one option."""
         return next((o for o in reversed(self.options) if o.key in keys), None)
 
+    @property
+    def is_emperor(self) -> bool:
+        """Return whether it starts other servers, and serves no app itself."""
+        apps = DEFAULT_APP | MOUNTS
+        return self.last("emperor") is not None and not any(o.key in apps for o in self.options)
+
     def is_on(self, key: str) -> bool:
         """Return whether a boolean option is on."""
         option = self.last(key)
@@ -54,7 +61,8 @@ class Subject(msgspec.Struct, frozen=True):
 
 def apply(subject: Subject) -> list[Finding]:
     """Return the findings, by file and line."""
-    findings = [finding for check in _CHECKS for finding in check(subject)]
+    checks = _CHECKS_OF_AN_EMPEROR if subject.is_emperor else _CHECKS
+    findings = [finding for check in checks for finding in check(subject)]
     here = subject.file
     return sorted(findings, key=lambda f: (f.file != here, f.file, f.line or 0, f.id))
 
@@ -128,7 +136,9 @@ def _interpreters(subject: Subject) -> Iterator[Finding]:
     apps = default + mounts
     if len(apps) > 1 and not subject.is_on("single-interpreter"):
         at = subject.last("single-interpreter") or apps[1]
-        yield _found(subject, "W005", "single-interpreter", at, f"Apps: {len(apps)}.")
+        # Source: measured; Py_EndInterpreter refuses while a thread of the interpreter lives.
+        id_ = "E006" if (subject.python or (0, 0)) >= (3, 13) else "W005"
+        yield _found(subject, id_, "single-interpreter", at, f"Apps: {len(apps)}.")
 
 
 def _fork_hook(subject: Subject) -> Iterator[Finding]:
@@ -141,7 +151,27 @@ def _pyuwsgi_reload(subject: Subject) -> Iterator[Finding]:
     if server is None or not server.needs_binary_path or subject.has_binary_path:
         return
     if subject.last("binary-path") is None:
-        yield _found(subject, "W006", "binary-path")
+        python = Path(server.path).with_name("python")
+        yield _found(subject, "W006", "binary-path", text=f"Here: `binary-path = {python}`.")
+
+
+def _pyuwsgi_emperor(subject: Subject) -> Iterator[Finding]:
+    server, emperor = subject.server, subject.last("emperor")
+    if server is None or not server.needs_binary_path or emperor is None:
+        return
+    if subject.last("emperor-wrapper") is None:
+        text = f"Here: `emperor-wrapper = {server.path}`."
+        yield _found(subject, "E005", "emperor-wrapper", emperor, text)
+
+
+def _async(subject: Subject) -> Iterator[Finding]:
+    if _gevent(subject) or any(subject.last(loop) for loop in ("asyncio", "tornado", "greenlet")):
+        return
+    switch, cores = subject.last("ugreen"), subject.last("async")
+    if switch is not None and is_true(switch.value):
+        yield _found(subject, "W014", "ugreen", switch)
+    elif cores is not None and cores.value.strip() not in {"0", "1"}:
+        yield _found(subject, "W014", "async", cores)
 
 
 def _inherit(subject: Subject) -> Iterator[Finding]:
@@ -225,4 +255,8 @@ _CHECKS: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
     _contradiction,
     _gevent_patch,
     _names,
+    _pyuwsgi_emperor,
+    _async,
 )
+#: for a file that serves no app
+_CHECKS_OF_AN_EMPEROR = (_pyuwsgi_emperor, _pyuwsgi_reload)

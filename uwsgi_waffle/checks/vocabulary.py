@@ -39,12 +39,17 @@ KNOWN = (
     | DEFAULT_APP
     | MOUNTS
     | {
+        "async",
+        "asyncio",
         "attach-daemon",
         "buffer-size",
         "callable",
         "chmod-socket",
         "chdir",
         "cheaper-initial",
+        "emperor",
+        "emperor-wrapper",
+        "greenlet",
         "harakiri",
         "home",
         "http-socket",
@@ -59,9 +64,11 @@ KNOWN = (
         "shared-import",
         "stats-server",
         "thunder-lock",
+        "tornado",
         "touch-chain-reload",
         "touch-reload",
         "touch-workers-reload",
+        "ugreen",
         "virtualenv",
         "worker-reload-mercy",
     }
