@@ -6,9 +6,12 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from pathlib import Path
+from time import monotonic
 from typing import Any, cast
 
-from flask import Flask, Request, appcontext_pushed, has_request_context, request
+import flask.globals
+from flask import Flask, Request, has_request_context, request
+from flask.ctx import AppContext
 
 from . import runtime
 from .config import DEFAULT_STORE_URL, ConfigKeys, Options
@@ -22,7 +25,7 @@ from .process.gate import Gate
 from .process.manager import Manager
 from .process.page import Page
 from .process.page_file import page_path, refuse_remote
-from .process.tickets import Ticket
+from .process.tickets import TICKET_WORDS, Ticket
 from .process.watcher import WATCHER, WatcherTask
 from .reporting.tasks import WatcherTasks
 from .settings.declare import declare
@@ -31,8 +34,10 @@ from .snapshot import Change, Snapshot, initial_snapshot
 from .stores import Dump, Store, store_from_url
 
 EXTENSION_NAME = "waffleconf"
-# A request of this context was given its ticket, and its app context is not pushed yet.
-_admitted: ContextVar[bool] = ContextVar("uwsgi_waffle_admitted", default=False)
+# What has_request_context() asks, without the call.
+_outer_request: Callable[[None], object] = getattr(
+    flask.globals, "_cv_request", ContextVar("uwsgi_waffle_request")
+).get
 
 
 def state_of(app: Flask) -> WaffleState:
@@ -89,7 +94,7 @@ class WaffleState:
             self._look,
             self._key,
             clears_environ=where.clears_environ,
-            is_nested=has_request_context,
+            outer=_outer_request,
         )
         self._seed = initial_snapshot(self.declarations)
         self._loaded = False
@@ -141,12 +146,13 @@ class WaffleState:
         """Put the request-start check into the app, and launch the watcher where it belongs."""
         # Assigned to the instance, as the Flask documentation has it for middleware.
         self.app.wsgi_app = self._gate.wsgi_app  # type: ignore[method-assign,assignment]
-        appcontext_pushed.connect(self._context_pushed, self.app)
         where = runtime.detect()
         if where.worker_id > 0:
             if self._wanted:
                 self._launch(self.engine)
             return
+        context = self._make_app_context(self.app.app_context)
+        self.app.app_context = context  # type: ignore[method-assign]  # as above
         # Whatever was opened to load the settings must not be carried across a fork.
         self.store.close()
         if where.under_uwsgi and self._wanted and not where.is_helper:
@@ -291,15 +297,26 @@ class WaffleState:
         if nested:
             # As a test client makes it in a view: the outer request goes on after it.
             environ[f"{self._key}.nested"] = True
-        _admitted.set(True)
         engine.manager.admit(environ, self._key, nested=nested)
 
-    def _context_pushed(self, app: Flask, **_: object) -> None:
-        # Of a request too, before its own context: then the look is just behind us.
-        if _admitted.get():
-            _admitted.set(False)
-        else:
-            self._current_engine().manager.current()
+    def _make_app_context(self, inner: Callable[[], AppContext]) -> Callable[[], AppContext]:
+        """Have code in an app context outside of requests find current values in ``app.config``."""
+        gate = self._gate
+
+        def app_context() -> AppContext:
+            ticket = gate.tickets.shared
+            if monotonic() >= ticket.until or ticket.view[TICKET_WORDS] != ticket.words:
+                self._attend()
+            return inner()
+
+        return app_context
+
+    def _attend(self) -> None:
+        # A request that was just given its ticket makes an app context, too.
+        if not self._gate.admitting.get():
+            engine = self._current_engine()
+            self._gate.tickets = engine.manager.tickets
+            engine.manager.current()
 
     def _current_engine(self) -> Engine:
         engine = self._engines.get()
@@ -318,6 +335,8 @@ class WaffleState:
     def _start_in_worker(self) -> None:
         # uWSGI calls this in mules and spoolers too, where only an explicit start() counts.
         if runtime.detect().worker_id > 0:
+            # Its watcher keeps app.config current, so that no request need pay for this.
+            vars(self.app).pop("app_context", None)
             with contextlib.suppress(StoreError):
                 self.engine.manager.refresh()
             self._launch(self.engine)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextvars import ContextVar
 from time import monotonic
 from typing import Any
 
@@ -22,6 +23,7 @@ class Gate:
     ticket: until the server closes its body, because a streamed body still runs code of the app.
 
     :ivar tickets: those of this process, once there was a look.
+    :ivar admitting: whether this thread is within a request that had to look for news.
     :ivar wsgi_app: stands for the app's own; a plain function, which Python calls faster than
         an object.
 
@@ -29,11 +31,11 @@ class Gate:
     :param look: puts the ticket of a request that starts now into its environment.
     :param key: under which the ticket lies in the environment.
     :param clears_environ: the server empties the environment at the end of each request.
-    :param is_nested: returns whether another request of this thread runs already.
+    :param outer: returns its argument unless another request of this thread runs already.
     """
 
     # Fewer places in memory that each request has to visit.
-    __slots__ = ("_inner", "_is_nested", "_key", "_look", "tickets", "wsgi_app")
+    __slots__ = ("_inner", "_key", "_look", "_outer", "admitting", "tickets", "wsgi_app")
 
     def __init__(
         self,
@@ -42,14 +44,15 @@ class Gate:
         key: str,
         *,
         clears_environ: bool,
-        is_nested: Callable[[], bool] = lambda: False,
+        outer: Callable[[None], object] = lambda nothing: nothing,
     ) -> None:
         self.tickets = Tickets()
+        self.admitting: ContextVar[bool] = ContextVar("uwsgi_waffle_admitting", default=False)
         self.wsgi_app: WsgiApp = self._serve if clears_environ else self._serve_until_closed
         self._inner = wsgi_app
         self._look = look
         self._key = key
-        self._is_nested = is_nested
+        self._outer = outer
 
     def _serve(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
         ticket = self.tickets.shared
@@ -58,13 +61,18 @@ class Gate:
         if (
             monotonic() < ticket.until
             and ticket.view[TICKET_WORDS] == ticket.words
-            and not self._is_nested()
+            and self._outer(None) is None
         ):
             environ[self._key] = ticket
             del ticket
         else:
             del ticket
-            self._look(environ)
+            token = self.admitting.set(True)
+            try:
+                self._look(environ)
+                return self._inner(environ, start_response)
+            finally:
+                self.admitting.reset(token)
         return self._inner(environ, start_response)
 
     def _serve_until_closed(
