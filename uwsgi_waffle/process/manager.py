@@ -164,14 +164,17 @@ class Manager:
 
         Applies them to ``app.config`` if no request runs. Blocks as :meth:`admit` does.
         """
-        shared = self.tickets.shared
-        if time.monotonic() >= shared.until or shared.view[TICKET_WORDS] != shared.words:
+        if not self._shares():
             looked_at = time.monotonic()
             self._look(self.between_requests)
             ticket = self.tickets.issue()
             ticket.snapshot = self._layers.applied
             self._share(ticket, looked_at)
         return self._served
+
+    def _shares(self) -> bool:
+        shared = self.tickets.shared
+        return time.monotonic() < shared.until and shared.view[TICKET_WORDS] == shared.words
 
     def between_requests(self) -> bool:
         """Return whether no request of this process runs; asked under the lock."""

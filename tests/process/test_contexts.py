@@ -1,0 +1,220 @@
+"""Threads, contexts and requests within requests: whose settings change, and when."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from flask import copy_current_request_context
+from werkzeug.test import EnvironBuilder
+
+from uwsgi_waffle import RevisionConflict, setting_changed
+
+from ..support.rig import Rig, Worker, wait_until
+
+MakeWorker = Callable[..., Worker]
+
+
+def served(worker: Worker, environ: dict[str, Any], path: str) -> Any:
+    """Serve a request in an environment that the next one will have, as uWSGI does."""
+    environ.clear()
+    environ.update(EnvironBuilder(path).get_environ())
+    app: Any = worker.app
+    body = app(environ, lambda *given: None)
+    text = b"".join(body).decode()
+    body.close()
+    return text
+
+
+def test_thread_that_outlives_its_request_does_not_change_the_next_one(
+    make_worker: MakeWorker,
+) -> None:
+    worker = make_worker()
+    go, done = threading.Event(), threading.Event()
+    seen: list[int] = []
+
+    @worker.app.get("/start")
+    def start() -> str:
+        @copy_current_request_context
+        def late() -> None:
+            go.wait(10)
+            worker.waffle.update({"LIMIT": 7})
+            done.set()
+
+        threading.Thread(target=late).start()
+        return "ok"
+
+    @worker.app.get("/next")
+    def next_() -> str:
+        before = (worker.waffle.conf["LIMIT"], worker.app.config["LIMIT"])
+        go.set()
+        assert done.wait(10)
+        seen.append(worker.app.config["LIMIT"])
+        return str([*before, worker.waffle.conf["LIMIT"]])
+
+    environ: dict[str, Any] = {}
+    served(worker, environ, "/start")
+    assert served(worker, environ, "/next") == "[10, 10, 10]"
+    assert seen == [10]
+    assert worker.get("LIMIT") == 7
+
+
+def test_thread_that_outlives_its_request_leaves_no_ticket_behind(make_worker: MakeWorker) -> None:
+    worker = make_worker()
+    go = threading.Event()
+    threads: list[threading.Thread] = []
+    seen: list[int] = []
+
+    @worker.app.get("/start")
+    def start() -> str:
+        @copy_current_request_context
+        def late() -> None:
+            go.wait(10)
+            seen.append(worker.waffle.conf["LIMIT"])
+            go.clear()
+            go.wait(10)
+
+        threads.append(threading.Thread(target=late))
+        threads[0].start()
+        return "ok"
+
+    environ: dict[str, Any] = {}
+    served(worker, environ, "/start")
+    environ.clear()
+    go.set()
+    wait_until(lambda: seen)
+    try:
+        assert worker.manager.between_requests()
+    finally:
+        go.set()
+        threads[0].join()
+
+
+def test_change_by_a_thread_of_the_app_waits_for_the_request_that_runs(
+    make_worker: MakeWorker,
+) -> None:
+    worker = make_worker()
+
+    @worker.app.get("/")
+    def view() -> str:
+        thread = threading.Thread(target=worker.waffle.update, args=({"LIMIT": 7},))
+        thread.start()
+        thread.join()
+        return f"{worker.app.config['LIMIT']} {worker.waffle.conf['LIMIT']}"
+
+    assert worker.app.test_client().get("/").text == "10 10"
+    assert worker.get("LIMIT") == 7
+
+
+def test_request_within_a_request_leaves_the_outer_ones_settings(
+    make_worker: MakeWorker,
+) -> None:
+    worker, other = make_worker(), make_worker()
+
+    @worker.app.get("/inner")
+    def inner() -> str:
+        worker.waffle.update({"SITENAME": "New"})
+        return f"{worker.waffle.conf['LIMIT']} {worker.waffle.conf['SITENAME']}"
+
+    @worker.app.get("/outer")
+    def outer() -> str:
+        other.update(LIMIT=7)
+        within = worker.app.test_client().get("/inner").text
+        return f"{within} / {worker.app.config['LIMIT']} {worker.app.config['SITENAME']}"
+
+    assert worker.app.test_client().get("/outer").text == "7 New / 10 Shop"
+    assert (worker.get("LIMIT"), worker.get("SITENAME")) == (7, "New")
+
+
+def test_app_context_outside_of_a_request_finds_current_values_in_config(
+    make_worker: MakeWorker,
+) -> None:
+    worker, other = make_worker(), make_worker()
+    for number in (7, 8):
+        other.update(LIMIT=number)
+        with worker.app.app_context():
+            assert worker.app.config["LIMIT"] == number
+
+
+def test_app_context_does_not_change_config_under_a_request(make_worker: MakeWorker) -> None:
+    worker, other = make_worker(), make_worker()
+
+    @worker.app.get("/")
+    def view() -> str:
+        other.update(LIMIT=7)
+
+        def task() -> None:
+            with worker.app.app_context():
+                seen.append(worker.waffle.conf["LIMIT"])
+
+        seen: list[int] = []
+        thread = threading.Thread(target=task)
+        thread.start()
+        thread.join()
+        return f"{worker.app.config['LIMIT']} {seen}"
+
+    assert worker.app.test_client().get("/").text == "10 [7]"
+
+
+class Cancelled(BaseException):
+    """As gevent.Timeout and asyncio.CancelledError are."""
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, Cancelled, ValueError])
+def test_whatever_a_receiver_raises_the_change_is_announced_and_returned(
+    make_worker: MakeWorker, error: type[BaseException]
+) -> None:
+    worker, other = make_worker(), make_worker()
+    other.get("LIMIT")
+
+    def fail(sender: object, **change: object) -> None:
+        raise error
+
+    with setting_changed.connected_to(fail, worker.app):
+        assert worker.waffle.update({"LIMIT": 7}) == 1
+    assert other.get("LIMIT") == 7
+    assert worker.state.engine.manager.page.words()[:8] == worker.manager.page.words()[8:16]
+
+
+def test_receiver_runs_when_every_other_process_sees_the_change_already(
+    make_worker: MakeWorker,
+) -> None:
+    worker, other = make_worker(), make_worker()
+    other.get("LIMIT")
+    seen: list[object] = []
+
+    def ask(sender: object, **change: object) -> None:
+        seen.append(other.get("LIMIT"))
+
+    with setting_changed.connected_to(ask, worker.app):
+        worker.waffle.update({"LIMIT": 7})
+    assert seen == [7]
+
+
+def test_ticket_of_a_look_outside_of_requests_keeps_config_while_a_request_shares_it(
+    rig: Rig,
+) -> None:
+    rig.begin_request()
+    rig.manager.current()
+    rig.manager.current()
+    held = rig.manager.tickets.shared
+    rig.changed_elsewhere(LIMIT=7)
+    rig.manager.follow(None)
+    assert rig.config["LIMIT"] == 10
+    del held
+    rig.manager.follow(None)
+    assert rig.config["LIMIT"] == 7
+
+
+def test_conflict_names_no_revision_that_others_do_not_see_yet(rig: Rig) -> None:
+    rig.begin_request()
+    rig.begin_request()
+    before = rig.manager.page.identity
+    rig.changed_silently(LIMIT=7)
+    with pytest.raises(RevisionConflict):
+        rig.manager.commit({"LIMIT": "8"}, author=None, reason=None, expected_revision=0)
+    # Whoever was told of it has put it on the page: every process of the host looks again.
+    assert rig.manager.page.identity != before
+    assert rig.manager.snapshot["LIMIT"] == 7
