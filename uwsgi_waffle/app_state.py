@@ -65,7 +65,7 @@ class WaffleState:
         self.options = options = Options.from_config(app.config, folder)
         self.declarations = declare(app.config.get(ConfigKeys.CONFS, {}))
         where = runtime.detect()
-        # Under another server nobody says how many processes there are: the user must.
+        # Another server does not say how many processes there are: the user must.
         self._wanted = where.under_uwsgi if options.multiproc is None else options.multiproc
         check_runtime(where, options, watched=self._wanted)
         in_folder = configstore is None and options.store_url == DEFAULT_STORE_URL
@@ -153,7 +153,7 @@ class WaffleState:
             return
         context = self._make_app_context(self.app.app_context)
         self.app.app_context = context  # type: ignore[method-assign]  # as above
-        # Whatever was opened to load the settings must not be carried across a fork.
+        # What was opened to load the settings must not be carried across a fork.
         self.store.close()
         if where.under_uwsgi and self._wanted and not where.is_helper:
             runtime.on_postfork(self._start_in_worker)

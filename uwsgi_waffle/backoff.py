@@ -28,5 +28,5 @@ class Backoff:
         return ceiling * random.uniform(0.5, 1.0)
 
     def reset(self) -> None:
-        """Begin anew after a success."""
+        """Begin again after a success."""
         self._attempts = 0

@@ -145,9 +145,11 @@ class WaffleConf(Generic[ConfT]):
         """Change settings, all or none, in every process; return the new revision.
 
         When it returns, the change is committed, and every request that starts on this host sees
-        it. If it could only be committed, not announced, that is logged and shown in
-        :meth:`status`, and others see it at their next resync. Blocks for at most
-        ``WAFFLE_WRITE_TIMEOUT`` for other writers and ``WAFFLE_REDIS_TIMEOUT`` for Redis.
+        it; so does every request that starts after any process of this host has seen it. If it
+        could only be committed, not announced, that is logged and shown in :meth:`status`, and
+        other hosts see it at their next resync. Waits for nothing but its commit and its
+        announcement: at most ``WAFFLE_WRITE_TIMEOUT`` for other writers and
+        ``WAFFLE_REDIS_TIMEOUT`` for Redis. A receiver of :data:`setting_changed` runs after that.
 
         :param values: mapping of setting name to a value of its declared type. An empty one
             changes nothing.
@@ -157,8 +159,9 @@ class WaffleConf(Generic[ConfT]):
         :raises UnknownSettingError: a name is not declared; nothing was written.
         :raises InvalidValueError: a value does not fit; nothing was written.
         :raises RevisionConflict: the store is at another revision; nothing was written.
-        :raises StoreError: the store failed. Nothing was written, unless the connection broke
-            within the commit itself: then nobody knows, and :meth:`refresh` tells.
+        :raises OutcomeUnknown: the connection broke within the commit: the change may have been
+            made; :meth:`refresh` shows whether it was.
+        :raises StoreError: the store failed; nothing was written.
         """
         state = self.state
         raws = state.declarations.encode(values)
@@ -178,8 +181,9 @@ class WaffleConf(Generic[ConfT]):
 
         :raises UnknownSettingError: a name is not declared; nothing was written.
         :raises RevisionConflict: the store is at another revision; nothing was written.
-        :raises StoreError: the store failed. Nothing was written, unless the connection broke
-            within the commit itself: then nobody knows, and :meth:`refresh` tells.
+        :raises OutcomeUnknown: the connection broke within the commit: the change may have been
+            made; :meth:`refresh` shows whether it was.
+        :raises StoreError: the store failed; nothing was written.
         """
         state = self.state
         raws = dict.fromkeys([names] if isinstance(names, str) else names)
@@ -214,8 +218,9 @@ class WaffleConf(Generic[ConfT]):
         :raises UnknownRevisionError: there is no such revision, or the history is too short.
         :raises ChangeRefused: names every setting that can't be restored; nothing was written.
         :raises RevisionConflict: the store is at another revision; nothing was written.
-        :raises StoreError: the store failed. Nothing was written, unless the connection broke
-            within the commit itself: then nobody knows, and :meth:`refresh` tells.
+        :raises OutcomeUnknown: the connection broke within the commit: the change may have been
+            made; :meth:`refresh` shows whether it was.
+        :raises StoreError: the store failed; nothing was written.
         """
         from . import operations
 
@@ -262,10 +267,10 @@ class WaffleConf(Generic[ConfT]):
         return self.state.engine.status()
 
     def workers(self) -> list[WorkerReport]:
-        """Return what every process that has a watcher last told of itself, on every host.
+        """Return the last report of every process that has a watcher, on every host.
 
-        Whoever lags behind a change by more than a second or two is stale. The list is told by
-        the store, not asked of the processes: one that died is in it for up to three times
+        One that lags behind a change by more than a second or two is stale. The list comes from
+        the store, not from the processes: one that died is in it for up to three times
         ``WAFFLE_REPORT_INTERVAL``. Blocks for at most the store's timeout.
 
         :raises StoreUnavailable: the store can't be read.

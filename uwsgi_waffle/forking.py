@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 class PerProcess(Generic[T]):
-    """Makes one object for each process that asks, told apart by pid.
+    """Makes one object for each process that asks, known by their pids.
 
     uWSGI calls no ``os.register_at_fork`` handler by default, so a forked worker can only learn
     by its pid that locks, threads and connections are its parent's. An inherited object is kept,

@@ -2,7 +2,7 @@
 
 Several processes need prometheus-client's multiprocess mode: set ``PROMETHEUS_MULTIPROC_DIR``, in
 the environment of the server, to a folder of its own that is emptied when it starts. Without it
-each process tells of itself only.
+each process shows its own numbers only.
 """
 
 from __future__ import annotations

@@ -17,8 +17,8 @@ _signals = Namespace()
 
 #: Sent by every process after it applied a change to ``app.config``; the sender is the app.
 #: Receivers get ``name``, ``old``, ``new`` and ``revision``, and run within an app context, in the
-#: thread that applied the change: a request's, before its view, or the watcher's. Whatever a
-#: receiver raises is logged and stops nobody; the change is committed and announced by then.
+#: thread that applied the change: a request's, before its view, or the watcher's. What a
+#: receiver raises is logged and stops nothing; the change is committed and announced by then.
 setting_changed = _signals.signal("setting-changed")
 
 

@@ -27,7 +27,7 @@ class Delta(NamedTuple):
     """What a store knows that a reader does not.
 
     :ivar revision: the store's revision; 0 before the first change.
-    :ivar epoch: identifies one life of the store; another epoch means that it was made anew.
+    :ivar epoch: identifies one life of the store; another epoch means that it was made again.
     :ivar complete: the rows are all there are, not only those that the reader lacked.
     :ivar mark: random token of the change that made this revision; empty before the first change,
         and from a store that keeps none.

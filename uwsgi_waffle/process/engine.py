@@ -45,7 +45,7 @@ class Engine:
         return self._watcher is not None and self._watcher.alive
 
     def start(self) -> None:
-        """Start the watcher unless it runs; at most one per process, whoever calls."""
+        """Start the watcher unless it runs; at most one per process."""
         with self._lock:
             if self.watching:
                 return

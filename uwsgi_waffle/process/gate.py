@@ -121,7 +121,7 @@ class _Body:
             self._end()
 
     def __del__(self) -> None:
-        # A test client closes nothing by itself, and a request must not seem to run for ever.
+        # A test client closes nothing by itself, and a request must not seem to run on.
         self._end()
 
     def _end(self) -> None:

@@ -2,7 +2,7 @@
 
 A lock belongs to the open file: every process and thread that opens the file has a lock of its
 own, a child that inherits the descriptor keeps it alive, and it ends with its last descriptor.
-Nobody takes an exclusive lock for longer than one call, so that a stopped process blocks nobody.
+No exclusive lock is held for longer than one call, so that a stopped process blocks no other.
 """
 
 from __future__ import annotations

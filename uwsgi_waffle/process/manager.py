@@ -230,7 +230,7 @@ class Manager:
     ) -> int:
         """Commit a change, apply it here, and announce it; return its revision.
 
-        When it returns, whoever asks any process of this host sees the change. Waits for nothing
+        When it returns, every process of this host serves the change. Waits for nothing
         but the store's transaction and the announcement.
 
         :param raws: mapping of setting name to raw text that was checked already, or ``None``.
@@ -269,14 +269,14 @@ class Manager:
                 try:
                     revision = self._written(write, change)
                 except BaseException as exc:
-                    # It may have been committed; and a conflict names a revision that nobody on
-                    # this host may have seen.
+                    # It may have been committed; and a conflict names a revision that this
+                    # host may not have seen.
                     if change.opened or isinstance(exc, RevisionConflict):
                         self._catch_up(
                             force=True, may_apply=may_apply, change=change, receive=changes
                         )
                     raise
-                # From here on the change stands: whatever fails is reported and healed by a
+                # From here on the change stands: what fails is reported and healed by a
                 # resync. A revision that is not above the own one came back.
                 self._catch_up(
                     force=True,
@@ -321,7 +321,7 @@ class Manager:
         self.page.follow_path()
         # A live watcher resyncs, so that no request pays for it; if it hangs, requests take over.
         grace_s = self._resync_interval_s if self.watched else 0.0
-        # The page and the watch file first: whoever reads marks them as seen only after
+        # The page and the watch file first: a reader marks them as seen only after
         # unsettling.
         if self._is_due(grace_s) or not self._layers.settled:
             self._catch_up(
@@ -360,7 +360,7 @@ class Manager:
 
     def _may_read(self) -> bool:
         # While the store fails, the watcher alone tries, and not at once; unless another process
-        # has meanwhile got through to it.
+        # has got through to it since.
         if not self.reading.may_try(self.page.identity):
             return False
         return not (self.reading.failing and self.watched) or self.reading.is_refuted(

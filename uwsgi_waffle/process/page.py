@@ -102,8 +102,8 @@ class Page:
 
         Blocks for at most :data:`TICKET_S`, and only after the page was replaced.
 
-        :param within_change: a change of this process is open, so that nobody shares a ticket,
-            and ``seq`` need not tell that.
+        :param within_change: a change of this process is open, so that no ticket is shared,
+            and ``seq`` need not change.
         """
         file = self._file
         if not file.writable:
@@ -121,7 +121,7 @@ class Page:
     def close_if_unused(self) -> None:
         """Say that no change is under way, unless a writer holds the page.
 
-        For anybody, so that nobody has to wait for a writer that died; never waits itself.
+        Any process may do it, so that none waits for a writer that died; never waits itself.
         """
         file = self._file
         if not file.writable:
@@ -195,7 +195,7 @@ class PageChange:
 
     @property
     def covers(self) -> bool:
-        """Whether it is open, and held so that nobody else closes it: no ticket is shared."""
+        """Whether it is open, and held so that no other process closes it: no ticket is shared."""
         return self.opened and self._lock is not None
 
     def open(self) -> None:
@@ -214,7 +214,7 @@ class PageChange:
         if self.opened:
             self._page.follow_path()
             if self._page.inode != self._inode:
-                # Replaced during the change: nobody has seen on this one that it was open.
+                # Replaced during the change: this one never showed that it was open.
                 self._page.open()
             self._page.close_if_unused()
 

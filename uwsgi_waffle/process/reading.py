@@ -177,7 +177,7 @@ class Reading:
         except StoreError:
             raise
         except Exception as exc:
-            # A store may be the user's own: whatever it raises must not reach a request.
+            # A store may be the user's own: what it raises must not reach a request.
             raise StoreError(f"{type(exc).__name__}: {exc}") from exc
 
     def succeeded(self, look: Look) -> None:

@@ -19,7 +19,7 @@ WATCHER = "watcher"
 
 
 class WatcherTask(Protocol):
-    """A periodic task on the watcher's thread; whatever it raises harms nothing else."""
+    """A periodic task on the watcher's thread; what it raises harms nothing else."""
 
     def turn(self) -> None:
         """Do what is due; called after each wait, in the watcher thread."""
@@ -66,7 +66,7 @@ class Watcher:
     def alive(self) -> bool:
         """Whether the thread runs in this very process.
 
-        ``is_alive()`` alone says True for ever in a worker that was forked after the start.
+        ``is_alive()`` stays True in a worker that was forked after the start.
         """
         return self._pid == os.getpid() and self._thread.is_alive()
 
@@ -98,7 +98,7 @@ class Watcher:
         try:
             self._watch()
         finally:
-            # Whatever ended it, requests must not rely on it. stop() said so itself, and by now
+            # However it ended, requests must not rely on it. stop() said so itself, and by now
             # another watcher may run.
             if not self._stopping.is_set():
                 self._manager.watch(on=False)

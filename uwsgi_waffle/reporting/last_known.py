@@ -45,7 +45,7 @@ def _always() -> bool:
 class _Kept(msgspec.Struct, forbid_unknown_fields=True):
     """What the file holds.
 
-    :ivar store: tells the stores of one app apart; without any password.
+    :ivar store: identifies the store among those of one app; without any password.
     :ivar raws: mapping of setting name to raw text.
     """
 
@@ -61,7 +61,7 @@ class LastKnownFile:
     """Reads and replaces the file; belongs to one process.
 
     :param watch_file: beside which it lies, as ``<watch file>.<app>.last``.
-    :param store: tells the stores of one app apart; without any password.
+    :param store: identifies the store among those of one app; without any password.
     :param secrets: also keep the values of secret settings.
     """
 
@@ -163,7 +163,7 @@ class LastKnownFile:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise ValueError("it is not a regular file")
-            # Whoever writes it decides what every worker of the next start serves.
+            # Its writer decides what every worker of the next start serves.
             if status.st_uid not in (os.geteuid(), 0):
                 raise ValueError(f"it belongs to user {status.st_uid}, not to this process's")
             if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):

@@ -76,7 +76,7 @@ class Reporter:
                 self._report(status, news)
 
     def end(self) -> None:
-        """Withdraw the report, so that nobody has to wait for its lifetime; raises nothing.
+        """Withdraw the report, so that no reader waits for its lifetime; raises nothing.
 
         Called when the watcher stops, and at the exit of the process, where that is not skipped.
         Blocks for at most twice the store's bound, and not at all while reports fail.

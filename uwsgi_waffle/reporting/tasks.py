@@ -20,7 +20,7 @@ from .uwsgi_metrics import UwsgiMetrics
 class WatcherTasks:
     """Makes the periodic tasks of one app, new ones for each watcher.
 
-    :param store_name: tells the stores of one app apart; without any password.
+    :param store_name: identifies the store among those of one app; without any password.
     """
 
     def __init__(

@@ -49,7 +49,7 @@ class UwsgiMetrics:
             self._put("staleness_ms", -1 if staleness_s is None else round(staleness_s * 1000))
 
     def end(self) -> None:
-        """Leave the metrics as they are: their age tells that nobody sets them."""
+        """Leave the metrics as they are: their age shows that they are no longer set."""
 
     def _put(self, name: str, value: int) -> None:
         if self._set.get(name) != value:
