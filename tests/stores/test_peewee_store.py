@@ -12,9 +12,10 @@ from flask import Flask
 from playhouse.pool import PooledSqliteDatabase
 
 from uwsgi_waffle import ConfigurationError, StoreError, StoreUnavailable, WaffleConf
+from uwsgi_waffle.stores.base import WorkerReport
 from uwsgi_waffle.stores.mixin import WaffleMixin
-from uwsgi_waffle.stores.peewee import PeeweeWaffleStore
-from uwsgi_waffle.stores.peewee.connections import Connection
+from uwsgi_waffle.stores.peewee import PeeweeWaffleStore, connections, reports
+from uwsgi_waffle.stores.peewee.tables import Tables, model_of
 from uwsgi_waffle.stores.sqlalchemy import AlchemyWaffleStore
 from uwsgi_waffle.testing import stored
 from uwsgi_waffle.testing.store_contract import read_after
@@ -78,22 +79,58 @@ def test_one_refresh_is_one_statement(
         store.write({"A": "1", "B": "2"})
         known = store.read_since(0, "")
         statements: list[str] = []
-        run = Connection.run
+        fetch = connections._fetch
 
-        def count(
-            self: Connection, statement: str, parameters: Any = (), *, run: Any = run
-        ) -> list[Any]:
+        def count(cursor: Any, statement: str, parameters: Any, *, fetch: Any = fetch) -> list[Any]:
             statements.append(statement)  # noqa: B023
-            result: list[Any] = run(self, statement, parameters)
+            result: list[Any] = fetch(cursor, statement, parameters)
             return result
 
         with monkeypatch.context() as patch:
-            patch.setattr(Connection, "run", count)
+            patch.setattr(connections, "_fetch", count)
             store.read_since(0, "")
             read_after(store, known)
             store.read_since(known.revision, "another", known.mark)
         assert [statement.split()[0] for statement in statements] == ["SELECT"] * 3
         store.close()
+
+
+@pytest.mark.parametrize(
+    ("kind", "dialect"),
+    [
+        (peewee.SqliteDatabase, "sqlite"),
+        (peewee.PostgresqlDatabase, "postgresql"),
+        (peewee.MySQLDatabase, "mysql"),
+    ],
+)
+def test_queries_are_written_for_each_database_without_a_connection(
+    kind: Any, dialect: str
+) -> None:
+    db = kind("x")
+    report = WorkerReport("app", "host", 1, 1, 1, None, "VALID", None, 3.0)
+
+    class Confs(peewee.Model):
+        key = peewee.CharField(column_name="the key")
+        value = peewee.TextField()
+
+        class Meta:
+            database = db
+
+    for model in (None, model_of(Confs)):
+        tables = Tables("waffle_", model)
+        for query in (
+            tables.read_since(0, "", ""),
+            tables.read_since(3, "epoch", "mark"),
+            reports.put(tables.workers, dialect, report),
+            reports.living(tables.workers, dialect, 3.0),
+            reports.dead(tables.workers, dialect),
+            reports.remove(tables.workers, "app", "host", 1),
+        ):
+            statement, parameters = db.get_sql_context().sql(query).query()
+            assert statement.count(db.param) == len(parameters), statement
+            # A value is never part of the text.
+            assert not any(value in statement for value in ("'epoch'", "'mark'", "'host'"))
+    assert db.is_closed()
 
 
 def test_transaction_of_the_user_is_left_alone(db: peewee.SqliteDatabase) -> None:

@@ -64,7 +64,7 @@ def test_one_refresh_is_one_statement(tmp_path: Path) -> None:
         def count(*args: Any, seen: list[str] = statements) -> None:
             seen.append(args[2])
 
-        reader = store._connections.get()[engine]._reader
+        reader = store._connections()._reader
         sa.event.listen(reader, "before_cursor_execute", count)
         store.read_since(0, "")
         read_after(store, known)
@@ -189,7 +189,13 @@ def test_store_finds_the_engine_of_the_model_among_several_binds(
     waffle = WaffleConf(app, AlchemyWaffleStore(db, ConfModel))
     assert waffle.update({"SITENAME": "New"}) == 1
     names = _table_names(tmp_path / "confs.db")
-    assert names == {"conf_model", "waffle_meta", "waffle_revisions", "waffle_history"}
+    assert names == {
+        "conf_model",
+        "waffle_meta",
+        "waffle_revisions",
+        "waffle_history",
+        "waffle_workers",
+    }
     assert _table_names(tmp_path / "main.db") == set()
     _dispose(app, db)
 

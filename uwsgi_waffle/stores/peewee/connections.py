@@ -4,144 +4,78 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import math
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import peewee
 
-from ...errors import ConfigurationError, StoreError, StoreUnavailable
+from ...errors import StoreError, StoreUnavailable
 from ...forking import PerProcess
 from ...masking import redact
-from ..sql.databases import code_of, committing
+from ..sql.databases import bounds, committing, whole_s
 from ..sql.deadline import cut_after
-from .tables import MYSQL, POSTGRESQL, SQLITE, Dialect, Model, Statements
+from ..sql.rows import readable
 
 T = TypeVar("T")
 
-_DIALECTS: tuple[tuple[type[Any], Dialect], ...] = (
-    (peewee.SqliteDatabase, SQLITE),
-    (peewee.PostgresqlDatabase, POSTGRESQL),
-    (peewee.MySQLDatabase, MYSQL),
+_DIALECTS: tuple[tuple[type[Any], str], ...] = (
+    (peewee.SqliteDatabase, "sqlite"),
+    (peewee.PostgresqlDatabase, "postgresql"),
+    (peewee.MySQLDatabase, "mysql"),
 )
-
-
-class UserModel(NamedTuple):
-    """The user's model, as far as the store needs it.
-
-    :ivar defaults: returns what the model fills its other columns with, by column.
-    """
-
-    table: Model
-    defaults: Callable[[], dict[str, Any]]
-
-    @property
-    def key(self) -> str:
-        """The column that holds the setting's name."""
-        return self.table.key
-
-    @property
-    def value(self) -> str:
-        """The column that holds the raw text."""
-        return self.table.value
-
-
-def model_of(model: Any) -> UserModel:
-    """Return what the store needs of a peewee model.
-
-    :raises ConfigurationError: it has no ``key`` or no ``value``.
-    """
-    meta = getattr(model, "_meta", None)
-    fields = getattr(meta, "fields", None)
-    if meta is None or fields is None:
-        raise ConfigurationError(f"{model!r} is not a peewee model")
-    missing = [name for name in ("key", "value") if name not in fields]
-    if missing:
-        raise ConfigurationError(
-            f"the model {model!r} has no field {' and no field '.join(missing)}: it needs key, "
-            "a unique text, and value, a text"
-        )
-
-    def defaults() -> dict[str, Any]:
-        values = meta.get_default_dict()
-        return {fields[name].column_name: fields[name].db_value(values[name]) for name in values}
-
-    path = tuple(part for part in (meta.schema, meta.table_name) if part)
-    table = Model(path, fields["key"].column_name, fields["value"].column_name)
-    return UserModel(table, defaults)
+_BEGIN = {
+    "sqlite": "BEGIN IMMEDIATE",
+    # Whatever the user's default is: waiting for the row of the revision must not fail.
+    "postgresql": "BEGIN ISOLATION LEVEL READ COMMITTED",
+    "mysql": "BEGIN",
+}
 
 
 class Connection:
     """One connection of a driver, in its autocommit mode.
 
-    :ivar used: something was run on it with success.
+    :ivar db: the user's database, which knows how its queries are written; not its connections.
+    :ivar dialect: ``"sqlite"``, ``"postgresql"`` or ``"mysql"``.
     """
 
-    def __init__(self, link: Link, raw: Any, sql: Statements) -> None:
-        self._link = link
+    def __init__(self, raw: Any, db: Any, dialect: str) -> None:
         self._raw = raw
-        self.sql = sql
-        self.used = False
+        self.db = db
+        self.dialect = dialect
         self.deadline = 0.0
 
-    def run(self, statement: str, parameters: Sequence[Any] = ()) -> list[Any]:
-        """Run a statement; return its rows."""
-        return self._bounded(lambda cursor: self._fetch(cursor, statement, parameters))
+    def run(self, query: Any) -> list[Any]:
+        """Run a query of peewee's, or a text without parameters; return its rows."""
+        if isinstance(query, str):
+            return self._bounded(lambda cursor: _fetch(cursor, query, None))
+        statement, parameters = self._compiled(query)
+        return self._bounded(lambda cursor: _fetch(cursor, statement, parameters))
 
-    def run_many(self, statement: str, rows: Sequence[Sequence[Any]]) -> None:
-        """Run a statement once for each row of parameters; not at all if there is none."""
-        if rows:
-            self._bounded(lambda cursor: cursor.executemany(statement, rows))
+    def run_many(self, query: Any, rows: Sequence[dict[str, Any]]) -> None:
+        """Run a query once for each row.
 
-    def in_transaction(
-        self, run: Callable[[], T], before_commit: Callable[[], None] | None = None
-    ) -> T:
-        """Commit what a function does, or take it back when it raises.
-
-        :param before_commit: called last before the commit.
-        :raises OutcomeUnknown: the connection broke within the commit.
+        :param query: has as each of its parameters the key of the row's value that belongs there.
         """
-        self.run(self.sql.dialect.begin)
-        try:
-            rest_s = max(self.deadline - time.monotonic(), 0.001)
-            for bound in self.sql.dialect.bounds:
-                # A worker that is stopped within its change must not hold all others up.
-                self.run(bound.format(ms=math.ceil(rest_s * 1000), s=math.ceil(rest_s)))
-            result = run()
-            if before_commit is not None:
-                before_commit()
-            with committing(self._link.shown):
-                self.run("COMMIT")
-        except BaseException:
-            # Closing it rolls back as well, should this fail.
-            with contextlib.suppress(Exception):
-                self.run("ROLLBACK")
-            raise
-        return result
+        statement, keys = self._compiled(query)
+        parameters = [tuple(row[key] for key in keys) for row in rows]
+        self._bounded(lambda cursor: cursor.executemany(statement, parameters))
 
     def drop(self) -> None:
         """Close it for good."""
-        self._link.forget(self)
         with contextlib.suppress(Exception):
             self._raw.close()
 
-    def is_driver_error(self, exc: BaseException) -> bool:
-        """Tell whether the database, and not our own code, failed."""
-        return _is_driver_error(exc)
-
-    def _fetch(self, cursor: Any, statement: str, parameters: Sequence[Any]) -> list[Any]:
-        cursor.execute(statement, tuple(parameters))
-        return list(cursor.fetchall()) if cursor.description is not None else []
+    def _compiled(self, query: Any) -> tuple[str, tuple[Any, ...]]:
+        statement, parameters = self.db.get_sql_context().sql(query).query()
+        return statement, tuple(parameters)
 
     def _bounded(self, call: Callable[[Any], T]) -> T:
         rest_s = self.deadline - time.monotonic()
         with cut_after(self._raw, rest_s), contextlib.closing(self._raw.cursor()) as cursor:
-            result = call(cursor)
-        self.used = True
-        return result
+            return call(cursor)
 
 
 class Link:
@@ -150,10 +84,8 @@ class Link:
     :param db: the user's database, a proxy of it, or a ``FlaskDB``.
     """
 
-    def __init__(self, db: Any, prefix: str, model: UserModel | None) -> None:
+    def __init__(self, db: Any) -> None:
         self._db = db
-        self._prefix = prefix
-        self._model = model
         self._readers: PerProcess[_Reader] = PerProcess(_Reader)
 
     @property
@@ -162,60 +94,70 @@ class Link:
         db = _found(self._db)
         return "peewee" if db is None else f"{type(db).__name__} {redact(str(db.database))}"
 
+    @property
+    def passwords(self) -> tuple[str, ...]:
+        """What may be shown in no error."""
+        parameters = getattr(_found(self._db), "connect_params", None) or {}
+        return tuple(str(parameters[name]) for name in ("password", "passwd") if name in parameters)
+
     @contextlib.contextmanager
     def reading(self, timeout_s: float) -> Iterator[Connection]:
         """Give this process's reading connection; other threads wait for it.
 
-        :raises StoreUnavailable: the database can't be reached.
+        :raises StoreUnavailable: another thread's read takes too long.
         """
         deadline = time.monotonic() + timeout_s
         reader = self._readers.get()
         if not reader.lock.acquire(timeout=max(timeout_s, 0.0)):
             raise StoreUnavailable(f"{self.shown}: another thread's read takes too long")
         try:
-            with self._translated():
-                connection = reader.connection or self._open(timeout_s)
-                reader.connection = connection
-                connection.deadline = deadline
-                yield connection
-                # A file may be replaced by another of the same name.
-                if connection.sql.dialect is SQLITE:
-                    connection.drop()
+            connection = reader.connection or self._open(deadline - time.monotonic())
+            reader.connection = connection
+            connection.deadline = deadline
+            yield connection
+            # A file may be replaced by another of the same name.
+            if connection.dialect == "sqlite":
+                reader.drop()
         except BaseException:
-            if reader.connection is not None:
-                reader.connection.drop()
+            reader.drop()
             raise
         finally:
             reader.lock.release()
 
-    @contextlib.contextmanager
-    def writing(self, timeout_s: float) -> Iterator[Connection]:
-        """Give a connection of its own, closed at the end.
+    def change(
+        self,
+        run: Callable[[Connection], T],
+        timeout_s: float,
+        before_commit: Callable[[], None] | None,
+    ) -> T:
+        """Commit what a function does on a connection of its own, or take it back if it raises.
 
-        :raises StoreUnavailable: the database can't be reached.
+        :param before_commit: called last before the commit.
+        :raises OutcomeUnknown: the connection broke within the commit.
         """
         deadline = time.monotonic() + timeout_s
-        with self._translated():
-            connection = self._open(timeout_s)
-            connection.deadline = deadline
-            try:
-                yield connection
-            finally:
-                connection.drop()
-
-    def forget(self, connection: Connection) -> None:
-        """Use a connection no more."""
-        reader = self._readers.peek()
-        if reader is not None and reader.connection is connection:
-            reader.connection = None
+        connection = self._open(timeout_s)
+        connection.deadline = deadline
+        try:
+            connection.run(_BEGIN[connection.dialect])
+            for bound in bounds(connection.dialect, deadline - time.monotonic()):
+                connection.run(bound)
+            result = run(connection)
+            if before_commit is not None:
+                before_commit()
+            with committing(self.shown, self.passwords):
+                connection.run("COMMIT")
+            return result
+        finally:
+            # Takes back what is not committed.
+            connection.drop()
 
     def close(self) -> None:
         """Close what this process keeps open."""
         reader = self._readers.peek()
         if reader is not None:
             with reader.lock:
-                if reader.connection is not None:
-                    reader.connection.drop()
+                reader.drop()
 
     def _open(self, timeout_s: float) -> Connection:
         db = _found(self._db)
@@ -227,30 +169,11 @@ class Link:
         dialect = next((found for kind, found in _DIALECTS if isinstance(db, kind)), None)
         if dialect is None:
             raise StoreError(f"{type(db).__name__} is not SQLite, PostgreSQL or MySQL")
-        if dialect is SQLITE and str(db.database) in ("", ":memory:"):
+        if dialect == "sqlite" and str(db.database) in ("", ":memory:"):
             raise StoreError(
                 "an in-memory SQLite database belongs to one connection: let peewee use a file"
             )
-        model = None if self._model is None else self._model.table
-        sql = Statements(dialect, self._prefix, model)
-        return Connection(self, _connect(db, dialect, timeout_s), sql)
-
-    @contextlib.contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except Exception as exc:
-            if not _is_driver_error(exc):
-                raise
-            text = f"{self.shown}: {redact(str(exc)).strip()}"
-            if "readonly" in text or code_of(exc) in ("25006", 1290):
-                raise StoreError(f"{text}; let this user write to the database") from exc
-            names = {kind.__name__ for kind in type(exc).__mro__}
-            if names & {"OperationalError", "InterfaceError", "TimeoutError"}:
-                raise StoreUnavailable(
-                    f"{text}; check that the database runs and lets us in"
-                ) from exc
-            raise StoreError(f"{text}; check that its tables are up to date") from exc
+        return Connection(_connect(db, dialect, max(timeout_s, 0.001)), db, dialect)
 
 
 class _Reader:
@@ -258,11 +181,15 @@ class _Reader:
         self.lock = threading.Lock()
         self.connection: Connection | None = None
 
+    def drop(self) -> None:
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            connection.drop()
 
-def _is_driver_error(exc: BaseException) -> bool:
-    # Every driver has classes of its own, but with the names of the DB-API.
-    names = {kind.__name__ for kind in type(exc).__mro__}
-    return isinstance(exc, TimeoutError) or bool(names & {"DatabaseError", "InterfaceError"})
+
+def _fetch(cursor: Any, statement: str, parameters: Sequence[Any] | None) -> list[Any]:
+    cursor.execute(statement, *([] if parameters is None else [parameters]))
+    return list(cursor.fetchall()) if cursor.description is not None else []
 
 
 def _found(db: Any) -> Any:
@@ -274,25 +201,27 @@ def _found(db: Any) -> Any:
     return _found(getattr(db, "database", None))
 
 
-def _connect(db: Any, dialect: Dialect, timeout_s: float) -> Any:
+def _connect(db: Any, dialect: str, timeout_s: float) -> Any:
     """Open a connection of the driver as the database does, but within a bound of ours."""
-    whole_s = max(1, math.ceil(timeout_s))
     # Only its parameters are used: the copy never has a connection itself.
     like = copy.copy(db)
     opener = _opener(type(db))
-    bounds: dict[str, Any] = {}
-    if dialect is SQLITE:
+    limits: dict[str, Any] = {}
+    if dialect == "sqlite":
         like._timeout = timeout_s
-        bounds = {"check_same_thread": False}
-    elif dialect is POSTGRESQL:
-        bounds = {"connect_timeout": whole_s}
+        limits = {"check_same_thread": False}
+    elif dialect == "postgresql":
+        limits = {"connect_timeout": whole_s(timeout_s)}
     elif opener is peewee.MySQLDatabase:
-        bounds = dict.fromkeys(("connect_timeout", "read_timeout", "write_timeout"), whole_s)
-    like.connect_params = {**bounds, **db.connect_params}
+        names = ("connect_timeout", "read_timeout", "write_timeout")
+        limits = dict.fromkeys(names, whole_s(timeout_s))
+    like.connect_params = {**limits, **db.connect_params}
     try:
         connection = opener._connect(like)
     except peewee.ImproperlyConfigured as exc:
         raise StoreError(f"{type(db).__name__}: {exc} Install it beside peewee") from exc
+    if dialect == "sqlite":
+        connection.text_factory = readable
     if hasattr(connection, "prepare_threshold") and "prepare_threshold" not in db.connect_params:
         # Of psycopg 3: prepared by one client, a statement is met by another's behind a PgBouncer
         # that pools transactions.

@@ -1,202 +1,171 @@
-"""SQL of the peewee store, in the words of each database; the tables are those of SQLAlchemy's."""
+"""The tables of the peewee store, and its queries; the tables are those of SQLAlchemy's."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import peewee
+
+from ...errors import ConfigurationError
 
 
-class Dialect(NamedTuple):
-    """How a database wants its SQL.
+class UserModel(NamedTuple):
+    """The user's model, as far as the store needs it.
 
-    :ivar quote: what stands before and after a quoted name.
-    :ivar param: what stands for a parameter.
-    :ivar begin: opens the transaction of a change.
-    :ivar bounds: run next, with ``{ms}`` and ``{s}`` replaced by the bound of the change.
-    """
-
-    quote: str
-    param: str
-    begin: str
-    bounds: tuple[str, ...]
-    text: str = "TEXT"
-    name: str = "VARCHAR(255)"
-    table_end: str = ""
-    index_inside: bool = False
-
-
-SQLITE = Dialect('""', "?", "BEGIN IMMEDIATE", ())
-POSTGRESQL = Dialect(
-    '""',
-    "%s",
-    # Whatever the user's default is: waiting for the row of the revision must not fail.
-    "BEGIN ISOLATION LEVEL READ COMMITTED",
-    (
-        "SET LOCAL statement_timeout = {ms}",
-        "SET LOCAL idle_in_transaction_session_timeout = {ms}",
-    ),
-)
-MYSQL = Dialect(
-    "``",
-    "%s",
-    "BEGIN",
-    ("SET innodb_lock_wait_timeout = {s}",),
-    # MySQL's own TEXT ends at 64 KiB, and its usual collations take "Name" for "NAME".
-    text="LONGTEXT",
-    name="VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
-    table_end=" ENGINE=InnoDB DEFAULT CHARSET=utf8mb4",
-    index_inside=True,
-)
-
-
-class Model(NamedTuple):
-    """The user's table.
-
-    :ivar path: schema, if any, and name.
     :ivar key: the column that holds the setting's name.
     :ivar value: the column that holds the raw text.
+    :ivar defaults: returns what the model fills its other columns with, by column.
     """
 
-    path: tuple[str, ...]
+    table: Any
     key: str
     value: str
+    defaults: Callable[[], dict[str, Any]]
 
 
-class Statements:
-    """Every statement of a store.
+def model_of(model: Any) -> UserModel:
+    """Return what the store needs of a peewee model.
 
-    :param model: the user's table that holds the raw texts, or ``None`` for our own.
+    :raises ConfigurationError: it has no ``key`` or no ``value``.
+    """
+    meta = getattr(model, "_meta", None)
+    fields = getattr(meta, "fields", None)
+    if meta is None or fields is None:
+        raise ConfigurationError(f"{model!r} is not a peewee model")
+    missing = [name for name in ("key", "value") if name not in fields]
+    if missing:
+        raise ConfigurationError(
+            f"the model {model!r} has no field {' and no field '.join(missing)}: it needs key, "
+            "a unique text, and value, a text"
+        )
+
+    def defaults() -> dict[str, Any]:
+        values = meta.get_default_dict()
+        return {fields[name].column_name: fields[name].db_value(values[name]) for name in values}
+
+    # Not the model itself, whose fields would convert the raw texts.
+    table = peewee.Table(meta.table_name, schema=meta.schema)
+    return UserModel(table, fields["key"].column_name, fields["value"].column_name, defaults)
+
+
+class Tables:
+    """The tables that one store needs.
+
+    :ivar values: where the raw texts are: ours, or the user's model's.
+    :ivar marks: tells the revision of each setting's last change; equals ``values`` unless that
+        is the user's.
     """
 
-    def __init__(self, dialect: Dialect, prefix: str, model: Model | None) -> None:
-        self.dialect = dialect
-        marks = f"{prefix}{'settings' if model is None else 'revisions'}"
-        self._names = {
-            "meta": self.quoted(f"{prefix}meta"),
-            "workers": self.quoted(f"{prefix}workers"),
-            "history": self.quoted(f"{prefix}history"),
-            "marks": self.quoted(marks),
-            "index": self.quoted(f"ix_{marks}_revision"),
-            "values": self.quoted(*(model.path if model is not None else (marks,))),
-            "key": self.quoted(model.key if model is not None else "name"),
-            "value": self.quoted(model.value if model is not None else "raw"),
-            "name_type": dialect.name,
-            "text": dialect.text,
-            "end": dialect.table_end,
-        }
-        self.read_since = self._sql(_READ_OWN if model is None else _READ_MODEL)
-        self.revision = self._sql("SELECT revision FROM {meta}")
-        self.raise_revision = self._sql("UPDATE {meta} SET revision = revision + 1, mark = ?")
-        self.make_meta = self._sql("INSERT INTO {meta} (id, revision, epoch) VALUES (1, 0, ?)")
-        self.add_history = self._sql(
-            "INSERT INTO {history} (revision, name, old_raw, new_raw, author, reason, at, "
-            "mark) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-        )
-        self.replace_meta = self._sql("UPDATE {meta} SET revision = ?, epoch = ?")
-        #: what forgets everything but the user's own rows
-        self.clear = [self._sql("DELETE FROM {history}"), self._sql("DELETE FROM {marks}")]
-        self.all_values = self._sql("SELECT {key}, {value} FROM {values}")
-        self.delete_value = self._sql("DELETE FROM {values} WHERE {key} = ?")
+    def __init__(self, prefix: str, model: UserModel | None) -> None:
+        make: Any = peewee.Table
+        self.model = model
+        self.marks_name = f"{prefix}{'settings' if model is None else 'revisions'}"
+        self.prefix = prefix
+        self.meta = make(f"{prefix}meta")
+        self.history = make(f"{prefix}history")
+        self.workers = make(f"{prefix}workers")
+        self.marks = make(self.marks_name)
+        self.values = self.marks if model is None else model.table
 
-    @property
-    def workers(self) -> str:
-        """The quoted name of the table of reports."""
-        return self._names["workers"]
+    def name_of(self, table: Any) -> Any:
+        """Return the column of a table that holds the setting's name."""
+        theirs = self.model is not None and table is self.values
+        return column(table, self.model.key if self.model is not None and theirs else "name")
 
-    def quoted(self, *path: str) -> str:
-        """Return a name as it stands in a statement."""
-        first, last = self.dialect.quote[0], self.dialect.quote[1]
-        return ".".join(f"{first}{part.replace(last, last * 2)}{last}" for part in path)
+    def raw_of(self, table: Any) -> Any:
+        """Return the column that holds the raw text."""
+        return column(table, "raw" if self.model is None else self.model.value)
 
-    def schema(self) -> list[str]:
-        """Return what makes the tables unless they are there."""
-        raw = "raw {text}, " if self._names["values"] == self._names["marks"] else ""
-        inside = ", INDEX {index} (revision)" if self.dialect.index_inside else ""
-        statements = [
-            "CREATE TABLE IF NOT EXISTS {meta} (id INTEGER PRIMARY KEY, "
-            "revision BIGINT NOT NULL, epoch VARCHAR(32) NOT NULL, "
-            "mark VARCHAR(16) NOT NULL DEFAULT ''){end}",
-            "CREATE TABLE IF NOT EXISTS {history} (revision BIGINT NOT NULL, "
-            "name {name_type} NOT NULL, old_raw {text}, new_raw {text}, author {text}, "
-            "reason {text}, at VARCHAR(32) NOT NULL, mark VARCHAR(16) NOT NULL DEFAULT '', "
-            "PRIMARY KEY (revision, name)){end}",
-            f"CREATE TABLE IF NOT EXISTS {{marks}} (name {{name_type}} NOT NULL PRIMARY KEY, {raw}"
-            f"revision BIGINT NOT NULL{inside}){{end}}",
-        ]
-        if not inside:
-            statements.append("CREATE INDEX IF NOT EXISTS {index} ON {marks} (revision)")
-        return [self._sql(statement) for statement in statements]
+    def read_since(self, revision: int, epoch: str, mark: str) -> Any:
+        """Return the query that reads what a reader lacks, at one instant.
 
-    def probes(self) -> list[str]:
-        """Return what fails unless the tables are there."""
-        tables = ("history", "marks")
-        return [self._sql(f"SELECT 1 FROM {{{table}}} WHERE 1 = 0") for table in tables]
-
-    def history(self, *, named: bool) -> str:
-        """Return what reads the newest entries, of one setting or of all."""
-        where = "WHERE name = ? " if named else ""
-        return self._sql(
-            "SELECT revision, name, old_raw, new_raw, author, reason, at FROM {history} "
-            f"{where}ORDER BY revision DESC, name LIMIT ?"
+        Its rows are those of :func:`~uwsgi_waffle.stores.sql.rows.delta_of`.
+        """
+        head = self._head(revision, epoch, mark)
+        heads = [column(head, name) for name in ("revision", "epoch", "mark", "since")]
+        marks = self.marks.alias("s")
+        newer = marks.c.revision > head.c.since
+        joined = _joined(head, marks, newer)
+        if self.model is None:
+            return peewee.Select([joined], [*heads, marks.c.name, marks.c.raw])
+        values = self.values.alias("v")
+        key, raw = column(values, self.model.key), self.raw_of(values)
+        by_us = _joined(joined, values, key == marks.c.name)
+        # What the user put in by hand has no revision; a complete read brings it.
+        other = self._head(revision, epoch, mark)
+        others = [column(other, name) for name in ("revision", "epoch", "mark", "since")]
+        found = self.marks.alias("f")
+        has_revision = found.select(found.c.name).where(found.c.name == key)
+        by_hand = _joined(other, values, other.c.since == 0, peewee.JOIN.INNER)
+        return peewee.Select([by_us], [*heads, marks.c.name, raw]).union_all(
+            peewee.Select([by_hand], [*others, key, raw]).where(~peewee.fn.EXISTS(has_revision))
         )
 
-    def select_values(self, count: int) -> str:
-        """Return what reads the raws of so many settings."""
-        return self._sql(
-            f"SELECT {{key}}, {{value}} FROM {{values}} WHERE {{key}} IN ({_q(count)})"
-        )
-
-    def select_marks(self, count: int) -> str:
-        """Return what tells which of so many settings have a mark."""
-        return self._sql(f"SELECT name, revision FROM {{marks}} WHERE name IN ({_q(count)})")
-
-    def insert(self, table: str, columns: Sequence[str]) -> str:
-        """Return what puts a row into ``values`` or ``marks``."""
-        names = ", ".join(self.quoted(column) for column in columns)
-        return (
-            self._sql(f"INSERT INTO {{{table}}} (")
-            + names
-            + self._sql(f") VALUES ({_q(len(columns))})")
-        )
-
-    def update(self, table: str, columns: Sequence[str]) -> str:
-        """Return what changes the row in ``values`` or ``marks`` that the last parameter names."""
-        sets = ", ".join(f"{self.quoted(column)} = {self.dialect.param}" for column in columns)
-        key = "key" if table == "values" else "name"
-        where = " WHERE {key} = ?" if key == "key" else " WHERE name = ?"
-        return self._sql(f"UPDATE {{{table}}} SET ") + sets + self._sql(where)
-
-    def _sql(self, text: str) -> str:
-        # Names come last: they may hold a question mark themselves, and a percent sign.
-        names: Mapping[str, str] = self._names
-        if self.dialect.param == "%s":
-            names = {key: name.replace("%", "%%") for key, name in names.items()}
-        return text.strip("\n").replace("?", self.dialect.param).format(**names)
+    def _head(self, revision: int, epoch: str, mark: str) -> Any:
+        meta, history = self.meta.alias("m"), self.history.alias("h")
+        since: Any = peewee.Value(0)
+        if mark and revision > 0:
+            # By the beginning of the primary key, and once for the query.
+            in_history = history.select(history.c.name).where(
+                history.c.revision == revision, history.c.mark == mark
+            )
+            is_current = (meta.c.revision == revision) & (meta.c.mark == mark)
+            is_older = (meta.c.revision > revision) & peewee.fn.EXISTS(in_history)
+            is_known = (meta.c.epoch == epoch) & (is_current | is_older)
+            since = peewee.Case(None, ((is_known, revision),), 0)
+        columns = (meta.c.revision, meta.c.epoch, meta.c.mark, since.alias("since"))
+        return meta.select(*columns).alias("head")
 
 
-_HEAD = """(
-    SELECT revision, epoch, mark, CASE WHEN epoch = ? AND ? <> '' AND (
-        revision = ? AND mark = ?
-        OR revision > ? AND EXISTS (SELECT 1 FROM {history} h WHERE h.revision = ? AND h.mark = ?)
-    ) THEN ? ELSE 0 END AS since FROM {meta}
-)"""
-
-_READ_OWN = f"""
-    SELECT m.revision, m.epoch, m.mark, m.since, s.{{key}}, s.{{value}}
-    FROM {_HEAD} m LEFT JOIN {{marks}} s ON s.revision > m.since
-"""
-
-# What the user put in by hand has no mark; a complete read brings it, by the second half.
-_READ_MODEL = f"""
-    SELECT m.revision, m.epoch, m.mark, m.since, s.name, v.{{value}}
-    FROM {_HEAD} m LEFT JOIN {{marks}} s ON s.revision > m.since
-    LEFT JOIN {{values}} v ON v.{{key}} = s.name
-    UNION ALL
-    SELECT m.revision, m.epoch, m.mark, m.since, v.{{key}}, v.{{value}}
-    FROM {_HEAD} m JOIN {{values}} v ON m.since = 0
-    WHERE NOT EXISTS (SELECT 1 FROM {{marks}} s WHERE s.name = v.{{key}})
-"""
+def _joined(left: Any, right: Any, on: Any, kind: str = peewee.JOIN.LEFT_OUTER) -> Any:
+    # Not left.join(): that of a query joins within it.
+    return peewee.Join(left, right, kind, on)
 
 
-def _q(count: int) -> str:
-    return ", ".join("?" * count)
+def column(table: Any, name: str) -> Any:
+    """Return a column, whose name may have spaces and be a word of SQL."""
+    make: Any = peewee.Column
+    return make(table, name)
+
+
+def schema(db: Any, tables: Tables) -> list[str]:
+    """Return the statements that make the tables unless they are there.
+
+    :param db: the user's database, for what is quoted how.
+    """
+    mysql = isinstance(db, peewee.MySQLDatabase)
+    # MySQL's own TEXT ends at 64 KiB, and its usual collations take "Name" for "NAME".
+    text = "LONGTEXT" if mysql else "TEXT"
+    name = "VARCHAR(255)" + (" CHARACTER SET utf8mb4 COLLATE utf8mb4_bin" if mysql else "")
+    double = "REAL" if isinstance(db, peewee.SqliteDatabase) else "DOUBLE PRECISION"
+    end = " ENGINE=InnoDB DEFAULT CHARSET=utf8mb4" if mysql else ""
+    mark = "mark VARCHAR(16) NOT NULL DEFAULT ''"
+    raw = f"raw {text}, " if tables.model is None else ""
+    index = _quoted(db, f"ix_{tables.marks_name}_revision")
+    marks = _quoted(db, tables.marks_name)
+    columns = {
+        f"{tables.prefix}meta": "id INTEGER PRIMARY KEY, revision BIGINT NOT NULL, "
+        f"epoch VARCHAR(32) NOT NULL, {mark}",
+        f"{tables.prefix}history": f"revision BIGINT NOT NULL, name {name} NOT NULL, "
+        f"old_raw {text}, new_raw {text}, author {text}, reason {text}, at VARCHAR(32) NOT NULL, "
+        f"{mark}, PRIMARY KEY (revision, name)",
+        tables.marks_name: f"name {name} NOT NULL PRIMARY KEY, {raw}revision BIGINT NOT NULL"
+        + (f", INDEX {index} (revision)" if mysql else ""),
+        f"{tables.prefix}workers": f"app {name} NOT NULL, host {name} NOT NULL, "
+        f"pid INTEGER NOT NULL, worker_id INTEGER NOT NULL, revision BIGINT NOT NULL, "
+        f"staleness_s {double}, state VARCHAR(32) NOT NULL, last_error {text}, "
+        f"lifetime_s {double} NOT NULL, at {double} NOT NULL, PRIMARY KEY (app, host, pid)",
+    }
+    statements = [
+        f"CREATE TABLE IF NOT EXISTS {_quoted(db, table)} ({text}){end}"
+        for table, text in columns.items()
+    ]
+    if not mysql:
+        statements.append(f"CREATE INDEX IF NOT EXISTS {index} ON {marks} (revision)")
+    return statements
+
+
+def _quoted(db: Any, name: str) -> str:
+    first, last = db.quote
+    return f"{first}{name.replace(last, last * 2)}{last}"

@@ -3,21 +3,65 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import math
+import re
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from ...errors import OutcomeUnknown, WaffleError
-from ...masking import redact
+from ...errors import OutcomeUnknown, StoreError, StoreUnavailable, WaffleError
+from ...masking import MASK, mask, redact
+
+#: the server's clock, in seconds: those of the hosts need not agree
+CLOCKS = {
+    "sqlite": "(julianday('now') - 2440587.5) * 86400.0",
+    "postgresql": "EXTRACT(EPOCH FROM clock_timestamp())",
+    "mysql": "UNIX_TIMESTAMP(NOW(6))",
+    "mariadb": "UNIX_TIMESTAMP(NOW(6))",
+}
+
+# Of PostgreSQL for this transaction only, so that it leaves nothing behind in a PgBouncer.
+_BOUNDS = {
+    "postgresql": (
+        "SET LOCAL statement_timeout = {ms}",
+        "SET LOCAL idle_in_transaction_session_timeout = {ms}",
+    ),
+    "mysql": ("SET innodb_lock_wait_timeout = {s}",),
+    "mariadb": ("SET innodb_lock_wait_timeout = {s}",),
+}
 
 # Serialisation failures and deadlocks: of PostgreSQL, then of MySQL and MariaDB.
 _TRANSIENT = {"40001", "40P01", 1213, 1020}
-
-# What MySQL and MariaDB answer to a COMMIT that they took back: also the wait for a lock that was
-# too long, a server that is read-only, and a group of servers that refused it.
-_REFUSED = _TRANSIENT | {1205, 1290, 1792, 1836, 3101}
+# A server that may only be read: a standby, or one in the middle of a failover.
+_READ_ONLY_SERVER = {"25006", 1290, 1792, 1836}
+# What MySQL and MariaDB answer to a COMMIT that they took back: also a wait for a lock that was
+# too long, and a group of servers that refused it.
+_REFUSED = _TRANSIENT | _READ_ONLY_SERVER | {1205, 3101}
 # Of PostgreSQL, a connection that broke, an operator's shutdown, a fault of the disk or of itself:
 # it may have been committed before.
 _UNSURE = ("08", "57", "58", "XX")
+# Rights: of PostgreSQL, then of MySQL and MariaDB.
+_FORBIDDEN = {"42501", 1142, 1044}
+
+_OUTAGES = ("OperationalError", "InterfaceError", "InternalError", "TimeoutError", "OSError")
+# The DB-API's, their libraries', and the network's.
+_FAILURES = {"DatabaseError", "InterfaceError", "SQLAlchemyError", "PeeweeException", "OSError"}
+# What PostgreSQL and MySQL quote of a row in their errors.
+_QUOTED = re.compile(r"\n(?:DETAIL|CONTEXT|QUERY|STATEMENT):.*", re.DOTALL)
+_VALUE = re.compile(r"((?:Incorrect \w+ value|Duplicate entry):? ')(?:.*)(' for )", re.DOTALL)
+
+
+def bounds(dialect: str, timeout_s: float) -> Iterator[str]:
+    """Yield what bounds a transaction on the server's side.
+
+    A worker that is stopped within its change must not hold all others up.
+    """
+    for statement in _BOUNDS.get(dialect, ()):
+        yield statement.format(ms=max(1, math.ceil(timeout_s * 1000)), s=whole_s(timeout_s))
+
+
+def whole_s(timeout_s: float) -> int:
+    """Return a bound for what knows whole seconds only, and takes 0 for no bound."""
+    return max(1, math.ceil(timeout_s))
 
 
 def driver_error(exc: BaseException) -> BaseException:
@@ -40,28 +84,83 @@ def is_named(exc: BaseException, *names: str) -> bool:
     return any(kind.__name__ in names for kind in type(driver_error(exc)).__mro__)
 
 
+def is_failure(exc: BaseException) -> bool:
+    """Say whether the database, its driver, its library or the network failed, not our own code."""
+    kinds = (*type(exc).__mro__, *type(driver_error(exc)).__mro__)
+    return not isinstance(exc, WaffleError) and any(kind.__name__ in _FAILURES for kind in kinds)
+
+
 def is_transient(exc: BaseException) -> bool:
     """Say whether the database gave a transaction up in favour of another."""
     return code_of(exc) in _TRANSIENT
 
 
-@contextlib.contextmanager
-def committing(shown: str) -> Iterator[None]:
-    """Run a COMMIT; say that its outcome is unknown, unless the database refused it.
+def is_outage(exc: BaseException) -> bool:
+    """Say whether trying again may help, on another connection or later."""
+    return is_named(exc, *_OUTAGES) or bool(getattr(exc, "connection_invalidated", False))
+
+
+def lacks_table(exc: BaseException) -> bool:
+    """Say whether a statement failed because a table, or a column, is not there."""
+    # SQLite tells of a missing table by the error it has for everything.
+    return is_named(exc, "ProgrammingError") or "no such table" in str(exc)
+
+
+def translation(exc: BaseException, shown: str, passwords: Iterable[str] = ()) -> StoreError:
+    """Return the error of the store for one of the driver's.
 
     :param shown: the database's name, without any password.
+    :param passwords: what must not be shown, however the driver writes it.
+    """
+    text = f"{shown}: {_shown(exc, passwords)}"
+    code = code_of(exc)
+    if code in _READ_ONLY_SERVER:
+        return StoreUnavailable(
+            f"{text}; a standby, or a server in a failover, takes no changes: they work again when "
+            "it is the primary. If it is, let this user write"
+        )
+    if is_named(exc, "OperationalError") and "readonly" in str(driver_error(exc)):
+        return StoreError(f"{text}; let this user write to the file and its folder")
+    if code in _FORBIDDEN:
+        return StoreError(
+            f"{text}; let a user who may create tables make them once (the store's "
+            "create_tables(), or your migrations), and let this user read and write them"
+        )
+    if is_outage(exc):
+        return StoreUnavailable(
+            f"{text}; check that the database is running and accepts connections"
+        )
+    return StoreError(f"{text}; check that its tables are up to date")
+
+
+@contextlib.contextmanager
+def translated(shown: str, passwords: Iterable[str] = ()) -> Iterator[None]:
+    """Raise what the database, its driver or its library raises as an error of the store."""
+    try:
+        yield
+    except Exception as exc:
+        if not is_failure(exc):
+            raise
+        error = translation(exc, shown, passwords)
+        # A traceback shows the cause, too, and with it what was left out of the text.
+        hidden = _shown(exc, passwords) != str(driver_error(exc)).strip()
+        raise error from (None if hidden else exc)
+
+
+@contextlib.contextmanager
+def committing(shown: str, passwords: Iterable[str] = ()) -> Iterator[None]:
+    """Run a COMMIT; say that its outcome is unknown, unless the database refused it.
+
     :raises OutcomeUnknown: the connection broke, or the database failed, before it answered.
     """
     try:
         yield
-    except WaffleError:
-        raise
     except Exception as exc:
-        if _refused(exc):
+        if not is_failure(exc) or _refused(exc):
             raise
         raise OutcomeUnknown(
-            f"{shown}: the commit was not answered ({redact(str(driver_error(exc))).strip()}), so "
-            "the change may have been made, or not: read the settings before you repeat it"
+            f"{shown}: the commit was not answered ({_shown(exc, passwords)}), so the change may "
+            "have been made, or not: read the settings before you repeat it"
         ) from exc
 
 
@@ -79,3 +178,9 @@ def _refused(exc: BaseException) -> bool:
     return type(exc).__module__ == "sqlite3" and any(
         word in str(exc) for word in ("locked", "full", "readonly")
     )
+
+
+def _shown(exc: BaseException, passwords: Iterable[str]) -> str:
+    """Return an error's text without passwords, and without what it quotes of a row."""
+    text = _QUOTED.sub("", str(driver_error(exc)))
+    return redact(mask(_VALUE.sub(rf"\1{MASK}\2", text), passwords)).strip()

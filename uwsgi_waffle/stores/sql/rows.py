@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from ...snapshot import Delta, Row
+from ..base import HistoryEntry
 
 
 def delta_of(rows: Sequence[Any]) -> Delta:
@@ -19,7 +21,33 @@ def delta_of(rows: Sequence[Any]) -> Delta:
     return Delta(
         revision=revision,
         epoch=epoch,
-        rows=tuple(Row(name, raw) for *_, name, raw in rows if name is not None),
+        rows=tuple(Row(_text(name), _text(raw)) for *_, name, raw in rows if name is not None),
         complete=since == 0,
         mark=mark,
     )
+
+
+def entries_of(rows: Sequence[Any]) -> list[HistoryEntry]:
+    """Return the entries of a history whose columns are in the order of their fields."""
+    return [
+        HistoryEntry._make(
+            (*row[:2], _text(row[2]), _text(row[3]), *row[4:6], datetime.fromisoformat(row[6]))
+        )
+        for row in rows
+    ]
+
+
+def readable(text: bytes) -> str:
+    """Return the bytes of a text; what is no UTF-8 becomes ``\\xff``.
+
+    For ``text_factory`` of SQLite: one broken value must not keep all others from being read. A
+    backslash followed by an x is no JSON, so its declaration refuses what was broken.
+    """
+    return text.decode(errors="backslashreplace")
+
+
+def _text(value: Any) -> Any:
+    # SQLite takes what was put in by hand as it is: a number, or bytes.
+    if value is None or isinstance(value, str):
+        return value
+    return readable(value) if isinstance(value, bytes) else str(value)

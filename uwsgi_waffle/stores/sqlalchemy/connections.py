@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,21 +11,17 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine.interfaces import Dialect
-from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError, StatementError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import SingletonThreadPool, StaticPool
 
-from ...errors import StoreError, StoreUnavailable
 from ...masking import redact
-from ..sql.databases import code_of, committing
-from ..sql.deadline import cut_after
+from ..sql.databases import bounds, committing, is_failure, whole_s
+from ..sql.deadline import Cut, cut_after
+from ..sql.rows import readable
 
 T = TypeVar("T")
 
-_connecting = threading.local()
 
-
-class Connections:
+class EngineConnections:
     """The connections of one process to one database.
 
     They come from the user's engine, so that its certificates, tokens and event listeners hold,
@@ -39,6 +34,7 @@ class Connections:
     def __init__(self, base: sa.Engine) -> None:
         self._base = base
         self.shown = shown_url(base)
+        self.passwords = _passwords(base.url)
         self._is_sqlite = base.dialect.name == "sqlite"
         # Such a pool is the whole database when that is in memory: it can only be shared.
         self._shared = isinstance(base.pool, StaticPool | SingletonThreadPool)
@@ -57,18 +53,28 @@ class Connections:
         else:
             self._writer = self._derive()
         if self._is_sqlite:
+            for engine in (self._reader, self._writer):
+                event.listen(engine, "connect", _read_anything)
             event.listen(self._writer, "connect", _leave_transactions_alone)
             event.listen(self._writer, "begin", _begin_immediate)
 
     @contextlib.contextmanager
     def reading(self, timeout_s: float) -> Iterator[sa.Connection]:
-        """Give a connection for one statement, which sees what is committed now."""
+        """Give a connection for single statements, which see what is committed now."""
+        deadline = time.monotonic() + timeout_s
         with self._open(self._reader, timeout_s) as connection:
             # A file may be replaced by another of the same name.
             if self._is_sqlite and not self._shared:
                 connection.detach()
-            with cut_after(connection.connection.driver_connection, timeout_s):
-                yield connection
+            rest_s = deadline - time.monotonic()
+            try:
+                with cut_after(connection.connection.driver_connection, rest_s):
+                    yield connection
+            except Exception as exc:
+                # Also after what SQLAlchemy does not know for a lost connection, as a KILL.
+                if not self._shared and is_failure(exc) and not connection.invalidated:
+                    connection.invalidate()
+                raise
 
     def change(
         self,
@@ -89,13 +95,12 @@ class Connections:
                 connection.detach()
             rest_s = deadline - time.monotonic()
             with cut_after(driver, rest_s), connection.begin() as transaction:
-                for statement in _BOUNDS.get(connection.dialect.name, ()):
-                    # A worker that is stopped within its change must not hold all others up.
-                    connection.exec_driver_sql(statement.format(ms=_ms(timeout_s), s=_s(timeout_s)))
+                for statement in bounds(connection.dialect.name, max(rest_s, 0.001)):
+                    connection.exec_driver_sql(statement)
                 result = run(connection)
                 if before_commit is not None:
                     before_commit()
-                with committing(self.shown):
+                with committing(self.shown, self.passwords):
                     transaction.commit()
                 return result
 
@@ -108,8 +113,12 @@ class Connections:
         self._base.dialect.set_isolation_level(connection, "AUTOCOMMIT")
 
     def _derive(self, **execution_options: Any) -> sa.Engine:
+        pool = self._base.pool.recreate()
+        # It would ask before each read, on a connection that may stand still. A read that fails
+        # replaces its connection anyway.
+        pool._pre_ping = False
         return sa.Engine(
-            self._base.pool.recreate(),
+            pool,
             self._base.dialect,
             self._base.url,
             execution_options=execution_options,
@@ -119,11 +128,8 @@ class Connections:
 
     @contextlib.contextmanager
     def _open(self, engine: sa.Engine, timeout_s: float) -> Iterator[sa.Connection]:
-        _connecting.timeout_s = timeout_s
-        try:
+        with _bounded_connecting(timeout_s):
             connection = engine.connect()
-        finally:
-            _connecting.timeout_s = None
         with connection:
             yield connection
 
@@ -133,57 +139,72 @@ def shown_url(engine: sa.Engine) -> str:
     return redact(engine.url.render_as_string(hide_password=True))
 
 
-@contextlib.contextmanager
-def translated(shown: str) -> Iterator[None]:
-    """Turn the errors of SQLAlchemy and of its drivers into ours.
+def _passwords(url: sa.URL) -> tuple[str, ...]:
+    """Return what stands for a password in a URL, as it was written and as it is meant."""
+    found = [url.password or ""]
+    for name, value in url.query.items():
+        if "pass" in name.lower() or name.lower() == "pwd":
+            found += [value] if isinstance(value, str) else value
+    return tuple(found)
 
-    :param shown: the database's URL without its password.
+
+class _Connecting(threading.local):
+    """How long this thread may connect, if it does so for us."""
+
+    deadline: float | None = None
+    cut: Cut | None = None
+
+
+_connecting = _Connecting()
+
+
+@contextlib.contextmanager
+def _bounded_connecting(timeout_s: float) -> Iterator[None]:
+    """Bound connecting, and what SQLAlchemy and listeners ask of a new connection.
+
+    :raises TimeoutError: the time was over.
     """
+    _connecting.deadline = time.monotonic() + timeout_s
     try:
         yield
-    except (SQLAlchemyError, TimeoutError) as exc:
-        reason = exc.orig if isinstance(exc, StatementError) and exc.orig is not None else exc
-        text = f"{shown}: {redact(str(reason)).strip()}"
-        if _is_readonly(exc):
-            raise StoreError(f"{text}; let this user write to the database") from exc
-        if isinstance(exc, TimeoutError | PoolTimeout | OperationalError) or (
-            isinstance(exc, DBAPIError) and exc.connection_invalidated
-        ):
-            raise StoreUnavailable(f"{text}; check that the database runs and lets us in") from exc
-        raise StoreError(f"{text}; check that its tables are up to date") from exc
-
-
-# Of PostgreSQL for this transaction only, so that it leaves nothing behind in a pgbouncer.
-_BOUNDS = {
-    "postgresql": (
-        "SET LOCAL statement_timeout = {ms}",
-        "SET LOCAL idle_in_transaction_session_timeout = {ms}",
-    ),
-    "mysql": ("SET innodb_lock_wait_timeout = {s}",),
-    "mariadb": ("SET innodb_lock_wait_timeout = {s}",),
-}
+    except Exception as exc:
+        if _connecting.cut is not None and _connecting.cut.happened:
+            raise TimeoutError("it took the login, but did not answer in time") from exc
+        raise
+    finally:
+        if _connecting.cut is not None:
+            _connecting.cut.cancel()
+        _connecting.deadline = _connecting.cut = None
 
 
 def _connect_bounded(
     dialect: Dialect, record: Any, args: list[Any], parameters: dict[str, Any]
 ) -> Any:
     """Connect within a bound; only for connections of ours, which the thread says."""
-    timeout_s = getattr(_connecting, "timeout_s", None)
-    if timeout_s is None:
+    deadline = _connecting.deadline
+    if deadline is None:
         return None
-    bounds: dict[str, Any] = {}
+    timeout_s = max(deadline - time.monotonic(), 0.001)
+    limits: dict[str, Any] = {}
     if dialect.driver in ("psycopg", "psycopg2"):
-        bounds = {"connect_timeout": _s(timeout_s)}
+        limits = {"connect_timeout": whole_s(timeout_s)}
         if dialect.driver == "psycopg":
             # Prepared by one client, it is met by another's statements behind a PgBouncer that
             # pools transactions: 'prepared statement "_pg3_0" already exists'.
-            bounds["prepare_threshold"] = None
+            limits["prepare_threshold"] = None
     elif dialect.driver in ("pymysql", "mysqldb"):
         names = ("connect_timeout", "read_timeout", "write_timeout")
-        bounds = dict.fromkeys(names, _s(timeout_s))
+        limits = dict.fromkeys(names, whole_s(timeout_s))
     elif dialect.name == "sqlite":
-        bounds = {"timeout": timeout_s}
-    return dialect.connect(*args, **{**bounds, **parameters})
+        limits = {"timeout": timeout_s}
+    connection = dialect.connect(*args, **{**limits, **parameters})
+    # What is asked of it next may wait without an end: by SQLAlchemy, its version.
+    _connecting.cut = Cut(connection, max(deadline - time.monotonic(), 0.1))
+    return connection
+
+
+def _read_anything(connection: Any, record: Any) -> None:
+    connection.text_factory = readable
 
 
 def _leave_transactions_alone(connection: Any, record: Any) -> None:
@@ -192,17 +213,3 @@ def _leave_transactions_alone(connection: Any, record: Any) -> None:
 
 def _begin_immediate(connection: sa.Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-
-def _is_readonly(exc: Exception) -> bool:
-    return isinstance(exc, DBAPIError) and (
-        "readonly" in str(exc.orig) or code_of(exc) in ("25006", 1290)
-    )
-
-
-def _ms(timeout_s: float) -> int:
-    return max(1, math.ceil(timeout_s * 1000))
-
-
-def _s(timeout_s: float) -> int:
-    return max(1, math.ceil(timeout_s))

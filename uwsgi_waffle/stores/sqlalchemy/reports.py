@@ -10,14 +10,8 @@ from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 
 from ..base import WorkerReport
+from ..sql.databases import CLOCKS
 
-# The server's clock, in seconds: those of the hosts need not agree.
-_NOW = {
-    "postgresql": "EXTRACT(EPOCH FROM clock_timestamp())",
-    "mysql": "UNIX_TIMESTAMP(NOW(6))",
-    "mariadb": "UNIX_TIMESTAMP(NOW(6))",
-    "sqlite": "(julianday('now') - 2440587.5) * 86400.0",
-}
 _MOST_DEAD = 100
 
 
@@ -88,7 +82,7 @@ def _now(connection: sa.Connection) -> sa.ColumnElement[float]:
 
 
 def _now_of(dialect: str) -> sa.ColumnElement[float]:
-    text = _NOW.get(dialect)
+    text = CLOCKS.get(dialect)
     if text is None:
         return sa.literal(time.time(), sa.Double())
     return sa.literal_column(text, sa.Double())

@@ -1,0 +1,96 @@
+"""The statements of a change in the peewee store."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable
+from typing import Any
+
+from ..sql.changes import Statements
+from .connections import Connection
+from .tables import Tables, column
+
+# SQLite takes no more than 999 parameters before its version 3.32.
+_CHUNK = 500
+
+
+class PeeweeStatements(Statements):
+    """The statements of one change, in the transaction of a connection."""
+
+    def __init__(self, connection: Connection, tables: Tables) -> None:
+        self._connection = connection
+        self._tables = tables
+
+    def raise_revision(self, mark: str) -> int | None:
+        meta = self._tables.meta
+        raised = {meta.c.revision: meta.c.revision + 1, meta.c.mark: mark}
+        self._connection.run(meta.update(raised))
+        row = next(iter(self._connection.run(meta.select(meta.c.revision))), None)
+        return None if row is None else int(row[0])
+
+    def restart(self, revision: int, epoch: str) -> None:
+        meta = self._tables.meta
+        self._connection.run(meta.update({meta.c.revision: revision, meta.c.epoch: epoch}))
+
+    def stored(self, names: Iterable[str] | None) -> dict[str, Any]:
+        values = self._tables.values
+        return self._select(values, self._tables.raw_of(values), names)
+
+    def marked(self, names: Iterable[str]) -> Container[str]:
+        marks = self._tables.marks
+        return self._select(marks, marks.c.revision, names)
+
+    def insert(self, table: str, rows: list[dict[str, Any]]) -> None:
+        if not rows:
+            return
+        model = self._tables.model
+        if table == "values" and model is not None:
+            # What the model fills its other columns with may differ from row to row.
+            for row in self._named(table, rows):
+                self._connection.run(self._inserting(table, {**model.defaults(), **row}))
+            return
+        # Compiled once, with the name of each column in its own place.
+        names = {name: name for name in rows[0]}
+        self._connection.run_many(self._inserting(table, names), rows)
+
+    def update(self, table: str, rows: list[dict[str, Any]]) -> None:
+        if not rows:
+            return
+        source = self._source(table)
+        columns = self._named(table, [{name: name for name in rows[0] if name != "name"}])[0]
+        changed = {column(source, name): value for name, value in columns.items()}
+        query = source.update(changed).where(self._tables.name_of(source) == "name")
+        self._connection.run_many(query, rows)
+
+    def delete(self, table: str, names: list[str] | None = None) -> None:
+        source = self._source(table)
+        if names is None:
+            self._connection.run(source.delete())
+            return
+        query = source.delete().where(self._tables.name_of(source) == "name")
+        self._connection.run_many(query, [{"name": name} for name in names])
+
+    def _source(self, table: str) -> Any:
+        return getattr(self._tables, table)
+
+    def _inserting(self, table: str, row: dict[str, Any]) -> Any:
+        source = self._source(table)
+        return source.insert({column(source, name): value for name, value in row.items()})
+
+    def _named(self, table: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        model = self._tables.model
+        if table != "values" or model is None:
+            return rows
+        keys = {"name": model.key, "raw": model.value}
+        return [{keys.get(key, key): value for key, value in row.items()} for row in rows]
+
+    def _select(self, source: Any, wanted: Any, names: Iterable[str] | None) -> dict[str, Any]:
+        name = self._tables.name_of(source)
+        query = source.select(name, wanted)
+        if names is None:
+            return {row[0]: row[1] for row in self._connection.run(query)}
+        listed = list(names)
+        found: dict[str, Any] = {}
+        for start in range(0, len(listed), _CHUNK):
+            chunk = query.where(name.in_(listed[start : start + _CHUNK]))
+            found.update((row[0], row[1]) for row in self._connection.run(chunk))
+        return found

@@ -1,0 +1,333 @@
+"""A store in an SQL database: what it says to the database, and when it says it again."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import secrets
+import time
+import uuid
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Container, Iterable, Mapping
+from datetime import datetime, timezone
+from typing import Any, Generic, Protocol, TypeVar
+
+from ...backoff import Backoff
+from ...errors import RevisionConflict, StoreUnavailable
+from ..base import Dump, Store, history_row
+from .databases import is_failure, is_named, is_outage, is_transient, translated
+
+T = TypeVar("T")
+#: a connection, as the library has it
+C = TypeVar("C")
+C_co = TypeVar("C_co", covariant=True)
+
+_ATTEMPTS = 10
+
+
+class Connections(Protocol[C_co]):
+    """The connections of one process to one database.
+
+    :ivar shown: the database's name, without any password.
+    :ivar passwords: what may be shown in no error.
+    """
+
+    @property
+    def shown(self) -> str: ...
+
+    @property
+    def passwords(self) -> tuple[str, ...]: ...
+
+    def reading(self, timeout_s: float) -> contextlib.AbstractContextManager[C_co]:
+        """Give the connection that is kept for single statements; drop it if one fails."""
+        ...
+
+    def change(
+        self,
+        run: Callable[[C_co], T],
+        timeout_s: float,
+        before_commit: Callable[[], None] | None,
+    ) -> T:
+        """Commit what a function does on a connection of its own, or take it back if it raises.
+
+        :param before_commit: called last before the commit.
+        :raises OutcomeUnknown: the connection broke within the commit.
+        """
+        ...
+
+
+class Statements(ABC):
+    """The statements of one change, in its transaction.
+
+    A table is named ``"history"``, ``"marks"`` (the revision of each setting) or ``"values"`` (the
+    raw texts, which are in the marks unless the user has a model). A row is a dict by the names of
+    our columns, of the user's table too: ``name`` and ``raw``.
+    """
+
+    @abstractmethod
+    def raise_revision(self, mark: str) -> int | None:
+        """Raise the revision by one; return it, or ``None`` if its row is missing."""
+
+    @abstractmethod
+    def restart(self, revision: int, epoch: str) -> None:
+        """Set revision and epoch."""
+
+    @abstractmethod
+    def stored(self, names: Iterable[str] | None) -> dict[str, Any]:
+        """Return the raws that are stored, by name: of these settings, or of all."""
+
+    @abstractmethod
+    def marked(self, names: Iterable[str]) -> Container[str]:
+        """Return which of these settings have a revision."""
+
+    @abstractmethod
+    def insert(self, table: str, rows: list[dict[str, Any]]) -> None:
+        """Put rows into a table."""
+
+    @abstractmethod
+    def update(self, table: str, rows: list[dict[str, Any]]) -> None:
+        """Change the rows of these names."""
+
+    @abstractmethod
+    def delete(self, table: str, names: list[str] | None = None) -> None:
+        """Remove the rows of these names, or all."""
+
+    def upsert(self, table: str, rows: list[dict[str, Any]], known: Container[str]) -> None:
+        """Update the rows whose names are known, insert the others.
+
+        In two statements that every database has; the lock on the revision's row keeps others out.
+        """
+        self.insert(table, [row for row in rows if row["name"] not in known])
+        self.update(table, [row for row in rows if row["name"] in known])
+
+
+class SqlStore(Store, Generic[C]):
+    """What the stores that use an SQL database through a library have in common.
+
+    Each read is one statement outside of any transaction; each change is one short transaction on
+    a connection of its own. Writers wait for each other at the row that holds the revision.
+    """
+
+    calls_before_commit = True
+
+    def __init__(
+        self, *, has_model: bool, timeout_s: float | None, write_timeout_s: float | None
+    ) -> None:
+        self._has_model = has_model
+        self._given = (timeout_s, write_timeout_s)
+        self._timeout_s = timeout_s or 1.0
+        self._write_timeout_s = write_timeout_s or 5.0
+
+    @abstractmethod
+    def _connections(self) -> Connections[C]:
+        """Return this process's connections; opens none."""
+
+    @abstractmethod
+    def _statements(self, connection: C) -> Statements:
+        """Return the statements of a change."""
+
+    @abstractmethod
+    def _is_prepared(self, connection: C) -> bool:
+        """Say whether the tables and the row that holds the revision are there."""
+
+    @abstractmethod
+    def _make_tables(self, connection: C, epoch: str) -> None:
+        """Make what is missing of the tables and of the row that holds the revision."""
+
+    def prepare(self) -> None:
+        """Make the tables and the row that holds the revision, unless they are there.
+
+        :raises StoreUnavailable: the database can't be reached.
+        :raises StoreError: the tables are missing, and can't be made.
+        """
+        if not self._on_reader(self._is_prepared):
+            self.create_tables()
+
+    def create_tables(self) -> None:
+        """Make those of the store's tables that are missing, also that of workers' reports.
+
+        For a user who may create tables, where the app's own may not.
+
+        :raises StoreUnavailable: the database can't be reached.
+        :raises StoreError: they can't be made.
+        """
+        # Of many that make a table at once, all but one may fail.
+        self._commit(
+            lambda connection: self._make_tables(connection, uuid.uuid4().hex),
+            may_retry=lambda exc: True,
+        )
+
+    def write(
+        self,
+        raws: Mapping[str, str | None],
+        *,
+        author: str | None = None,
+        reason: str | None = None,
+        expected_revision: int | None = None,
+        before_commit: Callable[[], None] | None = None,
+    ) -> int:
+        def change(connection: C) -> int:
+            to = self._statements(connection)
+            mark = secrets.token_hex(8)
+            revision = self._next_revision(to, expected_revision, mark)
+            old = to.stored(raws)
+            about = {
+                "revision": revision,
+                "author": author,
+                "reason": reason,
+                "at": datetime.now(timezone.utc).isoformat(),
+                "mark": mark,
+            }
+            to.insert(
+                "history",
+                [
+                    {"name": name, "old_raw": old.get(name), "new_raw": raw, **about}
+                    for name, raw in raws.items()
+                ],
+            )
+            if not self._has_model:
+                to.upsert("marks", _rows(raws, revision), known=old)
+                return revision
+            gone = [name for name, raw in raws.items() if raw is None and name in old]
+            if gone:
+                to.delete("values", gone)
+            kept = {name: raw for name, raw in raws.items() if raw is not None}
+            to.upsert("values", _rows(kept), known=old)
+            marks = [{"name": name, "revision": revision} for name in raws]
+            to.upsert("marks", marks, known=to.marked(raws))
+            return revision
+
+        return self._commit(change, may_retry=_is_collision, before_commit=before_commit)
+
+    def load(
+        self,
+        dump: Dump,
+        *,
+        expected_revision: int | None = None,
+        before_commit: Callable[[], None] | None = None,
+    ) -> None:
+        def replace(connection: C) -> None:
+            to = self._statements(connection)
+            mark = secrets.token_hex(8)
+            # Takes the lock on the row, like every change.
+            self._next_revision(to, expected_revision, mark)
+            to.restart(dump.revision, uuid.uuid4().hex)
+            to.delete("history")
+            to.insert("history", [{**history_row(entry), "mark": mark} for entry in dump.history])
+            to.delete("marks")
+            # Rows of revision 0 would be newer than nothing.
+            revision = dump.revision or 1
+            if not self._has_model:
+                to.insert("marks", _rows(dump.raws, revision))
+                return
+            known = to.stored(None)
+            gone = [name for name in known if name not in dump.raws]
+            if gone:
+                to.delete("values", gone)
+            to.upsert("values", _rows(dump.raws), known)
+            to.insert("marks", [{"name": name, "revision": revision} for name in dump.raws])
+
+        self._commit(replace, may_retry=_is_collision, before_commit=before_commit)
+
+    def _on_reader(self, run: Callable[[C], T]) -> T:
+        """Return what single statements on the kept connection return.
+
+        A server that was restarted, or that closed what was idle or killed, has ended that
+        connection: it is replaced, and the statements run once more.
+        """
+        deadline = time.monotonic() + self._timeout_s
+        connections = self._connections()
+        with translated(connections.shown, connections.passwords):
+            try:
+                with connections.reading(self._timeout_s) as connection:
+                    return run(connection)
+            except Exception as exc:
+                rest_s = deadline - time.monotonic()
+                if rest_s <= 0 or not is_failure(exc) or not is_outage(exc):
+                    raise
+            with connections.reading(rest_s) as connection:
+                return run(connection)
+
+    def _commit(
+        self,
+        run: Callable[[C], T],
+        *,
+        may_retry: Callable[[BaseException], bool],
+        before_commit: Callable[[], None] | None = None,
+    ) -> T:
+        """Return what a function returns whose statements are committed in one transaction.
+
+        It runs again if the database gave the transaction up for another; never when the commit
+        was not answered.
+        """
+        connections = self._connections()
+        call = None if before_commit is None else _Call(before_commit)
+        try:
+            with translated(connections.shown, connections.passwords):
+                return self._attempts(connections, run, may_retry, call)
+        except Exception as exc:
+            if call is None or call.error is None or call.error is exc:
+                raise
+            # Whatever it is: the database did not raise it.
+            raise call.error from None
+
+    def _attempts(
+        self,
+        connections: Connections[C],
+        run: Callable[[C], T],
+        may_retry: Callable[[BaseException], bool],
+        call: _Call | None,
+    ) -> T:
+        deadline = time.monotonic() + self._write_timeout_s
+        backoff = Backoff(0.02, 0.2)
+        for attempt in itertools.count(1):
+            try:
+                return connections.change(run, deadline - time.monotonic(), call)
+            except Exception as exc:
+                ours = not is_failure(exc) or (call is not None and call.error is not None)
+                again = is_transient(exc) or (may_retry(exc) and attempt < _ATTEMPTS)
+                pause_s = backoff.next_s()
+                if ours or not again or time.monotonic() + pause_s > deadline:
+                    raise
+            time.sleep(pause_s)
+        raise AssertionError("counting ended")
+
+    def _next_revision(self, to: Statements, expected: int | None, mark: str) -> int:
+        # The update comes first: whoever made it holds the row until the end of the transaction.
+        revision = to.raise_revision(mark)
+        if revision is None:
+            raise self._lost()
+        if expected not in (None, revision - 1):
+            raise RevisionConflict(expected, revision - 1)
+        return revision
+
+    def _lost(self) -> StoreUnavailable:
+        return StoreUnavailable(
+            f"{self._connections().shown}: the row that holds the revision is missing: reload the "
+            "workers to begin with the defaults, or bring it back from a backup"
+        )
+
+
+class _Call:
+    """Calls ``before_commit``, and keeps what it raises apart from the database's errors."""
+
+    def __init__(self, before_commit: Callable[[], None]) -> None:
+        self._before_commit = before_commit
+        self.error: Exception | None = None
+
+    def __call__(self) -> None:
+        try:
+            self._before_commit()
+        except Exception as exc:
+            self.error = exc
+            raise
+
+
+def _rows(raws: Mapping[str, str | None], revision: int | None = None) -> list[dict[str, Any]]:
+    also = {} if revision is None else {"revision": revision}
+    return [{"name": name, "raw": raw, **also} for name, raw in raws.items()]
+
+
+def _is_collision(exc: BaseException) -> bool:
+    # A row that the user's own code put in is there at the next attempt.
+    return is_named(exc, "IntegrityError")

@@ -1,0 +1,94 @@
+"""The statements of a change in the SQLAlchemy store."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable
+from typing import Any
+
+import sqlalchemy as sa
+
+from ..sql.changes import Statements
+from .tables import Tables
+
+# SQLite takes no more than 999 parameters before its version 3.32.
+_CHUNK = 500
+
+
+class AlchemyStatements(Statements):
+    """The statements of one change, in the transaction of a connection."""
+
+    def __init__(self, connection: sa.Connection, tables: Tables) -> None:
+        self._connection = connection
+        self._tables = tables
+
+    def raise_revision(self, mark: str) -> int | None:
+        meta = self._tables.meta
+        self._connection.execute(sa.update(meta).values(revision=meta.c.revision + 1, mark=mark))
+        revision = self._connection.scalar(sa.select(meta.c.revision))
+        return None if revision is None else int(revision)
+
+    def restart(self, revision: int, epoch: str) -> None:
+        self._connection.execute(
+            sa.update(self._tables.meta).values(revision=revision, epoch=epoch)
+        )
+
+    def stored(self, names: Iterable[str] | None) -> dict[str, Any]:
+        return self._select(self._tables.name, self._tables.raw, names)
+
+    def marked(self, names: Iterable[str]) -> Container[str]:
+        marks = self._tables.marks
+        return self._select(marks.c.name, marks.c.revision, names)
+
+    def insert(self, table: str, rows: list[dict[str, Any]]) -> None:
+        if rows:
+            self._connection.execute(sa.insert(self._name(table).table), self._named(table, rows))
+
+    def update(self, table: str, rows: list[dict[str, Any]]) -> None:
+        if rows:
+            name = self._name(table)
+            known = self._named(table, [{**row, "b_name": row["name"]} for row in rows])
+            for row in known:
+                del row[name.key]
+            self._connection.execute(
+                sa.update(name.table).where(name == sa.bindparam("b_name")), known
+            )
+
+    def delete(self, table: str, names: list[str] | None = None) -> None:
+        name = self._name(table)
+        if names is None:
+            self._connection.execute(sa.delete(name.table))
+            return
+        self._connection.execute(
+            sa.delete(name.table).where(name == sa.bindparam("b_name")),
+            [{"b_name": each} for each in names],
+        )
+
+    def _name(self, table: str) -> sa.Column[Any]:
+        """Return the column of a table that holds the setting's name."""
+        column: sa.Column[Any]
+        if table == "values":
+            column = self._tables.name
+        elif table == "marks":
+            column = self._tables.marks.c.name
+        else:
+            column = self._tables.history.c.name
+        return column
+
+    def _named(self, table: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        if table != "values":
+            return rows
+        keys = {"name": self._tables.name.key, "raw": self._tables.raw.key}
+        return [{keys.get(key, key): value for key, value in row.items()} for row in rows]
+
+    def _select(
+        self, name: sa.Column[Any], column: sa.Column[Any], names: Iterable[str] | None
+    ) -> dict[str, Any]:
+        query = sa.select(name, column)
+        if names is None:
+            return {row[0]: row[1] for row in self._connection.execute(query)}
+        wanted = list(names)
+        found: dict[str, Any] = {}
+        for start in range(0, len(wanted), _CHUNK):
+            chunk = query.where(name.in_(wanted[start : start + _CHUNK]))
+            found.update((row[0], row[1]) for row in self._connection.execute(chunk))
+        return found
