@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import Result, _NamedTextIOWrapper
 
@@ -105,6 +107,37 @@ def test_restore_asks(worker: Worker, file: Path, monkeypatch: pytest.MonkeyPatc
     assert worker.waffle.conf["LIMIT"] == 99
     run(worker, "restore", str(file), input="y\n")
     assert worker.waffle.conf["LIMIT"] == 30
+
+
+def test_restore_replaces_what_the_question_was_about(
+    worker: Worker, make_worker: MakeWorker, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(worker, "backup", str(file))
+    other = make_worker()
+
+    def confirm(*args: Any, **options: Any) -> bool:
+        other.waffle.update({"LIMIT": 77})
+        return True
+
+    monkeypatch.setattr(click, "confirm", confirm)
+    monkeypatch.setattr(_NamedTextIOWrapper, "isatty", lambda self: True)
+    run(worker, "restore", str(file), status=3)
+    assert other.get("LIMIT") == 77
+
+
+def test_backup_that_can_not_be_written_leaves_the_one_before(
+    worker: Worker, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file.write_text("before")
+
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("uwsgi_waffle.cli.backup.os.fsync", fail)
+    assert "No space left" in run(worker, "backup", str(file), status=1).stderr
+    monkeypatch.undo()
+    assert file.read_text() == "before"
+    assert [path.name for path in file.parent.glob("*shop*")] == [file.name]
 
 
 def test_restore_whose_outcome_is_unknown_says_so(

@@ -50,7 +50,9 @@ def test_store_is_compared_with_the_apps_own(make_worker: MakeWorker, url: str) 
 
 def test_stored_default_is_no_difference(make_worker: MakeWorker, url: str) -> None:
     # The other store holds SITENAME, at the value that is its default.
-    assert "SITENAME" not in diff(make_worker(), url).stdout
+    worker = make_worker()
+    assert "SITENAME" not in diff(worker, url).stdout
+    assert "SITENAME" not in diff(worker, f"sqlite:////{worker.folder}/waffle.db", url).stdout
 
 
 @pytest.mark.parametrize("suffix", ["json", "toml"])

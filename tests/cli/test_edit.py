@@ -108,6 +108,7 @@ def test_refused_text_can_be_edited_again(
     bad = replacing("LIMIT = 10", "LIMIT = 0")
     for more in (bad, replacing("LIMIT = 10", "LIMIT ="), replacing("LIMIT =", "LIMITS =")):
         result, _ = edit(worker, monkeypatch, more, status=1)
+        assert "again" not in result.stderr
         assert worker.waffle.revision == 0
     monkeypatch.setattr(_NamedTextIOWrapper, "isatty", lambda self: True)
     good = replacing("LIMIT = 0", "LIMIT = 5")
@@ -116,6 +117,15 @@ def test_refused_text_can_be_edited_again(
     assert "LIMIT = 0" in texts[1]
     assert worker.waffle.conf["LIMIT"] == 5
     edit(worker, monkeypatch, replacing("LIMIT = 5", "LIMIT = 0"), status=1, input="n\n")
+
+
+def test_value_of_another_type_is_a_change(
+    make_worker: MakeWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # For Python, 1 equals true.
+    worker = make_worker(confs={"ON": {"desc": "Switch", "default": True}})
+    result, _ = edit(worker, monkeypatch, replacing("ON = true", "ON = 1"), status=1)
+    assert "ON: it must be true or false, got an int" in result.stderr
 
 
 def test_change_of_someone_else_stays(

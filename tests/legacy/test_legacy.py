@@ -168,6 +168,51 @@ def test_the_process_knows_nothing_of_the_app(monkeypatch: pytest.MonkeyPatch) -
         assert not any("flask" in mapped.path for mapped in process.memory_maps())
 
 
+def test_the_process_has_limits() -> None:
+    with LegacyReader() as reader:
+        reader.decode("gAKILg==")
+        assert reader._child is not None
+        process = psutil.Process(reader._child.pid)
+        for limit in (psutil.RLIMIT_NOFILE, psutil.RLIMIT_FSIZE, psutil.RLIMIT_CORE):
+            assert process.rlimit(limit) == (0, 0)
+        most = process.memory_info().vms + 256 * 1024 * 1024
+        assert process.rlimit(psutil.RLIMIT_AS)[1] <= most + 8 * 1024 * 1024
+
+
+@pytest.mark.parametrize(
+    ("harm", "event"),
+    [
+        ("open('/etc/passwd')", "open"),
+        ("__import__('os').listdir('/')", "os.listdir"),
+        ("eval('1')", "compile"),
+        ("__import__('json.tool')", "import"),
+    ],
+)
+def test_what_the_unpickler_would_let_through_is_refused_all_the_same(
+    harm: str, event: str
+) -> None:
+    # As if it ran what a row says, and even caught what comes of it.
+    code = (
+        "import sys; sys.path.append(sys.argv[1])\n"
+        "import os, child.loop as loop\n"
+        "def decode(data):\n"
+        f"    try: {harm}\n"
+        "    except Exception: pass\n"
+        "loop.decode = decode\n"
+        "loop.main()\n"
+    )
+    folder = str(Path(reader_module.__file__).parent)
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code, folder],
+        input="TlM=\n",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout == f'ready\n{{"refused": "it tries {event}"}}\n'
+
+
 def test_a_python_that_does_not_run_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     for path, reason in (("/nowhere/python", "can't be started"), ("/bin/true", "at its start")):
         monkeypatch.setattr(sys, "executable", path)

@@ -17,7 +17,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from uwsgi_waffle import RevisionConflict, StoreError
 from uwsgi_waffle.masking import MASK
 from uwsgi_waffle.operations import BackupError, back_up, copy, plan_restore, read_backup
-from uwsgi_waffle.stores import HistoryEntry, Store
+from uwsgi_waffle.stores import Dump, HistoryEntry, Store
 from uwsgi_waffle.stores.mixin import WaffleMixin
 from uwsgi_waffle.stores.peewee import PeeweeWaffleStore
 from uwsgi_waffle.stores.sqlalchemy import AlchemyWaffleStore
@@ -106,6 +106,24 @@ def test_target_that_holds_something_is_not_replaced_unasked(
         copy(source, source, overwrite=True)
     empty = make_store("sqlite")
     assert copy(source, empty).revision == 5
+
+
+def test_target_that_is_changed_at_the_same_time_is_not_replaced(
+    make_store: Callable[[str], Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = make_store("sqlite"), make_store("sqlite")
+    fill(source)
+    target.prepare()
+    load = target.load
+
+    def late(dump: Dump, **options: Any) -> None:
+        target.write({"A": "theirs"})
+        load(dump, **options)
+
+    monkeypatch.setattr(target, "load", late)
+    with pytest.raises(RevisionConflict):
+        copy(source, target)
+    assert target.dump().raws == {"A": "theirs"}
 
 
 class TestLoad(LoadContract):

@@ -330,6 +330,7 @@ def damaged() -> Iterator[tuple[str, bytes]]:
     yield "newer protocol", b"\x80\x06N."
     yield "large frame", b"\x80\x04\x95\xff\xff\xff\xff\xff\xff\xff\x7fN."
     yield "large place of the memo", b"Nr\xff\xff\xff\x7f."
+    yield "place of the memo that takes a gigabyte", b"Nr" + struct.pack("<I", 2**26) + b"."
     yield "large place of the memo, as text", b"Np99999999999\n."
     yield "negative place of the memo", b"Np-1\n."
     yield "missing place of the memo", b"h\x05."

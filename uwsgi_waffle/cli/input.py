@@ -81,4 +81,4 @@ def _file(name: str, path: str) -> str:
 
 def _without_newline(text: str) -> str:
     # The one that an editor or echo puts at the end is not meant.
-    return text.removesuffix("\n").removesuffix("\r")
+    return text.removesuffix("\n")

@@ -12,7 +12,6 @@ import json
 import resource
 import signal
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -80,14 +79,21 @@ def _answer(data: bytes, guard: _Guard) -> str:
 
 
 def _limit() -> None:
+    # The size first: from here on no file can be opened.
+    size = _own_size()
     for limit in (resource.RLIMIT_CORE, resource.RLIMIT_FSIZE, resource.RLIMIT_NOFILE):
         resource.setrlimit(limit, (0, 0))
-    # macOS has the limit, but does not hold to it.
-    with suppress(ValueError, OSError):
-        most = _own_size() + ROW_MEMORY
+    if size is not None:
+        most = size + ROW_MEMORY
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
 
-def _own_size() -> int:
-    pages = Path("/proc/self/statm").read_text("ascii").split()[0]
-    return int(pages) * resource.getpagesize()
+def _own_size() -> int | None:
+    """Return the bytes of this process's address space; ``None`` where only Linux would say.
+
+    macOS has the limit, but does not hold to it.
+    """
+    statm = Path("/proc/self/statm")
+    if not statm.exists():
+        return None
+    return int(statm.read_text("ascii").split()[0]) * resource.getpagesize()
