@@ -27,6 +27,7 @@ from . import (
     scale,
     throughput,
     turns,
+    wake,
     watchers,
 )
 from .record import Record
@@ -39,6 +40,7 @@ RUNS = {
     "following": following.run,
     "propagation": propagation.run,
     "refresh": refresh.run,
+    "wake": wake.run,
     "footprint": footprint.run,
     "watchers": watchers.run,
     "hosts": hosts.run,

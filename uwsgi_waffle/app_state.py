@@ -23,7 +23,7 @@ from .preflight import check_runtime, check_watch_file, make_folder, redis_notif
 from .process.engine import Engine
 from .process.gate import Gate
 from .process.manager import Manager
-from .process.page import Page
+from .process.page import Page, is_open
 from .process.page_file import page_path, refuse_remote
 from .process.tickets import TICKET_WORDS, Ticket
 from .process.watcher import WATCHER, WatcherTask
@@ -346,12 +346,12 @@ class WaffleState:
 
     def _make_engine(self) -> Engine:
         options = self.options
-        watch_file = self._make_file_notifier()
+        page = Page(self._page_file)
         manager = Manager(
             self.declarations,
             self.store,
-            watch_file,
-            Page(self._page_file),
+            self._make_file_notifier(),
+            page,
             snapshot=self._seed,
             apply=self._apply,
             changed=self._send_changed,
@@ -363,13 +363,22 @@ class WaffleState:
         )
         return Engine(
             manager,
-            self._make_redis_notifier or self._make_file_notifier,
+            self._make_redis_notifier or (lambda: self._make_listener(page)),
             poll_interval_s=options.poll_interval_s,
             make_tasks=self.tasks.make,
         )
 
     def _make_file_notifier(self) -> FileNotifier:
         return FileNotifier(self.options.watcher_file, poll_interval_s=self.options.poll_interval_s)
+
+    def _make_listener(self, page: Page) -> FileNotifier:
+        return FileNotifier(
+            self.options.watcher_file,
+            poll_interval_s=self.options.poll_interval_s,
+            also=[page.path],
+            # A look before the commit is over would only have to be made again.
+            quiet=lambda: is_open(page.words()),
+        )
 
     def _apply(self, values: Mapping[str, Any]) -> None:
         self.app.config.update(values)

@@ -5,17 +5,21 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import logging
 import os
 import stat
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import NotifierError
 from ..ownership import give_to_owner_of_folder
 from .base import Notice, Notifier
+
+if TYPE_CHECKING:
+    from .inotify import Inotify
 
 Signature = tuple[int, int, int]
 
@@ -23,6 +27,13 @@ Signature = tuple[int, int, int]
 # a clock tick of most, then the 2 s of the coarsest (FAT).
 _MTIME_STEPS_NS = (1, 1_000, 1_000_000, 10_000_000, 1_000_000_000, 2_000_000_000)
 _LOCK_TIMEOUT_S = 1.0
+
+
+logger = logging.getLogger("uwsgi_waffle")
+
+
+def _never() -> bool:
+    return False
 
 
 class Mark(NamedTuple):
@@ -45,13 +56,28 @@ class FileNotifier(Notifier):
     """Announces by changing the stat signature of a file.
 
     :param path: the watch file; its folder must exist. Never followed if it is a symbolic link.
-    :param poll_interval_s: seconds between two looks of :meth:`wait`.
+    :param poll_interval_s: longest time between two looks of :meth:`wait`. Where the system has
+        inotify it looks at once; this is what a lost event costs.
+    :param also: other files; a change of one ends a wait without a notice.
+    :param quiet: while it returns true, more is to come, and a wait that was ended by one of the
+        files goes on, for at most ``poll_interval_s``.
     """
 
     name = "watch file"
 
-    def __init__(self, path: str | os.PathLike[str], *, poll_interval_s: float = 0.2) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        poll_interval_s: float = 0.2,
+        also: Iterable[Path] = (),
+        quiet: Callable[[], bool] = _never,
+    ) -> None:
         self.path = Path(path)
+        self._watched = [self.path, *also]
+        self._quiet = quiet
+        self._events: Inotify | None = None
+        self._can_have_events = True
         self._text_path = os.fspath(path)
         self._poll_interval_s = poll_interval_s
         self._closed = threading.Event()
@@ -119,19 +145,56 @@ class FileNotifier(Notifier):
 
     def wait(self, timeout_s: float) -> Notice | None:
         deadline = time.monotonic() + timeout_s
+        events = self._listening()
+        changed = False
         while not self._closed.is_set():
+            if events is not None:
+                # Before the look: what changes from here on ends the pause below.
+                events.arm()
             signature = self.signature()
             if signature != self._awaited:
                 self._awaited = signature
                 return Notice(self.mark().revision)
             rest_s = deadline - time.monotonic()
-            if rest_s <= 0:
+            if changed or rest_s <= 0:
                 return None
-            self._closed.wait(min(rest_s, self._poll_interval_s))
+            changed = self._pause(events, min(rest_s, self._poll_interval_s))
         return None
 
     def close(self) -> None:
         self._closed.set()
+        events, self._events = self._events, None
+        if events is not None:
+            events.wake()
+
+    def _listening(self) -> Inotify | None:
+        """Return what wakes this process's watcher, or ``None`` where it has to poll."""
+        if self._events is not None and not self._events.is_own:
+            self._events, self._can_have_events = None, True
+        if self._events is None and self._can_have_events and not self._closed.is_set():
+            try:
+                # Imported by the watcher only: ctypes takes memory.
+                from .inotify import Inotify
+
+                self._events = Inotify(self._watched)
+            except (ImportError, OSError) as exc:
+                self._can_have_events = False
+                logger.info("%r looks every %g s: %s", self, self._poll_interval_s, exc)
+        return self._events
+
+    def _pause(self, events: Inotify | None, timeout_s: float) -> bool:
+        """Wait for a change of any of the files; return whether there was one."""
+        if events is None:
+            self._closed.wait(timeout_s)
+            return False
+        changed = events.wait(timeout_s)
+        until = time.monotonic() + self._poll_interval_s
+        while changed and self._quiet() and not self._closed.is_set():
+            rest_s = until - time.monotonic()
+            if rest_s <= 0:
+                break
+            events.wait(rest_s)
+        return changed
 
     @contextlib.contextmanager
     def _opened(self, flags: int) -> Iterator[int]:

@@ -1,0 +1,336 @@
+"""A wait for the watch file ends when a file changes, not at the next look."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from uwsgi_waffle.notifiers import Notice, Notifier, inotify
+from uwsgi_waffle.notifiers.file import FileNotifier, Signature
+from uwsgi_waffle.notifiers.inotify import Inotify
+from uwsgi_waffle.testing.forked import in_processes
+
+from ..support.notifier_contract import NotifierContract
+
+pytestmark = pytest.mark.skipif(
+    not hasattr(os, "eventfd"), reason="this system, or this Python, has no eventfd"
+)
+
+#: no test gets as far as this by waiting for it
+LONG_S = 60.0
+
+_UNDER_GEVENT = """
+from gevent import monkey
+monkey.patch_all()
+import os, sys, threading
+import gevent
+from uwsgi_waffle.notifiers.file import FileNotifier
+
+notifier = FileNotifier(sys.argv[1], poll_interval_s=60.0)
+notifier.ensure()
+while notifier.wait(0.05) is not None: pass
+heard = []
+# A greenlet, as the watcher is under early patching.
+watcher = threading.Thread(target=lambda: heard.append(notifier.wait(60.0)))
+watcher.start()
+gevent.sleep(0.1)
+assert not heard
+notifier.announce(7)
+watcher.join(30)
+print(heard[0].revision)
+closing = threading.Thread(target=notifier.wait, args=(60.0,))
+closing.start()
+gevent.sleep(0.1)
+notifier.close()
+closing.join(30)
+print(closing.is_alive())
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "waffle.watch"
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> Path:
+    page = tmp_path / "waffle.page"
+    page.write_bytes(bytes(64))
+    return page
+
+
+@pytest.fixture
+def notifier(path: Path, page: Path) -> Iterator[FileNotifier]:
+    notifier = FileNotifier(path, poll_interval_s=LONG_S, also=[page])
+    notifier.ensure()
+    settle(notifier)
+    yield notifier
+    notifier.close()
+
+
+def settle(notifier: FileNotifier) -> None:
+    while notifier.wait(0.05) is not None:
+        pass
+
+
+def put(path: Path, text: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY)
+    try:
+        os.pwrite(descriptor, text, 0)
+    finally:
+        os.close(descriptor)
+
+
+def listening() -> set[str]:
+    """Return the open descriptors of inotify and its wake-ups."""
+    found = set()
+    for descriptor in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            kind = os.readlink(f"/proc/self/fd/{descriptor}")
+            if "inotify" in kind or "eventfd" in kind:
+                found.add(descriptor)
+    return found
+
+
+class Waiting:
+    """A wait in a thread of its own."""
+
+    def __init__(self, notifier: FileNotifier) -> None:
+        self.heard: list[Notice | None] = []
+        self._thread = threading.Thread(target=lambda: self.heard.append(notifier.wait(LONG_S)))
+        self._thread.start()
+
+    def end(self) -> Notice | None:
+        self._thread.join(LONG_S / 2)
+        assert self.heard, "the wait goes on"
+        return self.heard[0]
+
+
+@contextlib.contextmanager
+def waiting(notifier: FileNotifier) -> Iterator[Waiting]:
+    """Give a wait that is most likely under way; what a test says holds if it is not, too."""
+    wait = Waiting(notifier)
+    time.sleep(0.05)
+    try:
+        yield wait
+    finally:
+        if not wait.heard:
+            notifier.close()
+        wait._thread.join()
+
+
+class TestFileNotifierByEvents(NotifierContract):
+    @pytest.fixture
+    def make(self, path: Path) -> Callable[[], Notifier]:
+        return lambda: FileNotifier(path, poll_interval_s=LONG_S)
+
+
+class TestFileNotifierByPolling(NotifierContract):
+    @pytest.fixture
+    def make(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Notifier]:
+        monkeypatch.setattr(inotify, "Inotify", refused)
+        return lambda: FileNotifier(path, poll_interval_s=0.005)
+
+
+def refused(paths: object) -> Inotify:
+    raise OSError(24, "Too many open files")
+
+
+def test_announcement_ends_a_wait(notifier: FileNotifier) -> None:
+    with waiting(notifier) as wait:
+        notifier.announce(7)
+        assert wait.end() == Notice(7)
+
+
+@pytest.mark.parametrize("how", ["touched", "replaced", "removed", "made"])
+def test_file_that_changes_otherwise_ends_a_wait(
+    notifier: FileNotifier, path: Path, how: str
+) -> None:
+    if how == "made":
+        path.unlink()
+        settle(notifier)
+    with waiting(notifier) as wait:
+        if how == "touched":
+            path.touch()
+        elif how == "replaced":
+            other = path.with_name("other")
+            other.write_text("9\n")
+            other.replace(path)
+        elif how == "removed":
+            path.unlink()
+        else:
+            path.write_text("9\n")
+        assert wait.end() is not None
+
+
+def test_file_that_was_replaced_is_watched_on(notifier: FileNotifier, path: Path) -> None:
+    for revision in (7, 8):
+        path.unlink()
+        notifier.ensure()
+        settle(notifier)
+        with waiting(notifier) as wait:
+            notifier.announce(revision)
+            assert wait.end() == Notice(revision)
+
+
+def test_write_to_another_file_ends_a_wait_without_a_notice(
+    notifier: FileNotifier, page: Path
+) -> None:
+    with waiting(notifier) as wait:
+        put(page, b"x")
+        assert wait.end() is None
+    # Also if it came between two waits; and it is taken once.
+    put(page, b"y")
+    with waiting(notifier) as wait:
+        assert wait.end() is None
+    began = time.monotonic()
+    assert notifier.wait(0.2) is None
+    assert time.monotonic() - began >= 0.2
+
+
+def test_other_files_of_the_folder_wake_nobody(notifier: FileNotifier, path: Path) -> None:
+    with waiting(notifier) as wait:
+        for number in range(20):
+            path.with_name("waffle.db-wal").write_text(str(number))
+            path.with_name("waffle.watch.new").write_text(str(number))
+        time.sleep(0.1)
+        assert not wait.heard
+        notifier.announce(7)
+        assert wait.end() == Notice(7)
+
+
+def test_many_changes_are_one_notice(notifier: FileNotifier, page: Path) -> None:
+    for revision in range(1, 51):
+        put(page, b"%d" % revision)
+        notifier.announce(revision)
+    assert notifier.wait(LONG_S) == Notice(50)
+    # What is left of the events costs one look at most.
+    notifier.wait(0.0)
+    began = time.monotonic()
+    notifier.wait(0.2)
+    assert notifier.wait(0.2) is None
+    assert time.monotonic() - began >= 0.2
+
+
+def test_wait_goes_on_while_more_is_to_come(path: Path, page: Path) -> None:
+    open_changes = [1]
+    notifier = FileNotifier(
+        path, poll_interval_s=LONG_S, also=[page], quiet=lambda: bool(open_changes)
+    )
+    notifier.ensure()
+    notifier.wait(0.0)
+    with waiting(notifier) as wait:
+        put(page, b"opened")
+        time.sleep(0.1)
+        assert not wait.heard
+        open_changes.clear()
+        put(page, b"closed")
+        assert wait.end() is None
+    notifier.close()
+
+
+def test_change_that_stays_open_delays_a_wait_by_one_interval_at_most(
+    path: Path, page: Path
+) -> None:
+    notifier = FileNotifier(path, poll_interval_s=0.2, also=[page], quiet=lambda: True)
+    notifier.ensure()
+    notifier.wait(0.0)
+    put(page, b"opened")
+    began = time.monotonic()
+    notifier.wait(LONG_S)
+    assert 0.2 <= time.monotonic() - began < LONG_S / 2
+    notifier.close()
+
+
+def test_lost_event_costs_one_interval_at_most(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Inotify, "_add", lambda self, path, mask: -1)
+    notifier = FileNotifier(path, poll_interval_s=0.1)
+    notifier.ensure()
+    settle(notifier)
+    with waiting(notifier) as wait:
+        notifier.announce(7)
+        assert wait.end() == Notice(7)
+    notifier.close()
+
+
+def test_folder_that_was_replaced_is_watched_again(tmp_path: Path) -> None:
+    folder = tmp_path / "instance"
+    folder.mkdir()
+    notifier = FileNotifier(folder / "waffle.watch", poll_interval_s=0.1)
+    notifier.ensure()
+    settle(notifier)
+    folder.rename(tmp_path / "aside")
+    settle(notifier)
+    folder.mkdir()
+    notifier.ensure()
+    settle(notifier)
+    with waiting(notifier) as wait:
+        notifier.announce(7)
+        assert wait.end() == Notice(7)
+    notifier.close()
+
+
+def test_close_ends_a_wait_at_once_and_leaves_nothing_open(path: Path) -> None:
+    before = listening()
+    notifier = FileNotifier(path, poll_interval_s=LONG_S)
+    notifier.ensure()
+    settle(notifier)
+    assert len(listening() - before) == 2
+    with waiting(notifier) as wait:
+        notifier.close()
+        assert wait.end() is None
+    gc.collect()
+    assert listening() <= before
+
+
+def test_wait_looks_once_and_then_sleeps(
+    notifier: FileNotifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[Signature | None] = []
+
+    def look() -> Signature | None:
+        looks.append(notifier._awaited)
+        return looks[-1]
+
+    monkeypatch.setattr(notifier, "signature", look)
+    assert notifier.wait(0.5) is None
+    assert len(looks) <= 2
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # fork() with threads
+def test_child_takes_no_event_from_its_parent_and_has_its_own(notifier: FileNotifier) -> None:
+    def listen(number: int) -> int | None:
+        settle(notifier)
+        notifier.announce(5)
+        notice = notifier.wait(LONG_S)
+        notifier.close()
+        return notice and notice.revision
+
+    assert in_processes(1, listen) == [5]
+    # That one is heard here, too; and the child's close ended nothing here.
+    assert notifier.wait(LONG_S) == Notice(5)
+    settle(notifier)
+    with waiting(notifier) as wait:
+        notifier.announce(7)
+        assert wait.end() == Notice(7)
+
+
+def test_greenlets_are_woken_and_others_run_meanwhile(path: Path) -> None:
+    pytest.importorskip("gevent")
+    done = subprocess.run(
+        [sys.executable, "-c", _UNDER_GEVENT, str(path)],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.stdout.split() == ["7", "False"], done.stderr
