@@ -283,6 +283,9 @@ class WaffleConf(Generic[ConfT]):
         *,
         author: Callable[[], str | None] | None = None,
         name: str = "waffle_admin",
+        title: str = "",
+        brand: str = "",
+        require_reason: bool = False,
     ) -> Blueprint:
         """Return pages on which people change settings, to be registered by the app.
 
@@ -294,11 +297,21 @@ class WaffleConf(Generic[ConfT]):
             or a response to be sent instead; it may also abort. Without it everybody is refused.
         :param author: returns who makes a change, for the history, if ``authorize`` does not.
         :param name: the blueprint's name, before the dot of its endpoints.
+        :param title: the site's name on every page; the app's own name if it is empty.
+        :param brand: address of a small picture beside the title, of this site or ``data:``.
+        :param require_reason: nothing is saved without a reason.
         :raises ConfigurationError: Flask-WTF is missing, or a function is none.
         """
         from .admin import make_blueprint
 
-        return make_blueprint(authorize, author=author, name=name)
+        return make_blueprint(
+            authorize,
+            author=author,
+            name=name,
+            title=title,
+            brand=brand,
+            require_reason=require_reason,
+        )
 
     def start(self) -> None:
         """Start the watcher in this process, unless it runs.

@@ -7,9 +7,12 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from uwsgi_waffle import InvalidValueError
 from uwsgi_waffle.settings.declare import declare
+from uwsgi_waffle.settings.spelling import duration_text
 
 
 class Size(msgspec.Struct):
@@ -43,13 +46,18 @@ def test_word_that_means_false_is_false(word: str) -> None:
         ("45s", 45),
         ("1h30m", 5400),
         ("1d 12h", 129_600),
+        ("8 h 30 min", 30_600),
+        ("2 days, 1 hour", 176_400),
+        ("90 seconds", 90),
+        ("1Min", 60),
+        ("1500 ms", 1.5),
         ("1.5h", 5400),
         ("-30M", -1800),
         ("PT30M", 1800),
         ("1800", 1800),
     ],
 )
-def test_duration_is_read_as_people_write_it(text: str, seconds: int) -> None:
+def test_duration_is_read_as_people_write_it(text: str, seconds: float) -> None:
     assert parse(timedelta, text, timedelta(1)) == timedelta(seconds=seconds)
     assert parse(Annotated[timedelta, msgspec.Meta(title="x")] | None, text).total_seconds() == (
         seconds
@@ -114,3 +122,22 @@ def test_typed_value_that_does_not_fit_names_the_wrong_item() -> None:
     declarations = declare({"TAGS": {"desc": "d", "default": ["a"], "type": list[str]}})
     with pytest.raises(InvalidValueError, match=r"^TAGS\[1\]: it must be a string, got an int$"):
         declarations.encode({"TAGS": ["a", 1]})
+
+
+@given(st.timedeltas())
+def test_duration_is_written_as_it_is_read(value: timedelta) -> None:
+    text = duration_text(value)
+    assert parse(timedelta, text, timedelta()) == value
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (timedelta(hours=8, minutes=30), "8 h 30 min"),
+        (timedelta(), "0 s"),
+        (timedelta(days=1, seconds=2.5), "1 day 2.5 s"),
+        (timedelta(days=-2), "-2 days"),
+    ],
+)
+def test_duration_is_written_as_people_write_it(value: timedelta, text: str) -> None:
+    assert duration_text(value) == text

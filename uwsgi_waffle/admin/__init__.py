@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .access import Access
 from .blueprint import make_blueprint
 
-__all__ = ["make_blueprint"]
+__all__ = ["Access", "make_blueprint"]

@@ -1,22 +1,76 @@
-"""Who may use the page, and under which name."""
+"""Who may use the page, what they may do there, and under which name."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
 
 from flask import abort, g
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response
 
 from ..errors import ConfigurationError
+from ..settings.declarations import Declaration
 
 Authorize = Callable[[], object]
 Author = Callable[[], str | None]
 
-_AUTHOR = "_uwsgi_waffle_author"
+#: the heading of settings without a group, and what rights call them
+NO_GROUP = "General"
+
+_ACCESS = "_uwsgi_waffle_access"
+_MAX_NAME_LENGTH = 255
 
 
+class _Everything(Collection[str]):
+    def __contains__(self, item: object) -> bool:
+        return True
+
+    def __iter__(self):  # type: ignore[no-untyped-def]  # never asked
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+    def __repr__(self) -> str:
+        return "everything"
+
+
+@dataclass(frozen=True)
 class Access:
+    """What somebody may do on the page; ``authorize`` may return one.
+
+    :param name: who it is, for the history; one short line.
+    :param view: ``True``, or the groups and settings that are shown; ``General`` is the group of
+        settings that have none.
+    :param edit: ``True``, or the groups and settings that may be changed.
+    :param roles: which settings that declare a ``role`` may be changed.
+    :param secrets: whether secrets may be changed; nobody ever sees one.
+    """
+
+    name: str = ""
+    view: bool | Collection[str] = True
+    edit: bool | Collection[str] = False
+    roles: Collection[str] = ()
+    secrets: bool = False
+
+    def may_view(self, declaration: Declaration) -> bool:
+        """Return whether a setting is shown; what may be changed is."""
+        return _is_within(self.view, declaration) or self.may_edit(declaration)
+
+    def may_edit(self, declaration: Declaration) -> bool:
+        """Return whether a setting may be changed."""
+        return (
+            _is_within(self.edit, declaration)
+            and (declaration.role is None or declaration.role in self.roles)
+            and (self.secrets or not declaration.secret)
+        )
+
+
+EVERYTHING = Access(edit=True, roles=_Everything(), secrets=True)
+
+
+class Guard:
     """Asks the app's own function whether the current request may use the page.
 
     :param authorize: called without arguments in each request; without it nobody may.
@@ -39,16 +93,12 @@ class Access:
         verdict = self._authorize() if self._authorize is not None else False
         if isinstance(verdict, Response):
             return verdict
-        # Many an object is true without meaning it: a coroutine, ("no", 403), an anonymous user.
-        if verdict is not None and not isinstance(verdict, (bool, int, str)):
-            raise ConfigurationError(
-                "authorize must return True, the author's name, False, None or a response, "
-                f"got {type(verdict).__name__}"
-            )
-        if not verdict:
+        access = _access_of(verdict)
+        if access is None:
             abort(403)
-        name = verdict if isinstance(verdict, str) else self._author and self._author()
-        setattr(g, _AUTHOR, name or None)
+        if not access.name and self._author is not None:
+            access = replace(access, name=self._author() or "")
+        setattr(g, _ACCESS, access)
         return None
 
     def allows(self) -> bool:
@@ -59,7 +109,42 @@ class Access:
             return False
 
 
+def current_access() -> Access:
+    """Return what the user of the current request may do."""
+    access = g.get(_ACCESS)
+    return access if isinstance(access, Access) else Access(view=False)
+
+
 def current_author() -> str | None:
-    """Return the name for the history of whoever makes the current request."""
-    name = g.get(_AUTHOR)
-    return None if name is None else str(name)
+    """Return the name for the history of who makes the current request."""
+    return current_access().name or None
+
+
+def _access_of(verdict: object) -> Access | None:
+    # Many an object is true without meaning it: a coroutine, ("no", 403), 403, a rendered page.
+    if verdict is None or verdict is False or verdict == "":
+        return None
+    if verdict is True:
+        return EVERYTHING
+    name = verdict.name if isinstance(verdict, Access) else verdict
+    if not isinstance(name, str):
+        raise ConfigurationError(
+            "authorize must return True, the author's name, an Access, False, None or a response, "
+            f"got {type(verdict).__name__}"
+        )
+    if len(name) > _MAX_NAME_LENGTH or "<" in name or len(name.splitlines()) > 1:
+        raise ConfigurationError(
+            "authorize must return a name of one line, with at most "
+            f"{_MAX_NAME_LENGTH} characters and no '<'; got a text of {len(name)} characters"
+        )
+    if isinstance(verdict, Access):
+        return verdict
+    return replace(EVERYTHING, name=name)
+
+
+def _is_within(scope: bool | Collection[str], declaration: Declaration) -> bool:
+    if isinstance(scope, bool):
+        return scope
+    if isinstance(scope, str):
+        scope = (scope,)
+    return declaration.name in scope or (declaration.group or NO_GROUP) in scope

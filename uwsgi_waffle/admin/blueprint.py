@@ -5,10 +5,11 @@ from __future__ import annotations
 from flask import Blueprint, Response, render_template
 from werkzeug.wrappers import Response as BaseResponse
 
-from .access import Access, Author, Authorize
+from .access import Author, Authorize, Guard
+from .frame import TEMPLATES
 from .headers import protect
 from .tokens import require_extra
-from .views import TEMPLATES, Pages
+from .views import Pages
 
 #: nothing from elsewhere, nothing inline
 POLICY = (
@@ -18,23 +19,34 @@ POLICY = (
 
 
 def make_blueprint(
-    authorize: Authorize | None = None, *, author: Author | None = None, name: str = "waffle_admin"
+    authorize: Authorize | None = None,
+    *,
+    author: Author | None = None,
+    name: str = "waffle_admin",
+    title: str = "",
+    brand: str = "",
+    require_reason: bool = False,
 ) -> Blueprint:
     """Return the pages, to be registered by any app that has a ``WaffleConf``.
 
     :param authorize: see :meth:`~uwsgi_waffle.WaffleConf.admin_blueprint`.
     :param author: likewise.
     :param name: the blueprint's name, before the dot of its endpoints.
+    :param title: see :meth:`~uwsgi_waffle.WaffleConf.admin_blueprint`.
+    :param brand: likewise.
+    :param require_reason: likewise.
     :raises ConfigurationError: Flask-WTF is missing, or a function is none.
     """
     require_extra()
-    access = Access(authorize, author)
-    pages = Pages(render_template, "layout.html")
+    guard_ = Guard(authorize, author)
+    pages = Pages(
+        render_template, "layout.html", title=title, brand=brand, require_reason=require_reason
+    )
     blueprint = Blueprint(name, __name__, template_folder=str(TEMPLATES))
 
     @blueprint.before_request
     def guard() -> BaseResponse | None:
-        answer = access.admit()
+        answer = guard_.admit()
         if answer is None:
             pages.begin()
         return answer
@@ -52,6 +64,9 @@ def make_blueprint(
         ("/history", pages.history, ["GET"]),
         ("/rollback", pages.rollback, ["GET", "POST"]),
         ("/workers", pages.workers, ["GET"]),
+        ("/reach", pages.reach, ["GET"]),
+        ("/news", pages.news, ["GET"]),
+        ("/switch", pages.switch, ["POST"]),
         ("/assets/<path:filename>", pages.asset, ["GET"]),
     ):
         blueprint.add_url_rule(rule, view.__name__, view, methods=methods)

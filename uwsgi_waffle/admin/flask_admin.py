@@ -8,10 +8,11 @@ from typing import Any, TypeVar, cast
 from flask import Blueprint
 
 from ..errors import ConfigurationError
-from .access import Access, Author, Authorize
+from .access import Author, Authorize, Guard
+from .frame import TEMPLATES, Answer
 from .headers import protect
 from .tokens import require_extra
-from .views import TEMPLATES, Answer, Pages
+from .views import Pages
 
 try:
     from flask_admin import BaseView, expose
@@ -38,6 +39,7 @@ class SettingsView(BaseView):  # type: ignore[misc]  # it has no types
 
     :param authorize: see :meth:`~uwsgi_waffle.WaffleConf.admin_blueprint`.
     :param author: likewise.
+    :param require_reason: likewise.
     :param options: of Flask-Admin's ``BaseView``: ``category``, ``url``, ``menu_icon_value`` …
     :raises ConfigurationError: Flask-WTF is missing, or a function is none.
     """
@@ -49,11 +51,14 @@ class SettingsView(BaseView):  # type: ignore[misc]  # it has no types
         author: Author | None = None,
         name: str = "Settings",
         endpoint: str = "waffle_settings",
+        require_reason: bool = False,
         **options: Any,
     ) -> None:
         require_extra()
-        self._access = Access(authorize, author)
-        self._pages = Pages(self.render, "flask_admin.html")
+        self._access = Guard(authorize, author)
+        self._pages = Pages(
+            self.render, "flask_admin.html", title=name, require_reason=require_reason
+        )
         super().__init__(name=name, endpoint=endpoint, **options)
 
     def create_blueprint(self, admin: Any) -> Any:
@@ -104,6 +109,18 @@ class SettingsView(BaseView):  # type: ignore[misc]  # it has no types
     @_page("/workers")
     def workers(self) -> Answer:
         return self._pages.workers()
+
+    @_page("/reach")
+    def reach(self) -> Answer:
+        return self._pages.reach()
+
+    @_page("/news")
+    def news(self) -> Answer:
+        return self._pages.news()
+
+    @_page("/switch", "POST")
+    def switch(self) -> Answer:
+        return self._pages.switch()
 
     @_page("/assets/<path:filename>")
     def asset(self, filename: str) -> Answer:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
 from itertools import groupby
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .. import operations
 from ..app_state import WaffleState
@@ -15,12 +17,21 @@ from ..masking import MASK
 from ..operations import HistoryItem, SettingInfo
 from ..reporting.reporter import make_report
 from ..settings.declarations import Declaration
-from ..stores.base import WorkerReport
+from ..settings.raws import dump
+from ..stores.base import HistoryEntry, WorkerReport
+from .access import NO_GROUP, Access
+from .diffs import Row, diff
 from .drafts import Draft, Entry, fingerprint, key_of, prove, widget_of
-from .widgets import Widget, describe, write
+from .texts import describe, in_full, write
+from .widgets import Part, Widget, make_widget
 
-NO_GROUP = "General"
 _MEANWHILE_LIMIT = 200
+#: a shorter text in one line is seen at once
+_DIFF_FROM = 30
+#: of each dict: so many can be added before the page is sent
+_SPARE_ROWS = 2
+#: settings whose last change is older are shown without it
+_LAST_LIMIT = 1000
 #: what is older is of a process that nobody waits for
 _WORKERS_MAX_AGE_S = 3600.0
 
@@ -43,6 +54,7 @@ class Field:
     :ivar text: what stands in the control.
     :ivar matches: it is among what was searched for.
     :ivar again: a secret was typed, which is never sent back, so it has to be typed again.
+    :ivar edited: something was typed or ticked already.
     :ivar error: what is wrong with what was typed, or an empty text.
     """
 
@@ -57,6 +69,43 @@ class Field:
     matches: bool
     again: bool
     error: str
+    edited: bool = False
+    proof: str = ""
+    forgotten: bool = False
+    title: str = ""
+    locked: bool = False
+    current: str = ""
+    last: HistoryEntry | None = None
+
+    @property
+    def anchor(self) -> str:
+        """The id of the setting on the page, the same as long as its name is."""
+        return f"s-{self.key}"
+
+    @property
+    def boxes(self) -> list[str]:
+        """The values of the boxes that are ticked."""
+        return [dump(item) for item in _loaded(self.text, list)]
+
+    @property
+    def rows(self) -> list[tuple[str, str]]:
+        """The rows of a dict, and some to add."""
+        rows = [(str(row[0]), str(row[1])) for row in _loaded(self.text, list) if len(row) == 2]
+        return [*rows, *[("", "")] * _SPARE_ROWS]
+
+    @property
+    def parts(self) -> list[tuple[Part, str]]:
+        """The fields of a struct with their texts."""
+        texts = _loaded(self.text, dict)
+        return [(part, str(texts.get(part.name, ""))) for part in self.widget.parts]
+
+    @property
+    def hints(self) -> list[str]:
+        """How to write a value."""
+        widget = self.widget
+        empties = widget.optional and not widget.null_box and not self.info.secret
+        empty = "empty for no value" if empties and widget.kind not in ("select", "json") else ""
+        return [part for part in (self.bounds, widget.hint, empty) if part and not self.locked]
 
     @property
     def changed(self) -> bool:
@@ -77,7 +126,7 @@ class Field:
     @property
     def bounds(self) -> str:
         """The bounds in words, or an empty text."""
-        low, high = (self.widget.attributes.get(name) for name in ("min", "max"))
+        low, high = (self.widget.attributes.get(name) for name in ("data-min", "data-max"))
         if low is not None and high is not None:
             return f"from {low} to {high}"
         if low is not None:
@@ -106,7 +155,7 @@ class Line:
     :ivar entry: what to send again, or ``None`` if the change is not made of a form.
     :ivar base: fingerprint of what is served now.
     :ivar proof: of a secret, the signature of what was typed.
-    :ivar overlap: somebody else changed it meanwhile.
+    :ivar overlap: someone else changed it since.
     """
 
     name: str
@@ -119,6 +168,13 @@ class Line:
     proof: str = ""
     overlap: bool = False
     error: str = ""
+    title: str = ""
+    diff: list[Row] | None = None
+
+    @property
+    def chosen(self) -> bool:
+        """Whether it is ticked on the page of a conflict."""
+        return not self.overlap and (self.entry is None or self.entry.chosen)
 
 
 class Made(NamedTuple):
@@ -136,7 +192,9 @@ class Made(NamedTuple):
 def make_groups(
     state: WaffleState,
     *,
+    access: Access,
     query: str = "",
+    only: str = "",
     draft: Draft | None = None,
     problems: Mapping[str, str] | None = None,
 ) -> list[Group]:
@@ -145,10 +203,19 @@ def make_groups(
     :param draft: what was typed already.
     """
     grouped: dict[str | None, list[Field]] = {None: []}
+    last = _last_changes(state)
     for info in operations.describe(state):
+        declaration = state.declarations[info.name]
+        if not access.may_view(declaration):
+            continue
         entry = draft.entries.get(info.name) if draft else None
         error = (problems or {}).get(info.name, "")
-        field = _make_field(state, info, query, entry, error)
+        field = replace(
+            _make_field(state, info, query, only, entry, error),
+            title=declaration.label or info.name,
+            locked=not access.may_edit(declaration),
+            last=last.get(info.name),
+        )
         grouped.setdefault(info.group or None, []).append(field)
     return [
         Group(f"g-{number}", title or NO_GROUP, fields)
@@ -175,15 +242,24 @@ def make_lines(
         if declaration.secret and entry is not None and not entry.reset:
             # What was typed first counts, as long as it is not proved to be the same again.
             proof = entry.proof or prove(name, entry.text)
+        widget = widget_of(snapshot, declaration, entry)
+        if entry is not None and entry.reset and not declaration.secret:
+            value = snapshot[name]
+            null = widget.null_box and value is None
+            entry = entry._replace(text=write(widget, value), null=null)
+        old = show(declaration, snapshot.stored.get(name))
+        new = show(declaration, raw)
         lines.append(
             Line(
                 name,
                 key_of(name),
                 declaration.desc,
-                show(declaration, snapshot.stored.get(name)),
-                show(declaration, raw),
+                old,
+                new,
+                title=declaration.label or name,
+                diff=_diff(widget, old, new),
                 entry=entry,
-                base=fingerprint(declaration, widget_of(snapshot, declaration), snapshot),
+                base=f"{widget.kind}.{fingerprint(declaration, widget, snapshot)}",
                 proof=proof,
                 overlap=name in overlaps,
                 error=(problems or {}).get(name, ""),
@@ -198,27 +274,88 @@ def show(declaration: Declaration | None, raw: str | None) -> Shown:
         return Shown("" if raw is None else MASK, raw is None, raw is not None)
     if declaration.secret:
         return Shown(MASK, raw is None, True)
-    return Shown(declaration.default_raw if raw is None else raw, raw is None)
+    text = declaration.default_raw if raw is None else raw
+    with contextlib.suppress(ValueError):
+        value = declaration.decode(text)
+        text = in_full(make_widget(declaration, value), value)
+    return Shown(text, raw is None)
 
 
-def made_since(state: WaffleState, revision: int) -> list[HistoryItem]:
+def _diff(widget: Widget, old: Shown, new: Shown) -> list[Row] | None:
+    """How a text changes; nothing where the old and the new are short or of a few choices."""
+    longish = widget.kind in ("textarea", "lines", "boxes", "rows", "struct", "json") or (
+        widget.kind == "text" and max(len(old.text), len(new.text)) > _DIFF_FROM
+    )
+    if not longish or new.secret or old.text == new.text:
+        return None
+    return diff(old.text, new.text)
+
+
+def made_since(state: WaffleState, revision: int, access: Access) -> list[HistoryItem]:
     """Return what was changed after a revision, newest first, as far as that can be told."""
     if revision >= state.snapshot.revision:
         return []
     with contextlib.suppress(StoreError):
         items = operations.history(state, limit=_MEANWHILE_LIMIT)
-        return [item for item in items if item.revision > revision]
+        return [
+            item
+            for item in items
+            if item.revision > revision and _may_see(state, access, item.name)
+        ]
     return []
 
 
+def is_sound(entry: HistoryEntry) -> bool:
+    """Return whether an entry of the history is what a store may keep.
+
+    A row that another program wrote may be anything.
+    """
+    parts: tuple[object, ...] = entry
+    revision, name, *texts, at = parts
+    return (
+        type(revision) is int
+        and isinstance(name, str)
+        and isinstance(at, datetime)
+        and all(text is None or isinstance(text, str) for text in texts)
+    )
+
+
+class Asked(NamedTuple):
+    """Which changes of the history are wanted."""
+
+    name: str | None = None
+    author: str | None = None
+    since: datetime | None = None
+
+    def wants(self, entry: HistoryEntry) -> bool:
+        """Return whether a sound entry is one of them."""
+        return (self.author is None or entry.author == self.author) and (
+            self.since is None or _aware(entry.at) >= self.since
+        )
+
+
+def _aware(at: datetime) -> datetime:
+    return at if at.tzinfo is not None else at.replace(tzinfo=timezone.utc)
+
+
 def make_history(
-    state: WaffleState, *, name: str | None, page: int, size: int
-) -> tuple[list[Made], bool]:
-    """Return one page of the history by revision, newest first, and whether older ones follow.
+    state: WaffleState, asked: Asked, access: Access, *, page: int, size: int
+) -> tuple[list[Made], bool, int]:
+    """Return one page of the history by revision, newest first, whether older ones follow, and
+    how many rows were left out because they are damaged.
 
     :raises StoreUnavailable: the store can't be read within its bound.
     """
-    entries = state.store.history(name=name, limit=page * size + 1)
+    wanted, limit = page * size + 1, page * size + 1
+    while True:
+        found = state.store.history(name=asked.name, limit=limit)
+        sound = [entry for entry in found if is_sound(entry)]
+        entries = [
+            entry for entry in sound if asked.wants(entry) and _may_see(state, access, entry.name)
+        ]
+        if len(entries) >= wanted or len(found) < limit:
+            break
+        limit *= 4
     made = []
     for revision, group in groupby(entries[(page - 1) * size : page * size], lambda e: e.revision):
         items = []
@@ -230,7 +367,12 @@ def make_history(
             )
             items.append((item, old, new))
         made.append(Made(revision, items))
-    return made, len(entries) > page * size
+    return made, len(entries) > page * size, len(found) - len(sound)
+
+
+def _may_see(state: WaffleState, access: Access, name: str) -> bool:
+    declaration = state.declarations.get(name)
+    return access.view is True if declaration is None else access.may_view(declaration)
 
 
 def make_workers(state: WaffleState) -> tuple[list[WorkerReport], str]:
@@ -249,12 +391,12 @@ def make_workers(state: WaffleState) -> tuple[list[WorkerReport], str]:
 
 
 def _make_field(
-    state: WaffleState, info: SettingInfo, query: str, entry: Entry | None, error: str
+    state: WaffleState, info: SettingInfo, query: str, only: str, entry: Entry | None, error: str
 ) -> Field:
     declaration = state.declarations[info.name]
     snapshot = state.snapshot
     value = snapshot[info.name]
-    widget = widget_of(snapshot, declaration)
+    widget = widget_of(snapshot, declaration, entry)
     default = show(declaration, None)
     if not info.secret:
         default = Shown(describe(widget, declaration.default), True)
@@ -269,12 +411,52 @@ def _make_field(
         null=entry.null if entry is not None else widget.null_box and value is None,
         reset=entry is not None and entry.reset,
         # Of what was typed already, what it was typed over.
-        base=entry.base if entry else fingerprint(declaration, widget, snapshot),
+        base=f"{widget.kind}.{entry.base if entry else fingerprint(declaration, widget, snapshot)}",
         default=default,
-        matches=all(word in _search_text(info) for word in query.lower().split()),
+        matches=_matches(info, query, only, entry, error),
+        current="" if info.secret else in_full(widget, value),
         again=info.secret and entry is not None and not entry.reset,
         error=error,
+        edited=entry is not None,
+        proof=_proof(info.name, entry) if info.secret and entry is not None else "",
+        forgotten=entry is not None and entry.forgotten,
     )
+
+
+def _matches(info: SettingInfo, query: str, only: str, entry: Entry | None, error: str) -> bool:
+    kinds = {
+        "changed": info.raw is not None,
+        "edited": entry is not None,
+        "faults": bool(info.fault or error),
+    }
+    text = _search_text(info)
+    return kinds.get(only, True) and all(word in text for word in query.lower().split())
+
+
+def _last_changes(state: WaffleState) -> dict[str, HistoryEntry]:
+    """The newest change of each setting, as far as the store can say."""
+    last: dict[str, HistoryEntry] = {}
+    with contextlib.suppress(StoreError, ValueError, TypeError, OverflowError):
+        for entry in state.store.history(limit=_LAST_LIMIT):
+            if is_sound(entry):
+                last.setdefault(entry.name, entry)
+    return last
+
+
+def _loaded(text: str, type_: type) -> Any:
+    """What a text of a composite control holds; of a forged form, nothing."""
+    try:
+        found = json.loads(text or "null")
+    except ValueError:
+        found = None
+    return found if isinstance(found, type_) else type_()
+
+
+def _proof(name: str, entry: Entry) -> str:
+    """What shows later that a secret was typed."""
+    if entry.reset and not entry.text:
+        return ""
+    return prove(name, entry.text) if entry.text else entry.proof
 
 
 def _search_text(info: SettingInfo) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 from typing import NamedTuple
 
-from flask import Flask, current_app
+from flask import Flask, current_app, request
 
 from ..errors import ConfigurationError
 
@@ -13,6 +13,10 @@ _EXTRA = (
     "the admin page needs Flask-WTF, which keeps forms of other sites out: "
     "pip install 'uwsgi-waffle[admin]'"
 )
+
+
+#: older than any page that is still open
+_FOR_LONG_S = 10 * 365 * 86_400
 
 
 class Token(NamedTuple):
@@ -58,6 +62,23 @@ def is_token_valid() -> bool:
     from flask_wtf import FlaskForm
 
     return bool(FlaskForm().validate())
+
+
+def was_ours() -> bool:
+    """Return whether the form of this request is of this session, though it is too old.
+
+    What was typed is kept only then: else another site could fill in a form, whose fresh token
+    would make the rest. A form that the browser says is of this very origin is ours as well.
+    """
+    from flask_wtf.csrf import validate_csrf
+
+    name = current_app.config.get("WTF_CSRF_FIELD_NAME", "csrf_token")
+    try:
+        # No limit of age.
+        validate_csrf(request.form.get(name), time_limit=_FOR_LONG_S)
+    except ValueError:  # WTForms' own error is one
+        return request.headers.get("Sec-Fetch-Site") == "same-origin"
+    return True
 
 
 def sign(purpose: str, *parts: str) -> str:

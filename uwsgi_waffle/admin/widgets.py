@@ -1,13 +1,12 @@
-"""Which form control fits a declaration, and how values are written into it and read from it."""
+"""Which form control fits a declaration and a value."""
 
 from __future__ import annotations
 
-import contextlib
-import json
-import unicodedata
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from datetime import date, datetime, time, timedelta, timezone
+import dataclasses
+import typing
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
@@ -15,6 +14,7 @@ from uuid import UUID
 import msgspec
 
 from ..settings.declarations import Declaration
+from ..settings.declare import declare
 from ..settings.raws import dump
 from ..settings.shapes import Shape, shape_of
 
@@ -25,15 +25,29 @@ Kind = Literal[
     "date",
     "datetime-local",
     "time",
+    "duration",
     "text",
     "textarea",
+    "lines",
+    "boxes",
+    "rows",
+    "struct",
     "json",
     "password",
 ]
 
 #: a text that is longer, or may become longer, gets several lines
 _LONG = 120
-_SHORT = 80
+#: types that are written in one line
+SCALARS = (str, int, float, Decimal, date, datetime, time, timedelta, UUID, bytes)
+CLOCKS: dict[Any, str] = {
+    date: "a date such as 2026-05-31",
+    datetime: "a date and time such as 2026-05-31T14:30",
+    time: "a time such as 14:30",
+}
+_CLOCK_KINDS: dict[Any, Kind] = {date: "date", datetime: "datetime-local", time: "time"}
+#: composite controls, whose "no value" needs a box
+_COMPOSITE = ("lines", "boxes", "rows", "struct")
 
 
 class Choice(NamedTuple):
@@ -43,16 +57,26 @@ class Choice(NamedTuple):
     label: str
 
 
+class Part(NamedTuple):
+    """One field of a struct, with a control of its own."""
+
+    name: str
+    declaration: Declaration
+    widget: Widget
+
+
 @dataclass(frozen=True, slots=True)
 class Widget:
     """The form control of one setting.
 
     :ivar base: the type without constraints and without ``None``.
     :ivar optional: ``None`` is a value too.
-    :ivar null_box: no text means ``None``, so a checkbox says it.
+    :ivar null_box: an empty control does not mean ``None``, so a checkbox says it.
     :ivar utc: dates and times are of a zone, and are shown in UTC.
-    :ivar attributes: of HTML: bounds and lengths.
+    :ivar attributes: of HTML: bounds and lengths, for the script.
     :ivar hint: how to write a value, if that is not evident.
+    :ivar item: of lines, boxes and rows: the declaration of one item.
+    :ivar parts: of a struct: its fields.
     """
 
     kind: Kind
@@ -63,103 +87,189 @@ class Widget:
     attributes: dict[str, str] = field(default_factory=dict)
     choices: tuple[Choice, ...] = ()
     hint: str = ""
+    item: Declaration | None = None
+    parts: tuple[Part, ...] = ()
 
 
-def make_widget(declaration: Declaration, value: Any) -> Widget:
+def make_widget(declaration: Declaration, value: Any, kind: str = "") -> Widget:
     """Return the control that fits a setting while it has a value.
 
-    Of a secret it tells nothing but the type.
+    The first that gives the value back as it is; of a secret it shows nothing but the type.
+
+    :param kind: take this one, if it is one for the type: something was typed into it.
     """
-    base, metas, optional = shape = shape_of(declaration.type)
+    found: Widget | None = None
+    for widget in _fitting(declaration, value):
+        if widget.kind == kind:
+            return widget
+        if found is None and (widget.kind in ("password", "json") or _holds(widget, value)):
+            found = widget
+        if found is not None and not kind:
+            break
+    assert found is not None, "JSON holds everything"
+    return found
+
+
+def label_of(value: Any) -> str:
+    """Return a value of a short list in words."""
+    builtin = msgspec.to_builtins(value)
+    if value is None:
+        return "no value"
+    if isinstance(builtin, bool):
+        return "On" if builtin else "Off"
+    return builtin or "(empty)" if isinstance(builtin, str) else dump(value)
+
+
+def _holds(widget: Widget, value: Any) -> bool:
+    from .texts import holds
+
+    return holds(widget, value)
+
+
+def _fitting(declaration: Declaration, value: Any) -> Iterator[Widget]:
+    """Every control for a type, the best one first; JSON is the last."""
+    shape = shape_of(declaration.type)
+    base, optional = shape.base, shape.optional
     if declaration.secret:
-        return Widget("password", base, optional, hint=_hint(base))
+        yield Widget("password", base, optional, hint=_hint(base), item=_bare(declaration))
+        return
+    for widget in _by_type(declaration, shape, value):
+        composite = widget.kind in _COMPOSITE or base is str
+        null_box = optional and composite
+        yield replace(
+            widget,
+            optional=optional,
+            null_box=null_box,
+            item=widget.item or _bare(declaration),
+        )
+    yield Widget("json", base, optional, hint="JSON", item=_bare(declaration))
+
+
+def _by_type(declaration: Declaration, shape: Shape, value: Any) -> Iterator[Widget]:
+    base = shape.base
     choices = _choices(declaration, shape)
     if choices is not None:
         shown = dump(value)
         if all(choice.value != shown for choice in choices):
             # Else the browser would choose another one without being asked.
-            choices = [Choice(shown, _label(value)), *choices]
-        return Widget("select", base, optional, choices=tuple(choices))
-    if base is bool:
-        return Widget("switch", base)
-    if isinstance(value, Decimal) and not value.is_finite():
-        # A browser empties a number that it does not know.
-        return Widget("text", base, optional)
-    if base in (int, float, Decimal):
+            choices = [Choice(shown, label_of(value)), *choices]
+        yield Widget("select", base, choices=tuple(choices))
+    elif base is bool:
+        yield Widget("switch", base)
+    elif base in (int, float, Decimal):
         attributes = {"step": "1" if base is int else "any", **_bounds(declaration, shape, str)}
-        return Widget("number", base, optional, attributes=attributes)
-    if base in (date, datetime, time):
-        return _clock_widget(declaration, shape, value)
-    if base is str:
-        return _text_widget(metas, value, optional)
-    if base in (timedelta, UUID, bytes):
-        return Widget("text", base, optional, hint=_hint(base))
-    return Widget("json", base, optional, hint="JSON")
+        yield Widget("number", base, attributes=attributes)
+    elif base in _CLOCK_KINDS:
+        yield from _clock_widgets(declaration, shape, value)
+    elif base is str:
+        yield from _text_widgets(shape, value)
+    elif base is timedelta:
+        from .texts import write_duration
+
+        bounds = _bounds(declaration, shape, write_duration)
+        yield Widget("duration", base, attributes=bounds, hint=_hint(base))
+    elif base in SCALARS:
+        yield Widget("text", base, hint=_hint(base))
+    else:
+        yield from _composite_widgets(declaration, base)
 
 
-def write(widget: Widget, value: Any) -> str:
-    """Return the text that stands for a value in its control; of a secret, nothing."""
-    if widget.kind == "password":
-        return ""
-    if widget.kind in ("select", "switch"):
-        return dump(value)
-    if widget.kind == "json":
-        return str(msgspec.json.format(dump(value), indent=2))
-    if value is None:
-        return ""
-    if isinstance(value, datetime) and widget.utc:
-        value = _utc(value)
-    if isinstance(value, (datetime, time)):
-        return _clock_text(value)
-    if isinstance(value, str):
-        return value
-    if isinstance(value, (int, float, Decimal)):
-        return str(value)
-    return str(msgspec.to_builtins(value))
+def _composite_widgets(declaration: Declaration, base: Any) -> Iterator[Widget]:
+    origin, args = typing.get_origin(base), typing.get_args(base)
+    is_list = origin in (list, set, frozenset) or (
+        origin is tuple and len(args) == 2 and args[1] is ...
+    )
+    if is_list:
+        item = _item(declaration, "item", args[0])
+        shape = shape_of(args[0])
+        if item is None:
+            return
+        if shape.choices is not None and not shape.optional:
+            found = tuple(Choice(dump(value), label_of(value)) for value in shape.choices)
+            yield Widget("boxes", base, choices=found, item=item)
+        if shape.base in SCALARS and shape.choices is None:
+            hint = "one a line" + (f", each {_hint(shape.base)}" if _hint(shape.base) else "")
+            yield Widget("lines", base, hint=hint, item=item)
+    elif origin is dict and shape_of(args[0]).base is str:
+        item = _item(declaration, "value", args[1])
+        if item is not None and (
+            shape_of(args[1]).base in (*SCALARS, bool) and not shape_of(args[1]).optional
+        ):
+            yield Widget("rows", base, item=item, hint=_hint(shape_of(args[1]).base))
+    elif _is_struct(base):
+        parts = _parts(declaration, base)
+        if parts:
+            yield Widget("struct", base, parts=parts)
 
 
-def describe(widget: Widget, value: Any) -> str:
-    """Return a value in a few words, for people; not for secrets."""
-    if widget.kind in ("select", "switch"):
-        return _label(value)
-    if value is None:
-        return "no value"
-    text = dump(value) if widget.kind == "json" else write(widget, value)
-    return (text if len(text) <= _SHORT else f"{text[:_SHORT]}…") or "(empty)"
+def _parts(declaration: Declaration, base: Any) -> tuple[Part, ...]:
+    """The fields of a struct, or nothing if one of them needs more than one line."""
+    parts = []
+    hints = typing.get_type_hints(base, include_extras=True)
+    names = {item.name: item.encode_name for item in _fields(base)}
+    for name, encoded in names.items():
+        item = _item(declaration, encoded, hints[name])
+        base_ = shape_of(hints[name]).base
+        if item is None or not (base_ in (*SCALARS, bool) or item.allowed is not None):
+            return ()
+        parts.append(Part(encoded, item, make_widget(item, item.default)))
+    return tuple(parts)
 
 
-def read(widget: Widget, declaration: Declaration, text: str, *, null: bool = False) -> str:
-    """Return the raw text of what was typed into a control, after every check.
-
-    :param null: the box that says ``None`` is ticked.
-    :raises ValueError: it does not fit; the message never shows a secret.
-    """
-    if null and widget.null_box:
-        return declaration.encode(None)
-    if widget.kind in ("switch", "select", "json"):
-        return declaration.encode(_from_json(declaration, text))
-    if widget.base is str:
-        # A form sends every line end as CRLF.
-        return declaration.encode(plain(text))
-    if widget.optional and not text.strip():
-        return declaration.encode(None)
-    if widget.base in _CLOCKS:
-        return declaration.encode(_from_iso(widget, text.strip()))
-    if widget.kind == "password" and widget.hint == "JSON":
-        return declaration.encode(_from_json(declaration, text))
-    return declaration.encode(declaration.parse(text.strip()))
+class _Field(NamedTuple):
+    name: str
+    encode_name: str
 
 
-def plain(text: str) -> str:
-    """Return a text of a form with the line ends of Unix."""
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+def _fields(base: Any) -> list[_Field]:
+    if dataclasses.is_dataclass(base):
+        return [_Field(item.name, item.name) for item in dataclasses.fields(base)]
+    return [_Field(item.name, item.encode_name) for item in msgspec.structs.fields(base)]
 
 
-_CLOCKS = {
-    date: "a date such as 2026-05-31",
-    datetime: "a date and time such as 2026-05-31T14:30",
-    time: "a time such as 14:30",
+def _is_struct(base: Any) -> bool:
+    if not isinstance(base, type):
+        return False
+    if issubclass(base, msgspec.Struct):
+        config = base.__struct_config__
+        return not (config.array_like or config.tag is not None)
+    return dataclasses.is_dataclass(base)
+
+
+#: a value of each type that fits nearly every constraint; only its type counts
+_SAMPLES: dict[Any, Any] = {
+    str: "x",
+    int: 1,
+    float: 1.0,
+    bool: False,
+    Decimal: Decimal(1),
+    date: date(2026, 1, 1),
+    datetime: datetime(2026, 1, 1),
+    time: time(12),
+    timedelta: timedelta(hours=1),
+    UUID: UUID(int=1),
+    bytes: b"x",
 }
+
+
+def _item(declaration: Declaration, name: str, type_: Any) -> Declaration | None:
+    """The declaration of a part of a value, or ``None`` if there is no sample of its type."""
+    shape = shape_of(type_)
+    sample = _SAMPLES.get(shape.base)
+    if shape.choices:
+        sample = next(iter(shape.choices))
+    if sample is None:
+        return None
+    # Constraints are checked when the whole value is read.
+    bare = shape.base | None if shape.optional else shape.base
+    spec = {"desc": "", "default": None if shape.optional else sample, "type": bare}
+    made = declare({"x": spec})["x"]
+    return replace(made, name=name or declaration.name, type=bare)
+
+
+def _bare(declaration: Declaration) -> Declaration:
+    """A declaration whose type alone decides."""
+    return replace(declaration, min=None, max=None, choices=None, validate=None)
 
 
 def _choices(declaration: Declaration, shape: Shape) -> list[Choice] | None:
@@ -171,67 +281,39 @@ def _choices(declaration: Declaration, shape: Shape) -> list[Choice] | None:
     values = list(found)
     if shape.optional and declaration.choices is None and None not in values:
         values.append(None)
-    return [Choice(dump(value), _label(value)) for value in values]
-
-
-def _label(value: Any) -> str:
-    builtin = msgspec.to_builtins(value)
-    if value is None:
-        return "no value"
-    if isinstance(builtin, bool):
-        return "on" if builtin else "off"
-    return builtin or "(empty)" if isinstance(builtin, str) else dump(value)
+    return [Choice(dump(value), label_of(value)) for value in values]
 
 
 def _bounds(declaration: Declaration, shape: Shape, show: Callable[[Any], str]) -> dict[str, str]:
     low, high = shape.bounds(declaration.min, declaration.max)
-    found = {"min": low, "max": high}
+    found = {"data-min": low, "data-max": high}
     return {name: show(bound) for name, bound in found.items() if bound is not None}
 
 
-def _clock_widget(declaration: Declaration, shape: Shape, value: Any) -> Widget:
-    base, metas, optional = shape
+def _clock_widgets(declaration: Declaration, shape: Shape, value: Any) -> Iterator[Widget]:
+    from .texts import write
+
+    base = shape.base
     shown = value if value is not None else declaration.default
-    zoned = any(meta.tz for meta in metas)
+    zoned = any(meta.tz for meta in shape.metas)
     utc = zoned or getattr(shown, "tzinfo", None) is not None
-    # Browsers know milliseconds, and no zone beside a time of day.
-    strange = getattr(shown, "microsecond", 0) % 1000 != 0 or (base is time and utc)
-    if strange or (isinstance(shown, datetime) and _utc(shown).tzinfo is not None):
-        hint = f"{_CLOCKS[base]}, UTC" if utc and base is datetime else _CLOCKS[base]
-        return Widget("text", base, optional, utc=utc, hint=hint)
-    kinds: dict[Any, Kind] = {date: "date", datetime: "datetime-local", time: "time"}
-    widget = Widget(kinds[base], base, optional, utc=utc, hint="UTC" if utc else "")
-    widget.attributes.update(
-        _bounds(declaration, shape._replace(metas=()), lambda bound: write(widget, bound))
-    )
-    if base is not date:
-        widget.attributes["step"] = "1" if not getattr(shown, "microsecond", 0) else "any"
-    return widget
-
-
-def _utc(value: datetime) -> datetime:
-    """Return a time as UTC without its zone; what has none stays as it is.
-
-    So do both ends of the calendar, where there is no other zone to go to.
-    """
-    if value.tzinfo is not None:
-        with contextlib.suppress(OverflowError):
-            return value.astimezone(timezone.utc).replace(tzinfo=None)
-    return value
-
-
-def _clock_text(value: datetime | time) -> str:
-    # As browsers write it, so that what was not touched comes back the same.
-    if value.microsecond:
-        return value.isoformat(
-            timespec="microseconds" if value.microsecond % 1000 else "milliseconds"
+    # Browsers know no zone beside a time of day.
+    if not (base is time and utc):
+        hint = "UTC" if utc else ""
+        widget = Widget(_CLOCK_KINDS[base], base, utc=utc, hint=hint)
+        widget.attributes.update(
+            _bounds(declaration, shape._replace(metas=()), lambda bound: write(widget, bound))
         )
-    return value.isoformat(timespec="seconds" if value.second else "minutes")
+        if base is not date:
+            widget.attributes["step"] = "1" if not getattr(shown, "microsecond", 0) else "any"
+        yield widget
+    hint = f"{CLOCKS[base]}, UTC" if utc and base is datetime else CLOCKS[base]
+    yield Widget("text", base, utc=utc, hint=hint)
 
 
-def _text_widget(metas: Sequence[msgspec.Meta], value: Any, optional: bool) -> Widget:
-    shortest = next((meta.min_length for meta in metas if meta.min_length), None)
-    longest = next((meta.max_length for meta in metas if meta.max_length), None)
+def _text_widgets(shape: Shape, value: Any) -> Iterator[Widget]:
+    shortest = next((meta.min_length for meta in shape.metas if meta.min_length), None)
+    longest = next((meta.max_length for meta in shape.metas if meta.max_length), None)
     # Not the attribute maxlength, which cuts what is pasted without a word.
     lengths = {"data-shortest": shortest, "data-longest": longest}
     attributes = {name: str(length) for name, length in lengths.items() if length is not None}
@@ -241,45 +323,17 @@ def _text_widget(metas: Sequence[msgspec.Meta], value: Any, optional: bool) -> W
     if longest is not None:
         hints.append(f"at most {longest}")
     hint = f"{', '.join(hints)} characters" if hints else ""
-    text = value or ""
-    if any(unicodedata.category(char) == "Cc" and char not in "\t\n\r" for char in text):
-        # Neither pages nor people can hold a NUL; JSON writes it in other letters.
-        return Widget("json", str, optional, hint="JSON")
-    several = len(text) > _LONG or "\n" in text or "\r" in text or (longest or 0) > _LONG
-    kind: Kind = "textarea" if several else "text"
-    return Widget(kind, str, optional, null_box=optional, attributes=attributes, hint=hint)
+    several = len(value or "") > _LONG or (longest or 0) > _LONG
+    kinds: tuple[Kind, ...] = ("textarea", "text") if several else ("text", "textarea")
+    for kind in kinds:
+        yield Widget(kind, str, attributes=attributes, hint=hint)
 
 
 def _hint(base: Any) -> str:
     if base is timedelta:
-        return "a duration such as PT1H30M or P1DT12H (ISO 8601)"
+        return "a duration such as 8 h 30 min, 2 days or 45 s"
     if base is bytes:
         return "bytes in base64"
-    if base in _CLOCKS:
-        return _CLOCKS[base]
+    if base in CLOCKS:
+        return CLOCKS[base]
     return "" if base in (str, int, float, bool, Decimal, UUID) else "JSON"
-
-
-def _from_iso(widget: Widget, text: str) -> Any:
-    try:
-        # Python 3.10 does not read the Z.
-        typed = widget.base.fromisoformat(text[:-1] + "+00:00" if text.endswith("Z") else text)
-    except ValueError as exc:
-        raise ValueError(f"it is not {_CLOCKS[widget.base]}") from exc
-    if widget.utc and widget.base is datetime and typed.tzinfo is None:
-        typed = typed.replace(tzinfo=timezone.utc)
-    return typed
-
-
-def _from_json(declaration: Declaration, text: str) -> Any:
-    try:
-        json.loads(text)
-    except json.JSONDecodeError as exc:
-        if declaration.secret:
-            raise ValueError("it is not JSON") from None
-        raise ValueError(
-            f"it is not JSON: {exc.msg}, in line {exc.lineno}, column {exc.colno}"
-        ) from exc
-    except RecursionError as exc:
-        raise ValueError("it is nested too deeply") from exc
-    return declaration.decode(text)

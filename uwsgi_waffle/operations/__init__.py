@@ -24,7 +24,7 @@ from .base import (
 )
 from .copy import copy
 from .describe import describe, history, history_since, preview, undeclared
-from .rollback import Plan, plan_rollback, rollback
+from .rollback import Plan, plan_rollback, plan_undo, rollback
 from .transfer import export, import_, parse_json, plan_import, prune, trim
 
 __all__ = [
@@ -52,6 +52,7 @@ __all__ = [
     "plan_import",
     "plan_restore",
     "plan_rollback",
+    "plan_undo",
     "preview",
     "prune",
     "read_backup",

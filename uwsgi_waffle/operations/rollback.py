@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from ..errors import ChangeRefused, RevisionConflict, UnknownRevisionError
+from ..snapshot import Snapshot
 from .base import Settings, is_same
 from .describe import entries_since
 
@@ -17,10 +18,12 @@ class Plan(NamedTuple):
 
     :ivar raws: mapping of setting name to JSON text, or ``None`` for the default.
     :ivar revision: the store's revision that it was worked out from.
+    :ivar overtaken: settings of a change to be undone that were changed again since.
     """
 
     raws: dict[str, str | None]
     revision: int
+    overtaken: frozenset[str] = frozenset()
 
 
 def plan_rollback(state: Settings, revision: int, *, names: Iterable[str] | None = None) -> Plan:
@@ -54,11 +57,46 @@ def plan_rollback(state: Settings, revision: int, *, names: Iterable[str] | None
         if revision < entry.revision <= snapshot.revision
         and (wanted is None or entry.name in wanted)
     }
+    return Plan(_restored(state, snapshot, old_raws), snapshot.revision)
+
+
+def plan_undo(state: Settings, revision: int, *, names: Iterable[str] | None = None) -> Plan:
+    """Return the change that would take back what one revision changed, and nothing else.
+
+    :param names: take back these only.
+    :raises UnknownRevisionError: the history does not have this revision.
+    :raises ChangeRefused: names every setting that can't be restored.
+    :raises StoreError: the store can't be read.
+    """
+    snapshot = state.refresh()
+    entries = entries_since(state.store, revision)
+    wanted = None if names is None else set(names)
+    made = {
+        entry.name: entry
+        for entry in entries
+        if entry.revision == revision and (wanted is None or entry.name in wanted)
+    }
+    if not made:
+        raise UnknownRevisionError(f"the history has no revision {revision}")
+    raws = _restored(state, snapshot, {name: entry.old_raw for name, entry in made.items()})
+    later = {entry.name for entry in entries if entry.revision > revision}
+    return Plan(raws, snapshot.revision, frozenset(later.intersection(raws)))
+
+
+def _restored(
+    state: Settings, snapshot: Snapshot, old_raws: Mapping[str, str | None]
+) -> dict[str, str | None]:
+    """The change that gives settings raw texts that they had.
+
+    :raises ChangeRefused: names every setting that can't have its text any more.
+    """
     problems: dict[str, str] = {}
     raws: dict[str, str | None] = {}
     for name, raw in sorted(old_raws.items()):
         declaration = state.declarations.get(name)
-        if is_same(declaration, snapshot.stored.get(name), raw):
+        # To leave out a secret that did not change would show that a guess was right.
+        secret = declaration is not None and declaration.secret
+        if not secret and is_same(declaration, snapshot.stored.get(name), raw):
             continue
         if declaration is None:
             problems[name] = "not a declared setting any more; leave it out, or declare it again"
@@ -72,7 +110,7 @@ def plan_rollback(state: Settings, revision: int, *, names: Iterable[str] | None
             raws[name] = raw
     if problems:
         raise ChangeRefused(problems)
-    return Plan(raws, snapshot.revision)
+    return raws
 
 
 def rollback(

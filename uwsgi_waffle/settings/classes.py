@@ -27,6 +27,8 @@ class Setting:
     validate: Callable[[Any], object] | None = None
     secret: bool = False
     group: str | None = None
+    label: str | None = None
+    role: str | None = None
 
 
 def declarations_of(cls: type) -> dict[str, dict[str, Any]]:

@@ -31,6 +31,8 @@ class Declaration:
     :ivar choices: the only allowed values, or ``None``.
     :ivar validate: called with the typed value; raises, or returns ``False``, to refuse it.
     :ivar secret: the value is never shown in a message, a log or a repr.
+    :ivar label: its name for people, on the admin page.
+    :ivar role: who has it may change the setting on the admin page, or ``None`` for everyone there.
     """
 
     name: str
@@ -43,6 +45,8 @@ class Declaration:
     validate: Callable[[Any], object] | None
     secret: bool
     group: str | None
+    label: str | None
+    role: str | None
     decoder: msgspec.json.Decoder[Any] = field(repr=False, compare=False)
 
     @property

@@ -26,6 +26,8 @@ DECLARATION_KEYS = (
     "validate",
     "secret",
     "group",
+    "label",
+    "role",
 )
 
 _ORDERED = (int, float, Decimal, date, time, timedelta)
@@ -35,7 +37,8 @@ def declare(confs: object) -> Declarations:
     """Return the declarations of a ``WAFFLE_CONFS`` mapping.
 
     :param confs: mapping of setting name to a mapping with ``desc``, ``default`` and, if wanted,
-        ``type``, ``min``, ``max``, ``choices``, ``validate``, ``secret`` and ``group``; or a
+        ``type``, ``min``, ``max``, ``choices``, ``validate``, ``secret``, ``group``, ``label`` and
+        ``role``; or a
         class of settings, see :func:`~uwsgi_waffle.settings.classes.declarations_of`.
     :raises ConfigurationError: names every faulty declaration and its fix.
     """
@@ -87,6 +90,8 @@ def _make_declaration(name: object, spec: object) -> Declaration:
         validate=spec.get("validate"),
         secret=spec.get("secret", False),
         group=spec.get("group"),
+        label=spec.get("label"),
+        role=spec.get("role"),
         decoder=_make_decoder(type_),
     )
     for choice in declaration.choices or ():
@@ -111,8 +116,9 @@ def _check_extras(spec: Mapping[str, Any]) -> None:
         raise ValueError("'validate' must be a callable that raises ValueError to refuse a value")
     if not isinstance(spec.get("secret", False), bool):
         raise ValueError("'secret' must be True or False")
-    if not isinstance(spec.get("group") or "", str):
-        raise ValueError("'group' must be a string")
+    for key in ("group", "label", "role"):
+        if not isinstance(spec.get(key) or "", str):
+            raise ValueError(f"{key!r} must be a string")
     low, high = spec.get("min"), spec.get("max")
     for key, bound in (("min", low), ("max", high)):
         if bound is not None and (isinstance(bound, bool) or not isinstance(bound, _ORDERED)):

@@ -12,9 +12,18 @@ import msgspec
 from .shapes import shape_of
 
 _BOOLS = {"yes": "true", "on": "true", "no": "false", "off": "false"}
-_UNITS = {"w": "weeks", "d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
-_DURATION = re.compile(r"([+-]?)((?:\d+(?:\.\d+)?[wdhms]\s*)+)", re.IGNORECASE)
-_PART = re.compile(r"(\d+(?:\.\d+)?)([wdhms])", re.IGNORECASE)
+_UNITS = {
+    "weeks": ("w", "week", "weeks"),
+    "days": ("d", "day", "days"),
+    "hours": ("h", "hr", "hrs", "hour", "hours"),
+    "minutes": ("m", "min", "mins", "minute", "minutes"),
+    "seconds": ("s", "sec", "secs", "second", "seconds"),
+    "milliseconds": ("ms",),
+}
+_UNIT_OF = {word: unit for unit, words in _UNITS.items() for word in words}
+_PART_TEXT = rf"(\d+(?:\.\d+)?)\s*({'|'.join(sorted(_UNIT_OF, key=len, reverse=True))})"
+_PART = re.compile(_PART_TEXT, re.IGNORECASE)
+_DURATION = re.compile(rf"([+-]?)\s*((?:{_PART_TEXT}[\s,]*)+)", re.IGNORECASE)
 
 
 def takes_null(type_: Any) -> bool:
@@ -35,7 +44,7 @@ def spelled(text: str, type_: Any) -> str:
         return text
     try:
         parts = [
-            timedelta(**{_UNITS[unit.lower()]: float(number)})
+            timedelta(**{_UNIT_OF[unit.lower()]: float(number)})
             for number, unit in _PART.findall(match[2])
         ]
         length = sum(parts, timedelta())
@@ -43,6 +52,24 @@ def spelled(text: str, type_: Any) -> str:
         raise ValueError("it is too long for a duration") from None
     written: str = msgspec.to_builtins(-length if match[1] == "-" else length)
     return written
+
+
+def duration_text(value: timedelta) -> str:
+    """Return a duration as people write it, such as "8 h 30 min"; :func:`spelled` reads it."""
+    left = abs(value)
+    parts = []
+    for unit, length in (
+        ("days", timedelta(days=1)),
+        ("h", timedelta(hours=1)),
+        ("min", timedelta(minutes=1)),
+    ):
+        count, left = divmod(left, length)
+        if count:
+            parts.append(f"{count} {'day' if unit == 'days' and count == 1 else unit}")
+    if left or not parts:
+        seconds = f"{left.seconds}.{left.microseconds:06}".rstrip("0").rstrip(".")
+        parts.append(f"{seconds} s")
+    return ("-" if value < timedelta() else "") + " ".join(parts)
 
 
 def hint(type_: Any) -> str:

@@ -1,0 +1,154 @@
+"""The history, and ways back in it."""
+
+from __future__ import annotations
+
+import contextlib
+from datetime import datetime, timezone
+
+from flask import current_app, redirect, request, url_for
+
+from .. import operations
+from ..app_state import WaffleState, state_of
+from ..errors import ChangeRefused, RevisionConflict, StoreError, WaffleError
+from .access import current_access, current_author
+from .frame import EXPIRED, FOREIGN, Answer, Frame, not_saved
+from .presenting import Asked, Made, make_history, make_lines
+from .tokens import is_token_valid, was_ours
+
+HISTORY_SIZE = 50
+_MAX_PAGE = 1000
+
+
+class HistoryPages(Frame):
+    """The view functions of the history."""
+
+    def history(self) -> Answer:
+        """Show who changed what, when and why."""
+        state = state_of(current_app)
+        args = request.args
+        asked = Asked(
+            args.get("name") or None,
+            args.get("author") or None,
+            _day(args.get("since", "")),
+        )
+        page = min(max(args.get("page", 1, type=int), 1), _MAX_PAGE)
+        access = current_access()
+        made: list[Made] = []
+        more, damaged, notice, code = False, 0, "", 200
+        try:
+            made, more, damaged = make_history(state, asked, access, page=page, size=HISTORY_SIZE)
+        except StoreError as exc:
+            notice, code = f"The history can't be read now: {exc}", 503
+        except (ValueError, TypeError, OverflowError) as exc:
+            notice = f"The history can't be read, because a row of it is damaged: {exc}"
+        return self.page(
+            "history.html",
+            code,
+            made=made,
+            more=more,
+            damaged=damaged,
+            page=page,
+            name=asked.name,
+            by=asked.author,
+            since=args.get("since", "") if asked.since else "",
+            names=[n for n, d in state.declarations.items() if access.may_view(d)],
+            notice=notice,
+        )
+
+    def rollback(self) -> Answer:
+        """Show what going back, or undoing one change, would alter; on a POST, do it."""
+        state = state_of(current_app)
+        undo = request.values.get("undo", type=int)
+        revision = request.values.get("to", type=int) if undo is None else undo
+        name = request.values.get("name") or None
+        reason = request.form.get("reason", "").strip()
+        notice, code, conflict = "", 200, False
+        try:
+            if revision is None:
+                raise operations.UnknownRevisionError("no revision is named")
+            if request.method == "POST":
+                if not is_token_valid():
+                    notice, code = (EXPIRED if was_ours() else FOREIGN), 400
+                elif self.problem_of_reason(reason):
+                    notice, code = self.problem_of_reason(reason), 422
+                else:
+                    made = self._go_back(state, revision, undo, name, reason)
+                    return redirect(url_for(".index", saved=made), 303)
+        except RevisionConflict:
+            code, conflict = 409, True
+        except StoreError as exc:
+            notice, code = not_saved(exc), 503
+        except WaffleError as exc:
+            return self._refuse(revision, exc)
+        try:
+            # So that what is compared is what the change would be made from.
+            state.update_conf()
+            assert revision is not None
+            plan = self._plan(state, revision, undo, name)
+        except StoreError as exc:
+            text = f"The store fails: {exc}. Nothing was changed; try again."
+            return self.page("stop.html", 503, title="Not now", notice=text, problems={})
+        except WaffleError as exc:
+            return self._refuse(revision, exc)
+        return self.page(
+            "preview.html",
+            code,
+            lines=make_lines(state, plan.raws, overlaps=plan.overtaken),
+            problems={},
+            revision=plan.revision,
+            reason=reason,
+            notice=notice,
+            conflict=conflict,
+            meanwhile=[],
+            rollback=revision,
+            undo=undo,
+            name=name,
+        )
+
+    def _go_back(
+        self, state: WaffleState, revision: int, undo: int | None, name: str | None, reason: str
+    ) -> int:
+        expected = request.form.get("revision", -1, type=int)
+        plan = self._plan(state, revision, undo, name)
+        if expected != plan.revision:
+            raise RevisionConflict(expected, plan.revision)
+        if not plan.raws:
+            return plan.revision
+        made = "rollback to" if undo is None else "undo of"
+        return state.commit(
+            plan.raws,
+            author=current_author(),
+            reason=reason or f"{made} revision {revision}",
+            expected_revision=plan.revision,
+        )
+
+    @staticmethod
+    def _plan(
+        state: WaffleState, revision: int, undo: int | None, name: str | None
+    ) -> operations.Plan:
+        names = None if name is None else [name]
+        if undo is None:
+            plan = operations.plan_rollback(state, revision, names=names)
+        else:
+            plan = operations.plan_undo(state, undo, names=names)
+        access = current_access()
+        locked = [n for n in plan.raws if not access.may_edit(state.declarations[n])]
+        if locked:
+            shown = [n for n in locked if access.may_view(state.declarations[n])]
+            hidden = {"settings that you may not see": "they would be changed too"}
+            problems = dict.fromkeys(shown, "you may not change this")
+            raise ChangeRefused(problems if len(shown) == len(locked) else {**problems, **hidden})
+        return plan
+
+    def _refuse(self, revision: int | None, exc: WaffleError) -> Answer:
+        problems = exc.problems if isinstance(exc, ChangeRefused) else {}
+        text = str(exc)[:1].upper() + str(exc)[1:]
+        title = f"Can't go back to revision {revision}"
+        notice = "Nothing was changed." if problems else f"{text}. Nothing was changed."
+        return self.page("stop.html", 422, title=title, notice=notice, problems=problems)
+
+
+def _day(text: str) -> datetime | None:
+    with contextlib.suppress(ValueError):
+        return datetime.fromisoformat(text).replace(tzinfo=timezone.utc) if text else None
+    return None
