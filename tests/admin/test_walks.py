@@ -67,12 +67,8 @@ class Walker:
 
     def _on_form(self) -> list[Any]:
         return [
-            self.type,
-            self.correct,
-            self.correct_and_review,
-            self.review,
-            self.expire,
-            self.others,
+            *(self.type, self.correct, self.correct_and_review),
+            *(self.review, self.expire, self.others),
         ]
 
     def _on_review(self) -> list[Any]:

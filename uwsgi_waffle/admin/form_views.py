@@ -126,6 +126,9 @@ class FormPages(Frame):
             outcome = self._work_out(state, draft, saving=True)
             if outcome.problems:
                 return self._form(draft, problems=outcome.problems, code=422)
+            if not outcome.raws:
+                # What was lost on the way back, or what someone else did as well, is in effect.
+                return redirect(url_for(".index", unchanged=1), 303)
         choosing = any(not entry.chosen for entry in draft.entries.values())
         conflict = code == 409 or bool(outcome.overlaps) or choosing
         problems = more.pop("problems", None)

@@ -84,7 +84,7 @@ class HistoryPages(Frame):
             # So that what is compared is what the change would be made from.
             state.update_conf()
             assert revision is not None
-            plan = self._plan(state, revision, undo, name)
+            plan, overtaken = self._plan(state, revision, undo, name)
         except StoreError as exc:
             text = f"The store fails: {exc}. Nothing was changed; try again."
             return self.page("stop.html", 503, title="Not now", notice=text, problems={})
@@ -93,7 +93,7 @@ class HistoryPages(Frame):
         return self.page(
             "preview.html",
             code,
-            lines=make_lines(state, plan.raws, overlaps=plan.overtaken),
+            lines=make_lines(state, plan.raws, overlaps=overtaken),
             problems={},
             revision=plan.revision,
             reason=reason,
@@ -109,7 +109,7 @@ class HistoryPages(Frame):
         self, state: WaffleState, revision: int, undo: int | None, name: str | None, reason: str
     ) -> int:
         expected = request.form.get("revision", -1, type=int)
-        plan = self._plan(state, revision, undo, name)
+        plan, _ = self._plan(state, revision, undo, name)
         if expected != plan.revision:
             raise RevisionConflict(expected, plan.revision)
         if not plan.raws:
@@ -125,12 +125,15 @@ class HistoryPages(Frame):
     @staticmethod
     def _plan(
         state: WaffleState, revision: int, undo: int | None, name: str | None
-    ) -> operations.Plan:
+    ) -> tuple[operations.Plan, frozenset[str]]:
         names = None if name is None else [name]
         if undo is None:
-            plan = operations.plan_rollback(state, revision, names=names)
+            plan, overtaken = (
+                operations.plan_rollback(state, revision, names=names),
+                frozenset[str](),
+            )
         else:
-            plan = operations.plan_undo(state, undo, names=names)
+            plan, overtaken = operations.plan_undo(state, undo, names=names)
         access = current_access()
         locked = [n for n in plan.raws if not access.may_edit(state.declarations[n])]
         if locked:
@@ -138,7 +141,7 @@ class HistoryPages(Frame):
             hidden = {"settings that you may not see": "they would be changed too"}
             problems = dict.fromkeys(shown, "you may not change this")
             raise ChangeRefused(problems if len(shown) == len(locked) else {**problems, **hidden})
-        return plan
+        return plan, overtaken
 
     def _refuse(self, revision: int | None, exc: WaffleError) -> Answer:
         problems = exc.problems if isinstance(exc, ChangeRefused) else {}

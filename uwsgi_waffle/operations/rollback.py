@@ -18,12 +18,10 @@ class Plan(NamedTuple):
 
     :ivar raws: mapping of setting name to JSON text, or ``None`` for the default.
     :ivar revision: the store's revision that it was worked out from.
-    :ivar overtaken: settings of a change to be undone that were changed again since.
     """
 
     raws: dict[str, str | None]
     revision: int
-    overtaken: frozenset[str] = frozenset()
 
 
 def plan_rollback(state: Settings, revision: int, *, names: Iterable[str] | None = None) -> Plan:
@@ -60,8 +58,12 @@ def plan_rollback(state: Settings, revision: int, *, names: Iterable[str] | None
     return Plan(_restored(state, snapshot, old_raws), snapshot.revision)
 
 
-def plan_undo(state: Settings, revision: int, *, names: Iterable[str] | None = None) -> Plan:
+def plan_undo(
+    state: Settings, revision: int, *, names: Iterable[str] | None = None
+) -> tuple[Plan, frozenset[str]]:
     """Return the change that would take back what one revision changed, and nothing else.
+
+    Also returns which of these settings were changed again since.
 
     :param names: take back these only.
     :raises UnknownRevisionError: the history does not have this revision.
@@ -80,7 +82,7 @@ def plan_undo(state: Settings, revision: int, *, names: Iterable[str] | None = N
         raise UnknownRevisionError(f"the history has no revision {revision}")
     raws = _restored(state, snapshot, {name: entry.old_raw for name, entry in made.items()})
     later = {entry.name for entry in entries if entry.revision > revision}
-    return Plan(raws, snapshot.revision, frozenset(later.intersection(raws)))
+    return Plan(raws, snapshot.revision), frozenset(later.intersection(raws))
 
 
 def _restored(

@@ -234,6 +234,10 @@
       });
     }
     form.noValidate = true;
+    form.addEventListener("focusin", (event) => {
+      // The browser shows the caret of a long text, whose end may lie under the bar.
+      if (event.target.tagName === "TEXTAREA") event.target.scrollIntoView({ block: "nearest" });
+    });
     form.addEventListener("submit", (event) => {
       // The browser would send nothing of a date that is not complete.
       const bad = all("input", form).find((control) => control.validity.badInput);
