@@ -92,7 +92,7 @@ def _pids_at(host: UwsgiServer, revision: int) -> set[int]:
 
 def _until_warned(host: UwsgiServer) -> None:
     """Wait for a warning of each worker that it can't use Redis."""
-    warning = "the last good settings are served: Redis at redis://"
+    warning = "redis fails: Redis at redis://"
     host.eventually("warned", lambda: host.log.count(warning) >= host.workers)
 
 

@@ -65,6 +65,7 @@ class WaffleState:
         self.options = options = Options.from_config(app.config, folder)
         self.declarations = declare(app.config.get(ConfigKeys.CONFS, {}))
         where = runtime.detect()
+        self._under_uwsgi = where.under_uwsgi
         # Another server does not say how many processes there are: the user must.
         self._wanted = where.under_uwsgi if options.multiproc is None else options.multiproc
         check_runtime(where, options, watched=self._wanted)
@@ -317,7 +318,8 @@ class WaffleState:
     def _attend(self) -> None:
         # A request that was just given its ticket makes an app context, too.
         if not self._gate.admitting.get():
-            engine = self._current_engine()
+            # In a mule or a spooler of uWSGI only an explicit start() counts.
+            engine = self.engine if self._under_uwsgi else self._current_engine()
             self._gate.tickets = engine.manager.tickets
             engine.manager.current()
 

@@ -36,7 +36,7 @@ class Engine:
         self._lock = threading.Lock()
         self._watcher: Watcher | None = None
         self._notices = "none"
-        self._worker_id = detect().worker_id
+        self._where = detect()
         self.stopped = False
 
     @property
@@ -97,7 +97,13 @@ class Engine:
             failures=reading.failures,
             notices=self._notices,
             pid=os.getpid(),
-            worker_id=self._worker_id,
+            worker_id=self._worker_id(),
             watcher_alive=self.watching,
             watcher_pid=None if watcher is None else watcher.pid,
         )
+
+    def _worker_id(self) -> int:
+        # Without a master the process that loads the app becomes a worker later.
+        if self._where.under_uwsgi and not self._where.worker_id:
+            self._where = detect()
+        return self._where.worker_id
