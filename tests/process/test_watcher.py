@@ -68,7 +68,7 @@ def test_watcher_with_the_watch_file_follows_too(rig: Rig) -> None:
     def follows(value: int) -> bool:
         # The pause between two reads that only notices asked for goes by; a resync is far away.
         rig.clock.advance(0.001)
-        return rig.config["LIMIT"] == value
+        return bool(rig.config["LIMIT"] == value)
 
     notifier = FileNotifier(rig.watch_file.path, poll_interval_s=POLL_S)
     watcher = Watcher(rig.manager, notifier, poll_interval_s=POLL_S)
