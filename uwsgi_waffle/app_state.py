@@ -84,7 +84,7 @@ class WaffleState:
         # A store that the user made may have an address in its repr.
         made = type(configstore).__qualname__
         self._store_name = redact(options.store_url) if configstore is None else made
-        refuse_remote(self._page_file)
+        refuse_remote(self.page_file)
         self.tasks = WatcherTasks(
             app.name, options, self.declarations, self.store, store_name=self._store_name
         )
@@ -102,9 +102,15 @@ class WaffleState:
         self._engines = PerProcess(self._make_engine)
 
     @property
-    def _page_file(self) -> Path:
+    def page_file(self) -> Path:
+        """Where the page of this app's store is."""
         options = self.options
         return options.page_file or page_path(options.watcher_file, self._store_name)
+
+    @property
+    def last_known_file(self) -> Path:
+        """Where this host keeps the last known values."""
+        return self.tasks.last_known_file
 
     @property
     def engine(self) -> Engine:
@@ -348,7 +354,7 @@ class WaffleState:
 
     def _make_engine(self) -> Engine:
         options = self.options
-        page = Page(self._page_file)
+        page = Page(self.page_file)
         manager = Manager(
             self.declarations,
             self.store,

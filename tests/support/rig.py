@@ -325,12 +325,12 @@ def wait_until(condition: Callable[[], object], what: str = "") -> None:
 
 
 @contextlib.contextmanager
-def ordinary_user() -> Iterator[None]:
+def ordinary_user(uid: int = NOBODY) -> Iterator[None]:
     """Run as a user whom file modes bind, if the tests run as root."""
     if os.geteuid() != 0:
         yield
         return
-    os.seteuid(NOBODY)
+    os.seteuid(uid)
     try:
         yield
     finally:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -23,9 +22,10 @@ from ..errors import ConfigurationError, NotifierError, RevisionConflict, StoreE
 from ..notifiers.base import Notice, Notifier
 from ..notifiers.file import FileNotifier
 from ..operations import undeclared
-from ..process.health import State
 from ..stores.base import Store
-from .rules import RULES
+from .files import check_files
+from .rules import RULES, finding
+from .workers import check_workers, reports_of
 
 __all__ = ["RULES", "Diagnosis", "Finding", "check_ini", "examine", "not_set_up"]
 
@@ -33,10 +33,9 @@ __all__ = ["RULES", "Diagnosis", "Finding", "check_ini", "examine", "not_set_up"
 CLOCK_TOLERANCE_S = 2.0
 #: longest time that a sound process takes from its commit to its announcement
 ANNOUNCED_WITHIN_S = 1.0
-#: in which the owner lets the group write, as the package makes its files
-_SHARED = stat.S_IWUSR | stat.S_IWGRP
+#: what SQLite's file has beside it in WAL mode
+_PARTS = ("", "-wal", "-shm")
 _NO_REVISION = -1
-_DAY_S = 86_400.0
 
 
 class Diagnosis(msgspec.Struct, frozen=True):
@@ -66,19 +65,21 @@ def examine(state: WaffleState, *, ini: str | None = None, section: str = "uwsgi
     try:
         revision = state.refresh().revision
     except StoreError as exc:
-        findings.append(_finding("D002", exc))
+        findings.append(finding("D002", exc))
     else:
         findings += _check_writing(state.store)
         findings += _check_sqlite(state.store)
         findings += _check_values(state)
         findings += _check_announced(state.store, notifier, before, revision)
     findings += _check_watch_file(notifier, revision or before or 0)
-    findings += _check_files(_files(state.store, notifier.path))
+    reports = reports_of(state.store) if revision is not None else []
+    findings += check_files(_written_files(state), [state.last_known_file], reports)
     findings += _check_redis(state, revision or 0)
     if revision is not None:
-        findings += _check_workers(state.store)
+        findings += _check_durability(state.store)
+        findings += check_workers(state.store, revision)
     notes = [
-        "The mode of the running server can't be seen from here. `flask waffle workers` tells "
+        "The mode of the running server can't be seen from here. `flask waffle workers` shows "
         "how its workers do."
     ]
     if ini is None:
@@ -92,7 +93,7 @@ def examine(state: WaffleState, *, ini: str | None = None, section: str = "uwsgi
 
 def not_set_up(error: ConfigurationError) -> Diagnosis:
     """Return the diagnosis of an app that can't even be loaded."""
-    return Diagnosis("", None, (_finding("D001", error),), ())
+    return Diagnosis("", None, (finding("D001", error),), ())
 
 
 def check_ini(path: str, section: str) -> tuple[list[Finding], list[str]]:
@@ -100,13 +101,8 @@ def check_ini(path: str, section: str) -> tuple[list[Finding], list[str]]:
     try:
         report = check_file(path, section=section)
     except CheckError as exc:
-        return [_finding("D017", exc)], []
+        return [finding("D017", exc)], []
     return list(report.findings), list(report.notes)
-
-
-def _finding(id_: str, detail: object) -> Finding:
-    rule = RULES[id_]
-    return Finding(id=id_, level=rule.level, message=rule.summary, detail=str(detail), fix=rule.fix)
 
 
 def _check_writing(store: Store) -> Iterator[Finding]:
@@ -117,14 +113,17 @@ def _check_writing(store: Store) -> Iterator[Finding]:
     except RevisionConflict:
         return
     except StoreError as exc:
-        yield _finding("D003", exc)
+        yield finding("D003", exc)
 
 
 def _check_sqlite(store: Store) -> Iterator[Finding]:
-    path = _sqlite_path(store)
-    if path is None:
-        return
     import sqlite3
+
+    from ..stores.sqlite import SqliteStore
+
+    if not isinstance(store, SqliteStore):
+        return
+    path = store.path
 
     uri = f"{path.absolute().as_uri()}?mode=rw"
     try:
@@ -133,7 +132,7 @@ def _check_sqlite(store: Store) -> Iterator[Finding]:
         ) as connection:
             (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
             if mode != "wal":
-                yield _finding("D004", f"{path}: it is {mode}")
+                yield finding("D004", f"{path}: it is {mode}")
             # Of a file that it may only read, SQLite lets a transaction begin.
             connection.execute("BEGIN IMMEDIATE")
             connection.execute("UPDATE waffle_meta SET revision = revision")
@@ -141,15 +140,15 @@ def _check_sqlite(store: Store) -> Iterator[Finding]:
     except sqlite3.Error as exc:
         # A lock is the business of the store, which waits for as long as it is told to.
         if "locked" not in str(exc):
-            yield _finding("D003", f"{path}: {exc}")
+            yield finding("D003", f"{path}: {exc}")
 
 
 def _check_values(state: WaffleState) -> Iterator[Finding]:
     for name, fault in state.snapshot.faults.items():
-        yield _finding("D005", f"{name}: {fault}")
+        yield finding("D005", f"{name}: {fault}")
     names = undeclared(state)
     if names:
-        yield _finding("D006", ", ".join(names))
+        yield finding("D006", ", ".join(names))
 
 
 def _check_announced(
@@ -166,7 +165,7 @@ def _check_announced(
         # A file that tells nothing was made anew, or touched by hand.
         if told is None or told >= revision:
             return
-    yield _finding("D009", f"{told} in the watch file, {revision} in the store")
+    yield finding("D009", f"{told} in the watch file, {revision} in the store")
 
 
 def _told_in_time(notifier: FileNotifier, revision: int) -> int | None:
@@ -183,15 +182,15 @@ def _check_watch_file(notifier: FileNotifier, revision: int) -> Iterator[Finding
     path = notifier.path
     skew_s = _skew_s(path)
     if abs(skew_s) > CLOCK_TOLERANCE_S:
-        yield _finding("D008", f"{path}: by {skew_s:+.0f} s")
+        yield finding("D008", f"{path}: by {skew_s:+.0f} s")
     before = notifier.signature()
     try:
         notifier.announce(revision)
     except NotifierError as exc:
-        yield _finding("D007", exc)
+        yield finding("D007", exc)
     else:
         if notifier.signature() == before:
-            yield _finding("D007", f"{path}: writing it leaves its time as it was")
+            yield finding("D007", f"{path}: writing it leaves its time as it was")
 
 
 def _skew_s(path: Path) -> float:
@@ -205,39 +204,18 @@ def _skew_s(path: Path) -> float:
     return ahead_s
 
 
-def _check_files(paths: list[Path]) -> Iterator[Finding]:
-    found: dict[Path, os.stat_result] = {}
-    for path in paths:
-        with contextlib.suppress(OSError):
-            found[path] = os.stat(path)
-    owners = {status.st_uid for status in found.values()}
-    groups = {status.st_gid for status in found.values()}
-    shared = all(status.st_mode & _SHARED == _SHARED for status in found.values())
-    if not shared or (len(owners) > 1 and len(groups) > 1):
-        yield _finding("D010", "; ".join(_ownership(*item) for item in found.items()))
-    for folder in {path.parent for path in found}:
-        found[folder] = os.stat(folder)
-    open_ = [item for item in found.items() if item[1].st_mode & stat.S_IWOTH]
-    if open_:
-        yield _finding("D011", "; ".join(_ownership(*item) for item in open_))
-
-
-def _ownership(path: Path, status: os.stat_result) -> str:
-    return f"{path} {stat.filemode(status.st_mode)} {status.st_uid}:{status.st_gid}"
-
-
 def _check_redis(state: WaffleState, revision: int) -> Iterator[Finding]:
     options = state.options
     if options.watchtype != "redis" or options.multiproc is False:
         return
     if _serves_one_host(state.store):
-        yield _finding("D015", repr(state.store))
+        yield finding("D015", repr(state.store))
     if ConfigKeys.REDIS_CHANNEL not in state.app.config:
-        yield _finding("D016", repr(options.redis_channel))
+        yield finding("D016", repr(options.redis_channel))
     try:
         from ..notifiers.redis import RedisNotifier
     except ImportError as exc:
-        yield _finding("D014", exc)
+        yield finding("D014", exc)
         return
     notifier = RedisNotifier(
         options.redis_url, options.redis_channel, timeout_s=options.redis_timeout_s
@@ -245,10 +223,10 @@ def _check_redis(state: WaffleState, revision: int) -> Iterator[Finding]:
     try:
         came_back = _round_trip(notifier, revision, options.redis_timeout_s)
     except NotifierError as exc:
-        yield _finding("D012", exc)
+        yield finding("D012", exc)
     else:
         if not came_back:
-            yield _finding("D013", f"{notifier!r}, within {options.redis_timeout_s:g} s")
+            yield finding("D013", f"{notifier!r}, within {options.redis_timeout_s:g} s")
     finally:
         notifier.close()
 
@@ -274,26 +252,26 @@ def _await(notifier: Notifier, timeout_s: float) -> Notice | None:
     return None
 
 
-def _check_workers(store: Store) -> Iterator[Finding]:
+def _check_durability(store: Store) -> Iterator[Finding]:
     with contextlib.suppress(StoreError):
-        for report in store.workers(_DAY_S):
-            if report.state == State.INTERRUPTED.value:
-                who = f"{report.app} on {report.host}, pid {report.pid}, worker {report.worker_id}"
-                yield _finding("D018", f"{who}: {report.last_error}")
+        if setting := store.loses_changes():
+            yield finding("D021", f"{setting}, for {store!r}")
 
 
-def _files(store: Store, watch_file: Path) -> list[Path]:
-    path = _sqlite_path(store)
-    if path is None:
-        return [watch_file]
-    companions = [path.with_name(path.name + ending) for ending in ("-wal", "-shm")]
-    return [path, *companions, watch_file]
+def _written_files(state: WaffleState) -> list[Path]:
+    path = _sqlite_path(state.store)
+    companions = [] if path is None else [path.with_name(f"{path.name}{end}") for end in _PARTS]
+    return [*companions, state.options.watcher_file, state.page_file]
 
 
 def _sqlite_path(store: Store) -> Path | None:
     from ..stores.sqlite import SqliteStore
 
-    return store.path if isinstance(store, SqliteStore) else None
+    if isinstance(store, SqliteStore):
+        return store.path
+    # Of SQLAlchemy's stores and others the repr shows the URL.
+    shown = re.search(r"\bsqlite(?:\+\w+)?:///([^?>\s]+)", repr(store))
+    return Path(shown[1]) if shown is not None and os.path.isfile(shown[1]) else None
 
 
 def _serves_one_host(store: Store) -> bool:

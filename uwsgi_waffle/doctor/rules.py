@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..checks import Rule
+from ..checks import Finding, Rule
 from ..checks.model import Level
 
 _TABLE: tuple[tuple[str, Level, str, str], ...] = (
@@ -74,8 +74,8 @@ _TABLE: tuple[tuple[str, Level, str, str], ...] = (
     (
         "D011",
         "warning",
-        "Any user of this machine may write the database or the watch file, or put others in "
-        "their place.",
+        "Any user of this machine may write a file of the app's settings, or put another in its "
+        "place.",
         "Move them into a folder of the app's own, or take the right from others: `chmod o-w`.",
     ),
     (
@@ -123,7 +123,33 @@ _TABLE: tuple[tuple[str, Level, str, str], ...] = (
         "A running process reports that something fails: it serves the last values it knows.",
         "Fix what it names; it catches up by itself, and `flask waffle workers` shows when.",
     ),
+    (
+        "D019",
+        "error",
+        "Someone who needs the app's files can't write them: their changes fail or go unnoticed.",
+        "As root, give each file the owner of its folder, `chown --reference=FOLDER FILE`, and "
+        "let the group write, `chmod g+w FILE`.",
+    ),
+    (
+        "D020",
+        "warning",
+        "A running process serves an older revision, though it was told of the newest.",
+        "See whether it is stopped, hangs, or serves one long request; restart it if it stays so.",
+    ),
+    (
+        "D021",
+        "warning",
+        "The database confirms changes before they are on its disk: a crash can lose them.",
+        "Set `synchronous_commit = on` in PostgreSQL, for the database or for the app's user, or "
+        "`innodb_flush_log_at_trx_commit = 1` in MySQL and MariaDB.",
+    ),
 )
 
 #: mapping of the id of each finding to what it means
 RULES: dict[str, Rule] = {id_: Rule(id_, level, text, fix) for id_, level, text, fix in _TABLE}
+
+
+def finding(id_: str, detail: object) -> Finding:
+    """Return the finding of one rule."""
+    rule = RULES[id_]
+    return Finding(id=id_, level=rule.level, message=rule.summary, detail=str(detail), fix=rule.fix)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from ..config import Options
 from ..process.engine import Engine
@@ -43,6 +44,11 @@ class WatcherTasks:
             declarations=declarations,
             secrets=options.snapshot_secrets,
         )
+
+    @property
+    def last_known_file(self) -> Path:
+        """Where the last known values are kept."""
+        return self._last_known_file.path
 
     def add(self, make: Callable[[Engine], WatcherTask]) -> None:
         """Have one task more, in watchers that start from now on."""

@@ -219,6 +219,15 @@ class Store(ABC):
         """
         return []
 
+    def loses_changes(self) -> str | None:
+        """Return what lets the database lose a change that it has confirmed, if it crashes.
+
+        Such as ``synchronous_commit = off``; ``None`` if nothing is known to do so.
+
+        :raises StoreUnavailable: the store can't be reached.
+        """
+        return None
+
     @abstractmethod
     def close(self) -> None:
         """Close this process's connections; they open again when they are needed."""

@@ -11,7 +11,7 @@ from ...errors import ConfigurationError
 from ...snapshot import Delta
 from ..base import HistoryEntry, WorkerReport
 from ..sql.changes import SqlStore
-from ..sql.databases import is_failure, is_named, lacks_table
+from ..sql.databases import is_failure, is_named, lacks_table, loses_changes
 from ..sql.rows import delta_of, entries_of
 from . import reports
 from .connections import Connection, Link
@@ -112,6 +112,13 @@ class PeeweeWaffleStore(SqlStore[Connection]):
                 raise
 
         return [WorkerReport._make((*row[:-1], float(row[-1]))) for row in self._on_reader(read)]
+
+    def loses_changes(self) -> str | None:
+        return self._on_reader(
+            lambda connection: loses_changes(
+                connection.dialect, lambda query: connection.run(query)[0][0]
+            )
+        )
 
     def close(self) -> None:
         self._link.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from ...errors import OutcomeUnknown, StoreError, StoreUnavailable, WaffleError
@@ -62,6 +62,31 @@ def bounds(dialect: str, timeout_s: float) -> Iterator[str]:
 def whole_s(timeout_s: float) -> int:
     """Return a bound for what knows whole seconds only, and takes 0 for no bound."""
     return max(1, math.ceil(timeout_s))
+
+
+# What a database may be set to that loses confirmed changes at a crash: the query, and the words.
+_WEAK = {
+    "postgresql": ("SHOW synchronous_commit", {"off": "synchronous_commit = off"}),
+    "mysql": (
+        "SELECT @@innodb_flush_log_at_trx_commit",
+        {str(n): f"innodb_flush_log_at_trx_commit = {n}" for n in (0, 2)},
+    ),
+}
+_WEAK["mariadb"] = _WEAK["mysql"]
+
+
+def loses_changes(dialect: str, ask: Callable[[str], object]) -> str | None:
+    """Return the setting by which a database may lose what it has confirmed, or ``None``.
+
+    :param ask: runs a query and returns the one value of its answer.
+
+    Source: PostgreSQL 15 manual, 20.5 "Write Ahead Log"; MySQL 8.0 manual, "InnoDB Startup
+    Options".
+    """
+    if dialect not in _WEAK:
+        return None
+    query, weak = _WEAK[dialect]
+    return weak.get(str(ask(query)).lower())
 
 
 def driver_error(exc: BaseException) -> BaseException:

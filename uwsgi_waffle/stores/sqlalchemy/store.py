@@ -15,6 +15,7 @@ from ...forking import PerProcess
 from ...snapshot import Delta
 from ..base import HistoryEntry, WorkerReport
 from ..sql.changes import SqlStore
+from ..sql.databases import loses_changes
 from ..sql.rows import delta_of, entries_of
 from . import reports
 from .connections import EngineConnections, shown_url
@@ -137,6 +138,13 @@ class AlchemyWaffleStore(SqlStore[sa.Connection]):
             return [WorkerReport._make(row) for row in connection.execute(wanted)]
 
         return self._on_reader(read)
+
+    def loses_changes(self) -> str | None:
+        return self._on_reader(
+            lambda connection: loses_changes(
+                connection.dialect.name, lambda query: connection.execute(sa.text(query)).scalar()
+            )
+        )
 
     def close(self) -> None:
         for connections in (self._by_engine.peek() or {}).values():
