@@ -117,6 +117,43 @@ class TestRedis(_Redis, ServerContract):
         assert (delta.complete, delta.revision, delta.rows) == (True, 2, (("A", "6"),))
         store.close()
 
+    def test_text_that_is_no_utf_8_costs_that_setting_only(self, store: RedisStore) -> None:
+        store.prepare()
+        store.write({"A": "1", "B": "1"})
+        known = store.read_since(0, "")
+        self.server.ask("HSET", "site:raws", "B", b'"\xff"')
+        self.server.ask("HSET", "site:raws", b"N\xff", "1")
+        assert stored(store) == {"A": "1", "B": '"\\xff"', "N\\xff": "1"}
+        assert store.write({"B": "2", "C": "1"}) == 2
+        assert dict(read_after(store, known).rows) == {"B": "2", "C": "1"}
+        assert store.history(name="B", limit=1)[0].old_raw == '"\\xff"'
+
+    def test_history_leaves_out_what_has_no_time(self, store: RedisStore) -> None:
+        store.prepare()
+        store.write({"A": "1"})
+        broken = (["name", "A", "at", "x"], ["name", "A"], ["at", "2026-01-31"])
+        for number, fields in enumerate(broken, 1):
+            self.server.ask("XADD", "site:history", f"1-{number}", *fields)
+        store.write({"A": "2"})
+        assert [entry.new_raw for entry in store.history()] == ["2", "1"]
+
+    def test_replica_is_an_outage_that_ends_by_itself(self, store: RedisStore) -> None:
+        store.prepare()
+        store.write({"A": "1"})
+        known = store.read_since(0, "")
+        # Of a server that is not there: the last values may still be read.
+        self.server.ask("REPLICAOF", "127.0.0.1", 1)
+        with pytest.raises(StoreUnavailable) as caught:
+            store.write({"A": "2"})
+        assert not isinstance(caught.value, OutcomeUnknown)
+        assert read_after(store, known).revision == 1
+        self.server.ask("CONFIG", "SET", "replica-serve-stale-data", "no")
+        with pytest.raises(StoreUnavailable):
+            read_after(store, known)
+        self.server.ask("REPLICAOF", "NO", "ONE")
+        assert store.write({"A": "2"}) == 2
+        assert stored(store) == {"A": "2"}
+
     def test_keys_have_the_prefix_and_apps_share_a_server(self, store: RedisStore) -> None:
         store.prepare()
         store.write({"A": "1"})

@@ -329,3 +329,18 @@ def test_no_descriptor_is_left_open(notifier: FileNotifier, path: Path) -> None:
 
 def test_repr_names_the_file(notifier: FileNotifier, path: Path) -> None:
     assert repr(notifier) == f"<FileNotifier {path}>"
+
+
+def test_hard_link_is_refused_and_its_other_name_is_left_alone(path: Path, tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    target.write_text("precious")
+    os.link(target, path)
+    notifier = FileNotifier(path)
+    with pytest.raises(NotifierError, match="hard link"):
+        notifier.ensure()
+    with pytest.raises(NotifierError, match="hard link"):
+        notifier.announce(7)
+    assert target.read_text() == "precious"
+    target.unlink()
+    notifier.announce(8)
+    assert notifier.mark().revision == 8

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from uwsgi_waffle.errors import ConfigurationError
 from uwsgi_waffle.stores.sqlite import SqliteStore
 from uwsgi_waffle.testing.store_contract import read_after
 
@@ -71,3 +72,35 @@ def test_store_that_is_dropped_leaves_no_connection_open(tmp_path: Path) -> None
     gc.collect()
     with pytest.raises(sqlite3.ProgrammingError, match="closed"):
         connection.execute("SELECT 1")
+
+
+def test_history_leaves_out_what_has_no_time(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "waffle.db")
+    store.prepare()
+    for number in range(1, 9):
+        store.write({"A": str(number)})
+    with contextlib.closing(sqlite3.connect(store.path, isolation_level=None)) as connection:
+        connection.execute("UPDATE waffle_history SET at = 'x' WHERE revision IN (8, 7, 5)")
+        connection.execute("UPDATE waffle_history SET at = x'ff' WHERE revision = 4")
+        connection.execute("UPDATE waffle_history SET at = '2026-01-31' WHERE revision = 2")
+    assert [entry.revision for entry in store.history(limit=2)] == [6, 3]
+    entries = store.history()
+    assert [entry.revision for entry in entries] == [6, 3, 2, 1]
+    assert all(entry.at.tzinfo is not None for entry in entries)
+    assert len(store.dump().history) == 4
+    store.close()
+
+
+def test_apps_share_a_file_by_a_prefix(tmp_path: Path) -> None:
+    first = SqliteStore(tmp_path / "waffle.db")
+    second = SqliteStore(tmp_path / "waffle.db", prefix="shop_")
+    for store, value in ((first, "1"), (second, "2")):
+        store.prepare()
+        store.write({"A": value})
+    assert [store.dump().raws for store in (first, second)] == [{"A": "1"}, {"A": "2"}]
+    assert repr(first) != repr(second)
+    for prefix in ("", "Shop_", "sqlite_", "a-b", "1_", "x" * 40, 'a"; DROP TABLE x; --'):
+        with pytest.raises(ConfigurationError, match="prefix"):
+            SqliteStore(tmp_path / "waffle.db", prefix=prefix)
+    first.close()
+    second.close()

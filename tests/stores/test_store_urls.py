@@ -27,6 +27,7 @@ def _store(url: str, folder: Path = Path("/tmp")) -> Store:
     [
         ("sqlite:///waffle.db", SqliteStore),
         ("sqlite:////tmp/waffle.db", SqliteStore),
+        ("sqlite:///waffle.db?prefix=shop_", SqliteStore),
         ("sqlite+pysqlite:///waffle.db", AlchemyWaffleStore),
         ("postgresql+psycopg://ann:s3cret@host/x", AlchemyWaffleStore),
         ("redis://:s3cret@localhost:6379/0", RedisStore),
@@ -67,7 +68,18 @@ def test_missing_extra_is_named(
         _store(url)
 
 
-@pytest.mark.parametrize("url", ["", "nosuch://host", "waffle.db", "sqlite://", "redis://:s3@h:x"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "nosuch://host",
+        "sqlite:///a.db?timeout=3",
+        "sqlite:///a.db?prefix=",
+        "waffle.db",
+        "sqlite://",
+        "redis://:s3@h:x",
+    ],
+)
 def test_url_that_names_no_store_is_refused(url: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         _store(url)

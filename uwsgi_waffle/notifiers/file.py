@@ -202,8 +202,12 @@ class FileNotifier(Notifier):
         flags |= os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
         descriptor = os.open(self._text_path, flags, 0o660)
         try:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
                 raise OSError(errno.EINVAL, "it is not a regular file")
+            if status.st_nlink > 1:
+                # Another user's trick: what we write would be written to the other file, too.
+                raise OSError(errno.EMLINK, "it has another name, a hard link")
             yield descriptor
         finally:
             os.close(descriptor)
@@ -244,6 +248,11 @@ class FileNotifier(Notifier):
             raise NotifierError(
                 f"the watch file {self.path} is not a regular file: "
                 "remove it, or name another in WAFFLE_WATCHER_FILE"
+            )
+        if status.st_nlink > 1:
+            raise NotifierError(
+                f"the watch file {self.path} is a hard link to another file, which would be "
+                "overwritten: remove it, or name another in WAFFLE_WATCHER_FILE"
             )
 
     def _failure(self, verb: str, exc: OSError) -> NotifierError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from ..errors import ConfigurationError
 from ..forking import PerProcess
@@ -29,8 +29,8 @@ def store_from_url(url: str, *, folder: Path, timeout_s: float, write_timeout_s:
     """Return the store that a URL names; opens nothing.
 
     :param url: ``sqlite:///file.db`` (or four slashes and an absolute path) is the embedded
-        store, ``redis://``, ``rediss://`` and ``unix://`` are Redis, and ``postgresql+psycopg://``
-        or any other URL of SQLAlchemy's is SQLAlchemy.
+        store, which apps share by a ``?prefix=`` each; ``redis://``, ``rediss://`` and ``unix://``
+        are Redis, and ``postgresql+psycopg://`` or any other URL of SQLAlchemy's is SQLAlchemy.
     :param folder: what a relative file is relative to.
     :raises ConfigurationError: no store knows this URL, what it needs is not installed, or the
         file's folder does not exist.
@@ -46,9 +46,18 @@ def store_from_url(url: str, *, folder: Path, timeout_s: float, write_timeout_s:
                 "create it, or name another file in WAFFLE_STORE_URL"
             )
         if not driver:
-            from .sqlite import SqliteStore
+            from .sqlite import DEFAULT_PREFIX, SqliteStore
 
-            return SqliteStore(path, timeout_s=timeout_s, write_timeout_s=write_timeout_s)
+            query = dict(parse_qsl(parts.query, keep_blank_values=True))
+            prefix = query.pop("prefix", DEFAULT_PREFIX)
+            if query:
+                raise ConfigurationError(
+                    f"the URL of the built-in store has no {', '.join(sorted(query))}: only "
+                    "?prefix=… may follow its file"
+                )
+            return SqliteStore(
+                path, prefix=prefix, timeout_s=timeout_s, write_timeout_s=write_timeout_s
+            )
         url = f"{parts.scheme}:///{path.absolute()}" + (f"?{parts.query}" if parts.query else "")
     if parts.scheme in _REDIS:
         try:

@@ -233,6 +233,19 @@ class Store(ABC):
         """Close this process's connections; they open again when they are needed."""
 
 
+def time_of(kept: object) -> datetime | None:
+    """Return a time that a store keeps as text, or ``None`` if it is no time.
+
+    What names no zone is in UTC. An entry whose time was spoilt by hand is left out of the history,
+    so that the others can be read.
+    """
+    try:
+        at = datetime.fromisoformat(kept)  # type: ignore[arg-type]  # what is no text is refused
+    except (TypeError, ValueError):
+        return None
+    return at if at.tzinfo is not None else at.replace(tzinfo=timezone.utc)
+
+
 def history_row(entry: HistoryEntry) -> dict[str, Any]:
     """Return an entry as the columns of an SQL store, with its time as text in UTC."""
     return {**entry._asdict(), "at": entry.at.astimezone(timezone.utc).isoformat()}

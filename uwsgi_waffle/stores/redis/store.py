@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import secrets
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -26,11 +27,15 @@ from ...errors import (
 from ...forking import PerProcess
 from ...masking import redact
 from ...snapshot import Delta, Row
-from ..base import Dump, HistoryEntry, Store, WorkerReport
+from ..base import Dump, HistoryEntry, Store, WorkerReport, time_of
 
 DEFAULT_PREFIX = "waffle:"
 MAX_HISTORY = 10_000
 _PAGE = 200
+_PASSING = re.compile(
+    r"\b(LOADING|READONLY|MASTERDOWN|NOREPLICAS|MISCONF|CLUSTERDOWN|TRYAGAIN|BUSY)\b"
+    "|read only replica|MASTER is down|Redis is loading|running a script"
+)
 
 
 class RedisStore(Store):
@@ -129,8 +134,8 @@ class RedisStore(Store):
         with self._translated() as clients:
             while len(found) < limit:
                 page: Any = clients.reader.xrevrange(self._keys[3], max=newest, count=_PAGE)
-                entries = [_entry(key, fields) for key, fields in page]
-                found += [entry for entry in entries if name in (None, entry.name)]
+                entries = (_entry(key, fields) for key, fields in page)
+                found += [entry for entry in entries if entry and name in (None, entry.name)]
                 if len(page) < _PAGE:
                     break
                 newest = _before(page[-1][0])
@@ -207,6 +212,8 @@ class RedisStore(Store):
         before_commit: Callable[[], None] | None,
     ) -> int:
         """Run a script that commits a change; return the revision of the store after it."""
+        # Strictly, unlike redis-py: what is no text must be refused, not changed.
+        encoded = [each.encode() if isinstance(each, str) else each for each in arguments]
         with self._translated() as clients:
             writer: Any = clients.writer  # redis-py leaves client() without types
             # Connected here, so that only the commit itself comes after before_commit.
@@ -215,7 +222,7 @@ class RedisStore(Store):
             if before_commit is not None:
                 before_commit()
             with self._translated(sent=True):
-                reply: list[Any] = script(keys=self._keys, args=arguments, client=client)
+                reply: list[Any] = script(keys=self._keys, args=encoded, client=client)
         if not reply:
             raise self._lost()
         revision = int(reply[1])
@@ -234,12 +241,16 @@ class RedisStore(Store):
             yield self._clients.get()
         except (redis.RedisError, OSError) as exc:
             text = f"Redis at {self._shown}: {redact(str(exc))}"
+            if _heals(exc):
+                # Where the name leads to another server meanwhile, the next call finds it.
+                with contextlib.suppress(redis.RedisError, OSError):
+                    self.close()
+                raise StoreUnavailable(f"{text}; this heals by itself after a failover") from exc
             if not isinstance(exc, redis.ConnectionError | redis.TimeoutError | OSError):
                 raise StoreError(
                     f"{text}; it must be a Redis 5 or newer that we may write to"
                 ) from exc
-            # What Redis itself answered is a refusal, whatever redis-py makes of it.
-            if sent and not isinstance(exc, redis.exceptions.BusyLoadingError):
+            if sent:
                 raise OutcomeUnknown(
                     f"{text}; the connection broke while the change was made, so it may have been "
                     "made: read the settings before you repeat it"
@@ -286,6 +297,17 @@ def _aged(text: str, left_ms: int) -> WorkerReport:
     return told._replace(age_s=max(0.0, told.lifetime_s - left_ms / 1000))
 
 
+def _heals(exc: Exception) -> bool:
+    """Return whether Redis answered that it can't serve this now: nothing was done.
+
+    Source: Redis documentation, errors of a server that is loading, a replica, cut off from its
+    replicas or its disk, or busy with a script. Within a script older servers quote them.
+    """
+    if isinstance(exc, redis.exceptions.BusyLoadingError):
+        return True
+    return isinstance(exc, redis.ResponseError) and bool(_PASSING.search(str(exc)))
+
+
 def _script(name: str) -> str:
     return (files(__package__) / "lua" / f"{name}.lua").read_text("utf-8")
 
@@ -295,6 +317,9 @@ def _client(url: str, connect_s: float, answer_s: float) -> redis.Redis:
         return redis.Redis.from_url(
             url,
             decode_responses=True,
+            # A backslash followed by an x is no JSON: of a text that is no UTF-8, the default is
+            # served, and all others are read.
+            encoding_errors="backslashreplace",
             socket_connect_timeout=connect_s,
             socket_timeout=answer_s,
             # A change whose answer was lost must not be made twice.
@@ -348,7 +373,10 @@ def _before(key: str) -> str:
     return f"{revision}-{int(number) - 1}" if int(number) else str(int(revision) - 1)
 
 
-def _entry(key: str, fields: Mapping[str, str]) -> HistoryEntry:
+def _entry(key: str, fields: Mapping[str, str]) -> HistoryEntry | None:
+    at = time_of(fields.get("at"))
+    if at is None or "name" not in fields:
+        return None
     return HistoryEntry(
         revision=int(key.partition("-")[0]),
         name=fields["name"],
@@ -356,5 +384,5 @@ def _entry(key: str, fields: Mapping[str, str]) -> HistoryEntry:
         new_raw=fields.get("new_raw"),
         author=fields.get("author"),
         reason=fields.get("reason"),
-        at=datetime.fromisoformat(fields["at"]),
+        at=at,
     )

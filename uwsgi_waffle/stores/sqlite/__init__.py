@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from .store import SqliteStore
+from .tables import DEFAULT_PREFIX
 
-__all__ = ["SqliteStore"]
+__all__ = ["DEFAULT_PREFIX", "SqliteStore"]

@@ -14,7 +14,7 @@ from pathlib import Path
 from ...errors import RevisionConflict, StoreError, StoreUnavailable
 from ...forking import PerProcess
 from ...snapshot import Delta
-from ..base import Dump, HistoryEntry, Store, WorkerReport, history_row
+from ..base import Dump, HistoryEntry, Store, WorkerReport, history_row, time_of
 from ..sql.rows import delta_of
 from .connections import Reader, connect, patiently, transaction, translated, translation
 from .reports import Reports
@@ -109,8 +109,18 @@ class SqliteStore(Store):
         return current + 1
 
     def history(self, *, name: str | None = None, limit: int = 100) -> list[HistoryEntry]:
-        rows = self._reader.get().query(self._tables.history, {"name": name, "limit": limit})
-        return [HistoryEntry._make((*row[:6], datetime.fromisoformat(row[6]))) for row in rows]
+        wanted = limit
+        while True:
+            rows = self._reader.get().query(self._tables.history, {"name": name, "limit": wanted})
+            found = [
+                HistoryEntry._make((*row[:6], at))
+                for row in rows
+                if (at := time_of(row[6])) is not None
+            ]
+            # As many more as were left out.
+            if len(found) >= limit or len(rows) < wanted:
+                return found[:limit]
+            wanted *= 2
 
     def load(
         self,
