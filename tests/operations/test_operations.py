@@ -488,3 +488,27 @@ def test_secret_is_in_no_log_no_error_no_status_and_no_repr(
     assert "TOKEN" in status.faults
     told += [repr(status), repr(worker.waffle.conf), repr(worker.state.declarations["TOKEN"])]
     assert secret not in (caplog.text + "".join(told)).lower()
+
+
+@pytest.mark.parametrize("way", ["history", "history_since", "rollback"])
+def test_what_the_history_shows_is_served_by_every_process_of_the_host(
+    way: str, make_worker: MakeWorker
+) -> None:
+    # A change of another host, whose notice is still under way.
+    one = make_worker(confs=CONFS)
+    store = one.state.store
+    other = make_worker(confs=CONFS)
+    one.update(LIMIT=5)
+    for worker in (one, other, one, other):
+        assert worker.get("LIMIT") == 5
+    with one.app.test_request_context("/"):
+        assert one.waffle.revision == 1
+        store.write({"LIMIT": "7"})
+        if way == "history":
+            shown = [item.revision for item in operations.history(one.state)]
+            assert shown == [2, 1]
+        elif way == "history_since":
+            assert [item.revision for item in operations.history_since(one.state, 1)] == [2]
+        else:
+            operations.plan_rollback(one.state, 0)
+    assert other.get("LIMIT") == 7

@@ -348,7 +348,7 @@ def make_history(
     """
     wanted, limit = page * size + 1, page * size + 1
     while True:
-        found = state.store.history(name=asked.name, limit=limit)
+        found = operations.read_history(state, name=asked.name, limit=limit)
         sound = [entry for entry in found if is_sound(entry)]
         entries = [
             entry for entry in sound if asked.wants(entry) and _may_see(state, access, entry.name)

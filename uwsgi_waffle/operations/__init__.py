@@ -23,7 +23,7 @@ from .base import (
     show_raw,
 )
 from .copy import copy
-from .describe import describe, history, history_since, preview, undeclared
+from .describe import describe, history, history_since, preview, read_history, undeclared
 from .rollback import Plan, plan_rollback, plan_undo, rollback
 from .transfer import export, import_, parse_json, plan_import, prune, trim
 
@@ -56,6 +56,7 @@ __all__ = [
     "preview",
     "prune",
     "read_backup",
+    "read_history",
     "rollback",
     "show_raw",
     "trim",

@@ -13,7 +13,7 @@ from ..masking import MASK
 from ..settings.declarations import Declaration, differ, type_name
 from ..settings.shapes import Shape, shape_of
 from ..snapshot import Snapshot
-from ..stores.base import HistoryEntry, Store
+from ..stores.base import HistoryEntry
 from .base import Difference, HistoryItem, Origin, SettingInfo, Settings, is_same, show_raw
 
 _HISTORY_STEP = 256
@@ -59,7 +59,7 @@ def history(
     anything = author is None and since is None and revision is None
     step = limit if anything else max(limit, _HISTORY_STEP)
     while True:
-        entries = state.store.history(name=name, limit=step)
+        entries = read_history(state, name=name, limit=step)
         found = [entry for entry in entries if wanted(entry)]
         reaches = revision is not None and bool(entries) and entries[-1].revision < revision
         if len(found) >= limit or len(entries) < step or reaches:
@@ -74,7 +74,7 @@ def history_since(
 
     :raises StoreUnavailable: the store can't be read within its bound.
     """
-    entries = entries_since(state.store, revision)
+    entries = entries_since(state, revision)
     newer = [entry for entry in entries if entry.revision > revision]
     # Stable, so that the names of one change stay in their order.
     newer.sort(key=lambda entry: entry.revision)
@@ -105,6 +105,20 @@ def undeclared(state: Settings) -> list[str]:
     return sorted(name for name in state.snapshot.stored if name not in state.declarations)
 
 
+def read_history(state: Settings, *, name: str | None = None, limit: int) -> list[HistoryEntry]:
+    """Return the newest entries of the store, newest first.
+
+    Before it returns one that is newer than the settings of this process, those are refreshed:
+    a request that starts anywhere on this host after this sees what the entry says.
+
+    :raises StoreUnavailable: the store can't be read within its bound.
+    """
+    entries = state.store.history(name=name, limit=limit)
+    if entries and entries[0].revision > state.snapshot.revision:
+        state.refresh()
+    return entries
+
+
 def _item(state: Settings, entry: HistoryEntry, show_secrets: bool) -> HistoryItem:
     return HistoryItem(
         entry.revision,
@@ -117,14 +131,14 @@ def _item(state: Settings, entry: HistoryEntry, show_secrets: bool) -> HistoryIt
     )
 
 
-def entries_since(store: Store, revision: int) -> list[HistoryEntry]:
+def entries_since(state: Settings, revision: int) -> list[HistoryEntry]:
     """Return the newest entries, newest first, at least as far back as a revision.
 
     Fewer, if the store's history does not reach that far.
     """
     limit = _HISTORY_STEP
     while True:
-        entries = store.history(limit=limit)
+        entries = read_history(state, limit=limit)
         # An entry of the revision itself, or an older one, shows that none is missing.
         if len(entries) < limit or entries[-1].revision <= revision:
             return entries

@@ -40,7 +40,7 @@ def plan_rollback(state: Settings, revision: int, *, names: Iterable[str] | None
         )
     if revision == snapshot.revision:
         return Plan({}, revision)
-    entries = entries_since(state.store, revision)
+    entries = entries_since(state, revision)
     reaches = bool(entries) and entries[-1].revision <= max(revision, 1)
     # Nothing is older than the first change, so its entries can't show that none is missing.
     if revision == 0 and not snapshot.stored.keys() <= {entry.name for entry in entries}:

@@ -134,7 +134,9 @@ def make(path: Path) -> None:
     try:
         os.fchmod(descriptor, 0o660)
         give_to_owner_of_folder(descriptor, path.parent)
-        os.write(descriptor, _MAGIC.ljust(SIZE, b"\0"))
+        # Closed, and by other words than any page before it: who knew that one must look.
+        opened, seq = os.urandom(8), os.urandom(8)
+        os.write(descriptor, (_MAGIC + opened + opened + seq).ljust(SIZE, b"\0"))
         # Not renamed: another process may just have made one, which must stay.
         with contextlib.suppress(FileExistsError):
             os.link(new, path)
