@@ -437,7 +437,7 @@ def _last_changes(state: WaffleState) -> dict[str, HistoryEntry]:
     """The newest change of each setting, as far as the store can say."""
     last: dict[str, HistoryEntry] = {}
     with contextlib.suppress(StoreError, ValueError, TypeError, OverflowError):
-        for entry in state.store.history(limit=_LAST_LIMIT):
+        for entry in operations.read_history(state, limit=_LAST_LIMIT):
             if is_sound(entry):
                 last.setdefault(entry.name, entry)
     return last

@@ -71,7 +71,7 @@ def plan_undo(
     :raises StoreError: the store can't be read.
     """
     snapshot = state.refresh()
-    entries = entries_since(state.store, revision)
+    entries = entries_since(state, revision)
     wanted = None if names is None else set(names)
     made = {
         entry.name: entry
