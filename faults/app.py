@@ -1,7 +1,8 @@
 """The app under fault: it serves two settings that change together, and can be harmed on demand.
 
 ``FAULTS_FOLDER`` holds what the driver harms it with: ``clock``, the nanoseconds by which the wall
-clock is off, and ``die-before-announcing``, which kills the next process that commits a change.
+clock is off, and ``die``, which kills the next process that changes something: at the instant of
+:data:`INSTANTS` that it names.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from flask import Flask, request
 
 from uwsgi_waffle import ChangeRefused, StoreError, WaffleConf
 from uwsgi_waffle.process.announcer import Announcer
+from uwsgi_waffle.process.manager import Manager
+from uwsgi_waffle.process.page import PageChange
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "A": {"desc": "Always equal to B", "default": 0},
@@ -28,7 +31,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "SITENAME": {"desc": "Harmed in the store", "default": "Default"},
 }
 CLOCK = "clock"
-DIE = "die-before-announcing"
+DIE = "die"
+#: Where a writer dies: its change is on the page and not committed; committed, and on the page as
+#: under way only; marked on the page, and not announced.
+INSTANTS = ("opened", "committed", "marked")
 TOOK = "X-Took-S"
 
 
@@ -106,15 +112,29 @@ def _shift_clock(path: Path) -> None:
 
 
 def _die_on_demand(path: str) -> None:
-    announce = Announcer.announce
+    def dies(at: str, own: type, name: str, *, after: bool = False) -> None:
+        inner = getattr(own, name)
 
-    def announce_or_die(self: Announcer, *args: Any, **kwargs: Any) -> None:
-        try:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if not after:
+                _die(path, at)
+            result = inner(*args, **kwargs)
+            if after:
+                _die(path, at)
+            return result
+
+        setattr(own, name, call)
+
+    dies("opened", PageChange, "open", after=True)
+    dies("committed", Manager, "_written", after=True)
+    dies("marked", Announcer, "announce")
+
+
+def _die(path: str, at: str) -> None:
+    try:
+        if Path(path).read_text() == at:
             # Only one process succeeds, so only one dies.
             os.unlink(path)
-        except FileNotFoundError:
-            return announce(self, *args, **kwargs)
-        os.kill(os.getpid(), signal.SIGKILL)
-        return None
-
-    Announcer.announce = announce_or_die  # type: ignore[method-assign]
+            os.kill(os.getpid(), signal.SIGKILL)
+    except FileNotFoundError:
+        pass

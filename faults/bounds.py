@@ -53,9 +53,9 @@ RESYNC_S = RESYNC_INTERVAL_S + _TURN_S + MARGIN_S
 STORE_S = _BACKOFF_S + _CONNECT_S + _TURN_S + MARGIN_S
 
 STALE = {
-    "never": Bound(0.0, 0.0, "the watch file tells each request: no lag at all"),
+    "never": Bound(0.0, 0.0, "the page says it to each request: no lag at all"),
     "resync": Bound(
-        RESYNC_S, RESYNC_S, "not announced: WAFFLE_RESYNC_INTERVAL, one turn of the watcher"
+        RESYNC_S, RESYNC_S, "there is no page: WAFFLE_RESYNC_INTERVAL, one turn of the watcher"
     ),
     "store": Bound(
         math.inf, STORE_S, "the store can't be read: until its end, 2 s of backoff, one attempt"

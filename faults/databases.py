@@ -61,6 +61,14 @@ class Database(ABC):
     def dropped(self) -> contextlib.AbstractContextManager[None]:
         """Drop its tables, and bring them back from a dump that was made in the same instant."""
 
+    @abstractmethod
+    def back_up(self) -> None:
+        """Make a backup of it."""
+
+    @abstractmethod
+    def put_back(self) -> None:
+        """Put the backup in its place while it is in use."""
+
     def revision(self) -> int:
         """Return its revision; 0 before anything was stored."""
         return int(self.ask("SELECT revision FROM waffle_meta")[0][0])
@@ -161,6 +169,24 @@ class SqliteDatabase(Database):
                     connection.executemany(f"INSERT INTO {name} VALUES ({marks})", rows[name])
                 connection.execute("COMMIT")
 
+    def back_up(self) -> None:
+        self._copy(self.path, self._backup)
+
+    def put_back(self) -> None:
+        self._copy(self._backup, self.path)
+
+    @property
+    def _backup(self) -> Path:
+        return self.folder.with_name("backup.db")
+
+    @staticmethod
+    def _copy(source: Path, target: Path) -> None:
+        with (
+            contextlib.closing(sqlite3.connect(source, timeout=30)) as one,
+            contextlib.closing(sqlite3.connect(target, timeout=30)) as other,
+        ):
+            one.backup(other)
+
     @contextlib.contextmanager
     def _connected(self) -> Iterator[sqlite3.Connection]:
         connection = sqlite3.connect(self.path, timeout=30, isolation_level=None)
@@ -246,6 +272,20 @@ class PostgresDatabase(Database):
                 for name in TABLES:
                     connection.execute(f"ALTER TABLE dump.{name} SET SCHEMA public".encode())
                 connection.execute("DROP SCHEMA dump")
+
+    def back_up(self) -> None:
+        with self._connected() as connection, connection.transaction():
+            connection.execute("DROP SCHEMA IF EXISTS backup CASCADE")
+            connection.execute("CREATE SCHEMA backup")
+            for name in TABLES:
+                connection.execute(f"CREATE TABLE backup.{name} AS TABLE {name}".encode())
+
+    def put_back(self) -> None:
+        # In one transaction: whoever looks finds the one or the other.
+        with self._connected() as connection, connection.transaction():
+            for name in TABLES:
+                connection.execute(f"DELETE FROM {name}".encode())
+                connection.execute(f"INSERT INTO {name} SELECT * FROM backup.{name}".encode())
 
     @contextlib.contextmanager
     def _connected(self) -> Iterator[psycopg.Connection[Any]]:

@@ -107,12 +107,36 @@ class Status(msgspec.Struct, frozen=True, tag="status"):
     final: bool = False
 
 
+class Seen(msgspec.Struct, frozen=True, tag="seen"):
+    """A revision that a command of a host saw in the store, acknowledged or not."""
+
+    host: str
+    at: float
+    revision: int
+
+
+class Restored(msgspec.Struct, frozen=True, tag="restored"):
+    """A backup that was put back; what was committed since it was made is gone.
+
+    :ivar revision: of the backup.
+    """
+
+    begin: float
+    end: float
+    revision: int
+
+
 class Committed(msgspec.Struct, frozen=True, tag="committed"):
-    """One row of the store's history at the end."""
+    """One row of the store's history.
+
+    :ivar gone: the number of the :class:`Restored`, from 1, that took it away; 0 if the store has
+        it at the end.
+    """
 
     revision: int
     name: str
     raw: str | None
+    gone: int = 0
 
 
 class Problem(msgspec.Struct, frozen=True, tag="problem"):
@@ -123,7 +147,7 @@ class Problem(msgspec.Struct, frozen=True, tag="problem"):
     text: str
 
 
-Entry = Run | Read | Write | Fault | Excuse | Status | Committed | Problem
+Entry = Run | Read | Write | Fault | Excuse | Status | Seen | Restored | Committed | Problem
 
 
 class Recorder:

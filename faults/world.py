@@ -21,7 +21,7 @@ from .app import CLOCK, DIE
 from .bounds import CONFIG
 from .databases import Database, PostgresDatabase, SqliteDatabase
 from .load import Load, Target
-from .record import Excuse, Failure, Problem, Recorder
+from .record import Excuse, Failure, Problem, Read, Recorder, Seen
 from .servers import FaultFailed, Uwsgi
 
 WORKERS = 4
@@ -57,9 +57,12 @@ class Host:
         os.pwrite(descriptor, struct.pack("<q", offset_ns), 0)
         os.close(descriptor)
 
-    def let_next_writer_die(self) -> None:
-        """Let the next process that commits a change die before it announces it."""
-        (self.folder / DIE).touch()
+    def let_next_writer_die(self, at: str) -> None:
+        """Let the next process that changes something die at one of the app's instants."""
+        # Whole at once: every worker looks at it.
+        new = self.folder / f"{DIE}.new"
+        new.write_text(at)
+        new.rename(self.folder / DIE)
 
 
 class World:
@@ -67,6 +70,7 @@ class World:
 
     :ivar one: the host that is harmed; has 4 workers.
     :ivar hosts: a second one, of one worker, is there if the store can be shared.
+    :ivar restored: how many backups were put back.
     :ivar disk: holds the watch file of the first host and, if embedded, the store.
     """
 
@@ -75,6 +79,7 @@ class World:
         self.store = store
         self.random = random.Random(0)
         self.fault = ""
+        self.restored = 0
         self.recorder = Recorder(folder / "record.jsonl")
         self.load = Load(self.recorder, lambda: self.targets)
         self.disk = folder / "disk"
@@ -139,14 +144,33 @@ class World:
         """Return a random worker of the first host."""
         return self.random.choice(self.one.targets)
 
-    def kill_worker(self, target: Target) -> int:
+    def kill_worker(self, target: Target, pid: int = 0) -> int:
         """End a worker by SIGKILL; return its pid. Requests that it was at are lost."""
-        pid = self.pid(target)
+        pid = pid or self.pid(target)
         if pid not in self.one.uwsgi.children():
             raise FaultFailed(f"{pid} is no worker of ours")
         with self.excused("connection", ports=[target.port]):
             os.kill(pid, signal.SIGKILL)
         return pid
+
+    def look(self) -> int:
+        """Return the store's revision, and record that a command of the first host saw it."""
+        revision = self.database.revision()
+        self.recorder.add(Seen(self.one.name, time.monotonic(), revision))
+        return revision
+
+    def await_reads(self, what: str, good: Callable[[Read], bool], *, limit_s: float) -> None:
+        """Wait until the newest answer of each worker is good, and began after this call."""
+        begin = time.monotonic()
+        latest = self.load.latest
+
+        def are_good() -> bool:
+            newest = [latest[target] for target in self.targets if target in latest]
+            return len(newest) == len(self.targets) and all(
+                read.begin > begin and good(read) for read in newest
+            )
+
+        self.until(what, are_good, limit_s=limit_s)
 
     @contextlib.contextmanager
     def excused(self, *kinds: Failure, ports: Iterable[int] = ()) -> Iterator[None]:

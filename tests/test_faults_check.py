@@ -20,7 +20,9 @@ from faults.record import (
     Problem,
     Read,
     Recorder,
+    Restored,
     Run,
+    Seen,
     Status,
     Write,
     read_record,
@@ -30,6 +32,11 @@ from faults.schedule import make_schedule
 
 PORT, OTHER = 1001, 1002
 PID, OTHER_PID = 51, 52
+# An acknowledged change was also seen, by who was told of it.
+STALE_HERE = ["no stale request", "no step back"]
+BACK = ["no step back"]
+# When all of a good record is over, whatever the machine adds to the bounds.
+LATE = 60.0 + STORE_S
 
 
 def read(begin: float, revision: int, **changed: object) -> Read:
@@ -99,7 +106,11 @@ def test_good_record_breaks_no_rule(stale: str) -> None:
 
 
 def test_acknowledged_change_that_the_store_lacks_is_lost() -> None:
-    assert broken(write(3.0, 4)) == ["no acknowledged change lost", "no stale request"]
+    assert broken(write(3.0, 4)) == [
+        "no acknowledged change lost",
+        "no stale request",
+        "no step back",
+    ]
     # Half of it, or another in its place.
     half = [Committed(4, "A", "40")]
     lost = "no acknowledged change lost"
@@ -159,31 +170,109 @@ def test_process_that_goes_back_is_caught() -> None:
 
 
 def test_stale_read_without_a_fault_is_caught() -> None:
-    assert broken(read(2.001, 1, pid=77)) == ["no stale request"]
+    assert broken(read(2.001, 1, pid=77)) == STALE_HERE
     # It had begun before the change was acknowledged.
     assert broken(read(1.999, 1, pid=77)) == []
 
 
 def test_stale_read_is_caught_in_a_fault_that_permits_none() -> None:
-    assert broken(fault("never"), read(11.0, 1, pid=77)) == ["no stale request"]
+    assert broken(fault("never"), read(11.0, 1, pid=77)) == STALE_HERE
 
 
 def test_fault_of_the_store_permits_stale_reads_until_its_bound_is_over() -> None:
     for at in (10.5, 12.0 + STORE_S - 0.1):
         assert broken(fault("store", floor=1), read(at, 1, pid=77)) == []
     late = read(12.0 + STORE_S + 0.1, 1, pid=77)
-    assert broken(fault("store", floor=1), late) == ["no stale request"]
+    assert broken(fault("store", floor=1), late) == STALE_HERE
     # One that had begun before the fault may have been served only then.
     waiting = read(9.9, 1, pid=77, end=10.1)
     assert broken(fault("store", floor=1), waiting) == []
     # Nor before it began.
-    assert broken(fault("store", floor=1), read(9.9, 1, pid=77)) == ["no stale request"]
+    assert broken(fault("store", floor=1), read(9.9, 1, pid=77)) == STALE_HERE
 
 
 def test_fault_of_announcing_permits_a_lag_of_a_resync() -> None:
     assert broken(fault("resync", begin=1.5, floor=1), read(2.1, 1, pid=77)) == []
     older = read(2.0 + RESYNC_S + 0.1, 1, pid=77)
     assert broken(fault("resync", begin=1.5, floor=1), older) == ["no stale request"]
+
+
+def test_read_that_misses_what_another_process_served_is_a_step_back() -> None:
+    # Revision 4 is committed, and acknowledged only later: its writer is slow, or dead.
+    slow = [*committed(4), read(LATE, 4)]
+    assert broken(*slow) == []
+    assert broken(*slow, read(LATE + 0.02, 3, pid=77, port=OTHER)) == BACK
+    # It had begun before the other ended.
+    assert broken(*slow, read(LATE + 0.005, 3, pid=77, port=OTHER)) == []
+    # What the other host serves is news by a notice only.
+    assert broken(*slow, read(LATE + 0.02, 3, pid=77, host="two", port=2001)) == []
+    there = read(LATE + 0.02, 4, pid=77, host="two", port=2001)
+    assert broken(*slow, there, read(LATE + 0.04, 3, pid=78, host="two", port=2001)) == BACK
+
+
+def test_read_that_misses_what_a_command_saw_is_a_step_back() -> None:
+    seen = [*committed(4), Seen("one", LATE, 4)]
+    assert broken(*seen, read(LATE + 0.001, 3)) == BACK
+    assert broken(*seen, read(LATE - 0.001, 3)) == []
+    assert broken(*seen, read(LATE + 0.001, 4)) == []
+
+
+@pytest.mark.parametrize("stale", ["store", "resync"])
+def test_step_back_is_counted_apart_while_no_store_or_no_page_can_be_used(stale: str) -> None:
+    entries: list[Entry] = [read(10.5, 3), read(10.6, 2, pid=77), fault(stale)]
+    assert "no step back" not in broken(*entries)
+    log = Log([*good(), *entries])
+    assert "0 steps back; 1 more while" in describe(log, [])
+    entries[-1] = fault("never")
+    assert "no step back" in broken(*entries)
+    assert "1 steps back; 0 more while" in describe(Log([*good(), *entries]), [])
+
+
+def after_a_restore(*more: Entry) -> list[str]:
+    """Return what is wrong when revision 3 was lost by a backup of 2, and 3 made once more."""
+    at = LATE
+    entries: list[Entry] = [
+        *(entry for entry in good() if entry not in committed(3)),
+        *(msgspec.structs.replace(row, gone=1) for row in committed(3)),
+        Restored(at, at + 1.0, 2),
+        *committed(3, 77),
+        write(at + 2.0, 3, number=77),
+        read(at + 3.0, 3, values=(77,) * 4),
+    ]
+    return sorted({violation.rule for violation in check([*entries, *more])})
+
+
+def test_backup_that_is_put_back_takes_changes_away_and_nothing_else_is_wrong() -> None:
+    assert after_a_restore() == []
+    # Until somebody has seen it, what is gone may be served; what the backup has, too.
+    assert after_a_restore(read(LATE + 1.5, 3, pid=77)) == []
+    assert after_a_restore(read(LATE + 1.5, 2, pid=77)) == []
+
+
+def test_lost_values_that_are_served_after_a_restore_was_seen_are_a_step_back() -> None:
+    assert after_a_restore(read(LATE + 1.3, 2), read(LATE + 1.5, 3, pid=77)) == BACK
+    # The revision is the same, and the change another: nothing but its values shows that.
+    assert after_a_restore(read(LATE + 2.5, 3, pid=77)) == STALE_HERE
+    assert after_a_restore(read(LATE + 10.0, 3)) == [
+        "no stale request",
+        "no step back",
+        "revisions never go back",
+    ]
+
+
+def test_lost_values_that_are_served_for_long_after_a_restore_are_caught() -> None:
+    put_back = fault("never", begin=LATE, end=LATE + 1.0, floor=2)
+    served = read(LATE + 1.0 + FAR_S + 1.0, 3, pid=77)
+    assert "caught up after the bound" in after_a_restore(put_back, served)
+
+
+def test_values_that_no_era_of_the_store_holds_are_torn() -> None:
+    assert after_a_restore(read(LATE + 10.0, 3, pid=77, values=(20,) * 4)) == ["no torn change"]
+
+
+def test_change_that_is_lost_without_a_restore_of_it_is_caught() -> None:
+    lost = ["no acknowledged change lost"]
+    assert after_a_restore(write(LATE - 1.0, 4, number=99), *committed(4)) == lost
 
 
 def test_other_host_may_lag_for_a_resync_and_no_longer() -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import time
 
-from ..bounds import WRITE_S
+import msgspec
+
+from ..bounds import FAR_S, WRITE_S
 from ..databases import PostgresDatabase
 from ..injection import Steps, fault
-from ..record import Failure
+from ..record import Failure, Restored
 from ..world import World
 
 POISONS = (
@@ -24,6 +27,8 @@ POISONS = (
 # Whose connection is cut within COMMIT can't know whether it was made.
 CUT: tuple[Failure, ...] = ("refused", "ambiguous")
 SOUND = '"Default"'
+#: changes that are lost when the store goes back, at least
+LOST = 10
 # Of SQLite, whose columns hold anything: no UTF-8, bytes, a number.
 UNDECODABLE = ("CAST(x'22fffe22' AS TEXT)", "x'22fffe22'", "12", "1.5", "CAST(x'0022' AS TEXT)")
 
@@ -84,6 +89,34 @@ def tables_dropped(world: World) -> Steps:
     """Drop its tables, bring them back from a dump later."""
     with world.database.dropped(), world.refusing():
         yield
+
+
+@fault(hold_s=1.0, short=True)
+def store_goes_back(world: World) -> Steps:
+    """Put a backup back under running workers: what was changed since it was made is gone."""
+    database = world.database
+    database.back_up()
+    kept = database.revision()
+    world.until("changes since then", lambda: database.revision() >= kept + LOST)
+    with world.load.no_writers():
+        gone = [row for row in database.committed() if row.revision > kept]
+        begin = time.monotonic()
+        database.put_back()
+        restored = Restored(begin, time.monotonic(), kept)
+        world.restored += 1
+        for row in gone:
+            world.recorder.add(msgspec.structs.replace(row, gone=world.restored))
+        world.recorder.add(restored)
+        lost = {json.loads(row.raw) for row in gone if row.name == "A" and row.raw is not None}
+        # In one run nobody changes anything until all have found it by themselves, in another
+        # the very next change comes at once.
+        if world.random.random() < 0.5:
+            world.await_reads(
+                "every worker at the backup",
+                lambda read: lost.isdisjoint(read.values),
+                limit_s=FAR_S,
+            )
+    yield
 
 
 @fault(hold_s=1.0, short=True)

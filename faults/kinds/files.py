@@ -52,17 +52,18 @@ def watch_truncated(world: World) -> Steps:
     yield
 
 
-@fault(stale="resync")
+# The page alone keeps the requests of a host current.
+@fault()
 def watch_unreadable(world: World) -> Steps:
     """Forbid it to the workers, which then can't announce by it."""
     path = world.one.watch_file
     path.chmod(0)
     yield
-    # Who made it anew meanwhile made it as it has to be.
+    # Who made it again meanwhile made it as it has to be.
     path.chmod(0o660)
 
 
-@fault(stale="resync", hold_s=3.0)
+@fault(hold_s=3.0)
 def watch_locked(world: World) -> Steps:
     """Hold the lock that whoever announces by it needs."""
     with world.one.watch_file.open("rb") as file:
@@ -72,7 +73,7 @@ def watch_locked(world: World) -> Steps:
 
 @fault(stale="resync")
 def watch_folder_removed(world: World) -> Steps:
-    """Remove its folder, make it anew later."""
+    """Remove its folder with the page, make it again later."""
     folder = world.one.watch_file.parent
     while True:
         try:
@@ -81,7 +82,7 @@ def watch_folder_removed(world: World) -> Steps:
         except FileNotFoundError:
             continue
         except OSError as exc:
-            # A worker made the file anew meanwhile.
+            # A worker made the file again meanwhile.
             if exc.errno != errno.ENOTEMPTY:
                 raise
     yield
