@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 import traceback
@@ -16,6 +17,7 @@ from uwsgi_waffle.stores import Store, store_from_url
 from uwsgi_waffle.stores.redis import RedisStore
 from uwsgi_waffle.stores.sqlalchemy import AlchemyWaffleStore
 from uwsgi_waffle.stores.sqlite import SqliteStore
+from uwsgi_waffle.testing import in_processes
 
 
 def _store(url: str, folder: Path = Path("/tmp")) -> Store:
@@ -115,3 +117,34 @@ def _lack(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
     room = f"uwsgi_waffle.stores.{module}"
     for name in [name for name in sys.modules if name == room or name.startswith(f"{room}.")]:
         monkeypatch.delitem(sys.modules, name)
+
+
+def test_memory_is_no_file_of_the_folder_and_goes_with_its_store(tmp_path: Path) -> None:
+    stores = [_store("sqlite:///:memory:", tmp_path) for _ in range(2)]
+    assert isinstance(stores[0], SqliteStore)
+    file = stores[0].path
+    for number, store in enumerate(stores):
+        store.prepare()
+        store.write({"A": str(number)})
+    assert [store.dump().raws for store in stores] == [{"A": "0"}, {"A": "1"}]
+    assert in_processes(1, lambda _: stores[0].write({"A": "5"})) == [2]
+    assert stores[0].dump().raws == {"A": "5"}
+    assert list(tmp_path.iterdir()) == []
+    assert file.exists()
+    stores[0].close()
+    stores.clear()
+    del store
+    gc.collect()
+    assert not file.parent.exists()
+
+
+def test_memory_goes_with_its_process(tmp_path: Path) -> None:
+    code = (
+        "from pathlib import Path; from uwsgi_waffle.stores import store_from_url; "
+        "store = store_from_url('sqlite:///:memory:', folder=Path('.'), timeout_s=1, "
+        "write_timeout_s=1); store.prepare(); print(store.path)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert not Path(done.stdout.strip()).parent.exists()

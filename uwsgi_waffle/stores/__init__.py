@@ -29,7 +29,8 @@ def store_from_url(url: str, *, folder: Path, timeout_s: float, write_timeout_s:
     """Return the store that a URL names; opens nothing.
 
     :param url: ``sqlite:///file.db`` (or four slashes and an absolute path) is the embedded
-        store, which apps share by a ``?prefix=`` each; ``redis://``, ``rediss://`` and ``unix://``
+        store, which apps share by a ``?prefix=`` each; ``sqlite:///:memory:`` keeps settings in
+        memory, for one process and its tests; ``redis://``, ``rediss://`` and ``unix://``
         are Redis, and ``postgresql+psycopg://`` or any other URL of SQLAlchemy's is SQLAlchemy.
     :param folder: what a relative file is relative to.
     :raises ConfigurationError: no store knows this URL, what it needs is not installed, or the
@@ -39,6 +40,12 @@ def store_from_url(url: str, *, folder: Path, timeout_s: float, write_timeout_s:
     dialect, _, driver = parts.scheme.partition("+")
     # Each is imported only when it is used: a worker pays memory for every module.
     if dialect == "sqlite" and not parts.netloc and len(parts.path) > 1:
+        if not driver and unquote(parts.path) == "/:memory:":
+            from .sqlite.memory import MemorySqliteStore
+
+            return MemorySqliteStore(
+                prefix=_prefix(parts.query), timeout_s=timeout_s, write_timeout_s=write_timeout_s
+            )
         path = folder / unquote(parts.path[1:])
         if not path.parent.is_dir():
             raise ConfigurationError(
@@ -46,17 +53,13 @@ def store_from_url(url: str, *, folder: Path, timeout_s: float, write_timeout_s:
                 "create it, or name another file in WAFFLE_STORE_URL"
             )
         if not driver:
-            from .sqlite import DEFAULT_PREFIX, SqliteStore
+            from .sqlite import SqliteStore
 
-            query = dict(parse_qsl(parts.query, keep_blank_values=True))
-            prefix = query.pop("prefix", DEFAULT_PREFIX)
-            if query:
-                raise ConfigurationError(
-                    f"the URL of the built-in store has no {', '.join(sorted(query))}: only "
-                    "?prefix=… may follow its file"
-                )
             return SqliteStore(
-                path, prefix=prefix, timeout_s=timeout_s, write_timeout_s=write_timeout_s
+                path,
+                prefix=_prefix(parts.query),
+                timeout_s=timeout_s,
+                write_timeout_s=write_timeout_s,
             )
         url = f"{parts.scheme}:///{path.absolute()}" + (f"?{parts.query}" if parts.query else "")
     if parts.scheme in _REDIS:
@@ -76,6 +79,20 @@ def store_from_url(url: str, *, folder: Path, timeout_s: float, write_timeout_s:
         "sqlite:///file.db, postgresql+psycopg://user:password@host/database, "
         "mysql+pymysql://…, or redis://host:6379/0"
     )
+
+
+def _prefix(query: str) -> str:
+    """Return the prefix that the URL of the built-in store names, or the default."""
+    from .sqlite import DEFAULT_PREFIX
+
+    parameters = dict(parse_qsl(query, keep_blank_values=True))
+    prefix = parameters.pop("prefix", DEFAULT_PREFIX)
+    if parameters:
+        raise ConfigurationError(
+            f"the URL of the built-in store has no {', '.join(sorted(parameters))}: only "
+            "?prefix=… may follow its file"
+        )
+    return prefix
 
 
 def _missing(extra: str, exc: ImportError) -> ConfigurationError:

@@ -244,7 +244,9 @@ class RedisStore(Store):
             if _heals(exc):
                 # Where the name leads to another server meanwhile, the next call finds it.
                 with contextlib.suppress(redis.RedisError, OSError):
-                    self.close()
+                    for client in self._clients.get()[:2]:
+                        # Not those on which other threads wait for an answer.
+                        client.connection_pool.disconnect(inuse_connections=False)
                 raise StoreUnavailable(f"{text}; this heals by itself after a failover") from exc
             if not isinstance(exc, redis.ConnectionError | redis.TimeoutError | OSError):
                 raise StoreError(
