@@ -24,7 +24,7 @@ from uwsgi_waffle.ini import SNIPPETS, snippet_path
 
 from .conftest import StartRedis
 from .support.find import missing
-from .support.processes import Process, clean_environment
+from .support.processes import Process, clean_environment, free_port
 
 pytestmark = [pytest.mark.short, pytest.mark.uwsgi]
 
@@ -114,9 +114,11 @@ def server() -> Server:
 class Running(Process):
     """A uWSGI that is started with a file."""
 
-    def __init__(self, server: Server, folder: Path, ini: Path) -> None:
+    def __init__(
+        self, server: Server, folder: Path, ini: Path, *, binary_path: bool = True
+    ) -> None:
         env = clean_environment()
-        if server.needs_binary_path:
+        if server.needs_binary_path and binary_path:
             env["UWSGI_BINARY_PATH"] = str(Path(server.path).parent / "python")
         command = [server.path]
         if server.python is None:
@@ -304,6 +306,62 @@ def test_fork_hook_aborts_the_workers_of_python_3_13(server: Server, start: Star
         pytest.skip("needs a uWSGI with Python 3.13 or later")
     running = start("waffle", "py-call-osafterfork = true")
     running.eventually("abort", lambda: "_PyRecursiveMutex_Unlock" in running.log)
+
+
+# What `init` writes, and why.
+
+
+def _init(server: Server, folder: Path, *arguments: str) -> None:
+    command = [sys.executable, "-m", "uwsgi_waffle", "init", "--uwsgi", server.path, *arguments]
+    env = {name: value for name, value in os.environ.items() if not name.startswith("UWSGI_")}
+    env["PYTHONPATH"] = str(ROOT)
+    done = subprocess.run(
+        command, cwd=folder, env=env, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "0 errors, 0 warnings" in done.stdout
+
+
+def test_ini_that_init_writes_serves_the_app_and_survives_a_reload(
+    server: Server, tmp_path: Path
+) -> None:
+    (tmp_path / "app.py").write_text(APP + "\napp = application\n")
+    address = f"127.0.0.1:{free_port()}"
+    _init(server, tmp_path, "app:app", "--http-socket", address, "--processes", "2")
+    running = Running(server, tmp_path, tmp_path / "uwsgi.ini", binary_path=False)
+    try:
+        before = running.get()
+        assert before["worker_id"] > 0
+        os.kill(running.pid, signal.SIGHUP)
+        running.eventually("another worker", lambda: running.get()["pid"] != before["pid"])
+    finally:
+        running.stop()
+
+
+@pytest.mark.parametrize("wrapper", [True, False])
+def test_vassal_of_pyuwsgi_starts_only_with_the_wrapper_that_init_writes(
+    server: Server, tmp_path: Path, wrapper: bool
+) -> None:
+    if not server.needs_binary_path:
+        pytest.skip("needs pyuwsgi in a virtual environment")
+    vassals = tmp_path / "vassals"
+    vassals.mkdir()
+    (tmp_path / "app.py").write_text(APP + "\napp = application\n")
+    _init(server, tmp_path, "--file", "vassals/shop.ini", "--http-socket", "127.0.0.1:0")
+    text = (vassals / "shop.ini").read_text()
+    (vassals / "shop.ini").write_text(text.replace("pythonpath = %d", f"pythonpath = {tmp_path}"))
+    _init(server, tmp_path, "--emperor", "vassals")
+    ini = tmp_path / "emperor.ini"
+    if not wrapper:
+        ini.write_text(re.sub(r"(?m)^emperor-wrapper.*\n", "", ini.read_text()))
+    running = Running(server, tmp_path, ini, binary_path=False)
+    try:
+        if wrapper:
+            assert running.get()["worker_id"] > 0
+        else:
+            running.eventually("refusal", lambda: "unknown option --ini" in running.log)
+    finally:
+        running.stop()
 
 
 def test_example_serves_its_app_with_the_packaged_snippet(server: Server, tmp_path: Path) -> None:
