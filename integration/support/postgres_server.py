@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import importlib.util
 import itertools
 import os
 import shutil
 import signal
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -128,20 +131,36 @@ def need_postgres() -> Path:
     return found[0]
 
 
+@functools.cache
 def found_postgres() -> list[Path]:
     """Return each folder of PostgreSQL's programs that can be used, the preferred one first."""
     found = []
     # Not imported: that looks for folders of the user's, and registers an exit handler.
     spec = importlib.util.find_spec("pgserver")
     for folder in (spec.submodule_search_locations or []) if spec else []:
-        found.append(Path(folder) / "pginstall" / "bin")
+        found.append(_opened(Path(folder)) / "pginstall" / "bin")
     on_path = shutil.which("initdb")
     # Debian keeps the programs of the server off the PATH.
     debian = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=_major, reverse=True)
     for program in [*([Path(on_path)] if on_path else []), *debian]:
         found.append(program.resolve().parent)
-    # A wheel in a folder of root's is closed to the user that the server runs as.
     return [folder for folder in dict.fromkeys(found) if _may_run(folder / "postgres")]
+
+
+def _opened(wheel: Path) -> Path:
+    """Return a wheel's folder, or a copy of it if the user that the server runs as may not enter.
+
+    As below /root. The libraries that it brings along lie beside it.
+    """
+    if UNPRIVILEGED is None or _may_run(wheel / "pginstall" / "bin" / "postgres"):
+        return wheel
+    copy = Path(tempfile.mkdtemp(prefix="waffle-postgres-wheel-"))
+    atexit.register(shutil.rmtree, copy, ignore_errors=True)
+    copy.chmod(0o755)
+    for folder in (wheel, wheel.with_name(f"{wheel.name}.libs")):
+        if folder.exists():
+            shutil.copytree(folder, copy / folder.name, symlinks=True)
+    return copy / wheel.name
 
 
 def _major(initdb: Path) -> int:
