@@ -164,6 +164,8 @@ def test_the_process_knows_nothing_of_the_app(monkeypatch: pytest.MonkeyPatch) -
         assert child is not None
         process = psutil.Process(child.pid)
         assert "WAFFLE_LEGACY_URL" not in process.environ()
+        # Neither the user's nor the site's packages, whose files could run code.
+        assert process.cmdline()[1:3] == ["-I", "-S"]
         assert process.num_fds() <= 3
         assert not any("flask" in mapped.path for mapped in process.memory_maps())
 
