@@ -41,7 +41,7 @@ ARROWS = {
     "settings": {"errors", "settings"},
     "snapshot": {"errors", "settings", "masking"},
     "notifiers": {"errors", "backoff", "masking", "ownership", "snapshot", "notifiers"},
-    "stores": {"errors", "backoff", "forking", "masking", "snapshot", "stores"},
+    "stores": {"errors", "backoff", "forking", "masking", "ownership", "snapshot", "stores"},
     "process": {
         *("errors", "backoff", "runtime", "masking", "ownership", "settings", "snapshot"),
         "process",

@@ -8,8 +8,10 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from uwsgi_waffle.stores.base import Store
-from uwsgi_waffle.testing import StoreContract
+from uwsgi_waffle.testing import StoreContract, stored
 
 
 class FileStoreContract(StoreContract):
@@ -36,6 +38,43 @@ class FileStoreContract(StoreContract):
         yield
         store.close()
         _copy(saved, self.path)
+
+    def test_file_is_made_for_its_owner_and_group_alone(self, store: Store) -> None:
+        if self.path.exists():
+            pytest.skip("the user made it, with a table of the user's")
+        before = os.umask(0)
+        try:
+            store.prepare()
+            store.write({"A": "1"})
+        finally:
+            os.umask(before)
+        assert self.path.exists()
+        for made in self.path.parent.glob(self.path.name + "*"):
+            assert made.stat().st_mode & 0o777 == 0o660, made
+
+    def test_value_or_name_that_is_no_utf8_costs_its_setting_only(self, store: Store) -> None:
+        store.prepare()
+        store.write({"A": "1", "B": "2", "C": "3"})
+        with contextlib.closing(sqlite3.connect(self.path)) as connection:
+            found = connection.execute(
+                "SELECT name FROM sqlite_master WHERE name IN ('waffle_settings', 'confs', "
+                "'confmodel') ORDER BY name = 'waffle_settings'"
+            ).fetchone()
+            table = found[0]
+            columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
+            name = next(each for each in columns if each in ("name", "key", "the key"))
+            raw = "raw" if "raw" in columns else "value"
+            for change, key in (
+                (f"{raw} = CAST(x'22FF22' AS TEXT)", "B"),
+                (f"{raw} = x'22FE22'", "C"),
+            ):
+                connection.execute(f'UPDATE {table} SET {change} WHERE "{name}" = ?', (key,))
+            connection.commit()
+        assert stored(store) == {"A": "1", "B": '"\\xff"', "C": '"\\xfe"'}
+        # What is broken can be replaced.
+        store.write({"B": "4", "C": None})
+        assert stored(store) == {"A": "1", "B": "4"}
+        assert [entry.old_raw for entry in store.history(limit=2)] == ['"\\xff"', '"\\xfe"']
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -100,6 +100,13 @@ class Link:
         parameters = getattr(_found(self._db), "connect_params", None) or {}
         return tuple(str(parameters[name]) for name in ("password", "passwd") if name in parameters)
 
+    @property
+    def file(self) -> str | None:
+        """The path of the file, if the database is one of SQLite's."""
+        db = _found(self._db)
+        path = str(db.database) if isinstance(db, peewee.SqliteDatabase) and db.database else ""
+        return None if path in ("", ":memory:") or path.startswith("file:") else path
+
     @contextlib.contextmanager
     def reading(self, timeout_s: float) -> Iterator[Connection]:
         """Give this process's reading connection; other threads wait for it.

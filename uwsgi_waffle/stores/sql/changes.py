@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import secrets
 import time
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Container, Iterable, Mapping
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from ...backoff import Backoff
 from ...errors import RevisionConflict, StoreUnavailable
+from ...ownership import give_to_owner_of_folder
 from ..base import Dump, Store, history_row
 from .databases import is_failure, is_named, is_outage, is_transient, translated
 
@@ -30,6 +33,7 @@ class Connections(Protocol[C_co]):
 
     :ivar shown: the database's name, without any password.
     :ivar passwords: what may be shown in no error.
+    :ivar file: the path of the file, if the database is one of SQLite's.
     """
 
     @property
@@ -37,6 +41,9 @@ class Connections(Protocol[C_co]):
 
     @property
     def passwords(self) -> tuple[str, ...]: ...
+
+    @property
+    def file(self) -> str | None: ...
 
     def reading(self, timeout_s: float) -> contextlib.AbstractContextManager[C_co]:
         """Give the connection that is kept for single statements; drop it if one fails."""
@@ -140,6 +147,7 @@ class SqlStore(Store, Generic[C]):
         :raises StoreUnavailable: the database can't be reached.
         :raises StoreError: the tables are missing, and can't be made.
         """
+        self._make_file()
         if not self._on_reader(self._is_prepared):
             self.create_tables()
 
@@ -151,6 +159,7 @@ class SqlStore(Store, Generic[C]):
         :raises StoreUnavailable: the database can't be reached.
         :raises StoreError: they can't be made.
         """
+        self._make_file()
         # Of many that make a table at once, all but one may fail.
         self._commit(
             lambda connection: self._make_tables(connection, uuid.uuid4().hex),
@@ -228,6 +237,19 @@ class SqlStore(Store, Generic[C]):
             to.insert("marks", [{"name": name, "revision": revision} for name in dump.raws])
 
         self._commit(replace, may_retry=_is_collision, before_commit=before_commit)
+
+    def _make_file(self) -> None:
+        # SQLite would make it readable for everyone, and writable for its owner only. What can't
+        # be made is reported when it is opened.
+        path = self._connections().file
+        if path is not None:
+            with contextlib.suppress(OSError):
+                descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o660)
+                try:
+                    os.fchmod(descriptor, 0o660)
+                    give_to_owner_of_folder(descriptor, Path(path).absolute().parent)
+                finally:
+                    os.close(descriptor)
 
     def _on_reader(self, run: Callable[[C], T]) -> T:
         """Return what single statements on the kept connection return.

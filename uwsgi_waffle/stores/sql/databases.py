@@ -166,10 +166,7 @@ def translated(shown: str, passwords: Iterable[str] = ()) -> Iterator[None]:
     except Exception as exc:
         if not is_failure(exc):
             raise
-        error = translation(exc, shown, passwords)
-        # A traceback shows the cause, too, and with it what was left out of the text.
-        hidden = _shown(exc, passwords) != str(driver_error(exc)).strip()
-        raise error from (None if hidden else exc)
+        raise translation(exc, shown, passwords) from _shown_cause(exc, passwords)
 
 
 @contextlib.contextmanager
@@ -186,7 +183,7 @@ def committing(shown: str, passwords: Iterable[str] = ()) -> Iterator[None]:
         raise OutcomeUnknown(
             f"{shown}: the commit was not answered ({_shown(exc, passwords)}), so the change may "
             "have been made, or not: read the settings before you repeat it"
-        ) from exc
+        ) from _shown_cause(exc, passwords)
 
 
 def _refused(exc: BaseException) -> bool:
@@ -203,6 +200,12 @@ def _refused(exc: BaseException) -> bool:
     return type(exc).__module__ == "sqlite3" and any(
         word in str(exc) for word in ("locked", "full", "readonly")
     )
+
+
+def _shown_cause(exc: Exception, passwords: Iterable[str]) -> Exception | None:
+    """Return what a traceback may show: it would also show what was left out of the text."""
+    is_whole = _shown(exc, passwords) == str(driver_error(exc)).strip()
+    return exc if is_whole else None
 
 
 def _shown(exc: BaseException, passwords: Iterable[str]) -> str:

@@ -36,6 +36,7 @@ class EngineConnections:
         self.shown = shown_url(base)
         self.passwords = _passwords(base.url)
         self._is_sqlite = base.dialect.name == "sqlite"
+        self.file = _file_of(base.url) if self._is_sqlite else None
         # Such a pool is the whole database when that is in memory: it can only be shared.
         self._shared = isinstance(base.pool, StaticPool | SingletonThreadPool)
         if self._shared:
@@ -137,6 +138,12 @@ class EngineConnections:
 def shown_url(engine: sa.Engine) -> str:
     """Return an engine's URL without any password."""
     return redact(engine.url.render_as_string(hide_password=True))
+
+
+def _file_of(url: sa.URL) -> str | None:
+    """Return the path of a file of SQLite, unless it is in memory, or named by a URI."""
+    path = url.database
+    return None if not path or path == ":memory:" or path.startswith("file:") else path
 
 
 def _passwords(url: sa.URL) -> tuple[str, ...]:
