@@ -19,6 +19,7 @@ from ..sql.databases import loses_changes
 from ..sql.rows import delta_of, entries_of
 from . import reports
 from .connections import EngineConnections, shown_url
+from .migrations import leave_alone
 from .statements import AlchemyStatements
 from .tables import Tables, define_tables, read_since
 
@@ -95,6 +96,7 @@ class AlchemyWaffleStore(SqlStore[sa.Connection]):
             write_timeout_s=self._given[1] or write_timeout_s,
         )
         store._app = app
+        leave_alone(self._prefix)
         if self._engine is not None:
             store._engine = self._engine
         return store
