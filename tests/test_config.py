@@ -49,6 +49,7 @@ def test_defaults(name: str, value: object) -> None:
         ("WAFFLE_REDIS_HOST", "db1", "redis_url", "redis://db1:6379/0"),
         ("WAFFLE_REDIS_PORT", 7000, "redis_url", "redis://localhost:7000/0"),
         ("WAFFLE_REDIS_CHANNEL", "shop", "redis_channel", "shop"),
+        ("WAFFLE_STORE_PREFIX", "shop_", "store_prefix", "shop_"),
         ("WAFFLE_REDIS_URL", "unix:///run/redis", "redis_url", "unix:///run/redis"),
         ("WAFFLE_REDIS_TIMEOUT", 2, "redis_timeout_s", 2.0),
         ("WAFFLE_STORE_URL", "sqlite:////srv/x.db", "store_url", "sqlite:////srv/x.db"),

@@ -78,12 +78,16 @@ class WaffleState:
             "write_timeout_s": options.write_timeout_s,
         }
         if configstore is None:
-            self.store = store_from_url(options.store_url, folder=folder, **timeouts)
+            self.store = store_from_url(
+                options.store_url, folder=folder, prefix=options.store_prefix, **timeouts
+            )
         else:
             self.store = configstore.for_app(app, **timeouts)
         # A store that the user made may have an address in its repr.
         made = type(configstore).__qualname__
-        self._store_name = redact(options.store_url) if configstore is None else made
+        # Two apps with one URL and a prefix each have two stores, so that each has its own page.
+        named = " ".join(filter(None, [redact(options.store_url), options.store_prefix]))
+        self._store_name = named if configstore is None else made
         refuse_remote(self.page_file)
         self.tasks = WatcherTasks(
             app.name, options, self.declarations, self.store, store_name=self._store_name

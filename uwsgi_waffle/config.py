@@ -31,6 +31,7 @@ class ConfigKeys:
     REDIS_URL = "WAFFLE_REDIS_URL"
     REDIS_TIMEOUT = "WAFFLE_REDIS_TIMEOUT"
     STORE_URL = "WAFFLE_STORE_URL"
+    STORE_PREFIX = "WAFFLE_STORE_PREFIX"
     STORE_TIMEOUT = "WAFFLE_STORE_TIMEOUT"
     WRITE_TIMEOUT = "WAFFLE_WRITE_TIMEOUT"
     POLL_INTERVAL = "WAFFLE_POLL_INTERVAL"
@@ -58,6 +59,7 @@ class Options:
     redis_channel: str
     redis_timeout_s: float
     store_url: str = field(repr=False)
+    store_prefix: str
     store_timeout_s: float
     write_timeout_s: float
     poll_interval_s: float
@@ -86,6 +88,9 @@ class Options:
             redis_channel=read.text(ConfigKeys.REDIS_CHANNEL, "waffleconf"),
             redis_timeout_s=read.seconds(ConfigKeys.REDIS_TIMEOUT, 1.0),
             store_url=read.text(ConfigKeys.STORE_URL, DEFAULT_STORE_URL),
+            store_prefix=(
+                read.text(ConfigKeys.STORE_PREFIX, "") if ConfigKeys.STORE_PREFIX in config else ""
+            ),
             store_timeout_s=read.seconds(ConfigKeys.STORE_TIMEOUT, 1.0),
             write_timeout_s=read.seconds(ConfigKeys.WRITE_TIMEOUT, 5.0),
             poll_interval_s=read.seconds(ConfigKeys.POLL_INTERVAL, 0.2),

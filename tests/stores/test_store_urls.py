@@ -148,3 +148,19 @@ def test_memory_goes_with_its_process(tmp_path: Path) -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
     assert not Path(done.stdout.strip()).parent.exists()
+
+
+@pytest.mark.parametrize(
+    "url", ["sqlite:///a.db", "sqlite+pysqlite:///a.db", "redis://localhost", "redis://h?db=1"]
+)
+def test_prefix_by_key_is_used_unless_the_url_names_one(url: str, tmp_path: Path) -> None:
+    def prefix(url: str) -> object:
+        store = store_from_url(
+            url, folder=tmp_path, timeout_s=1.0, write_timeout_s=1.0, prefix="shop_"
+        )
+        return store._keys[0] if isinstance(store, RedisStore) else vars(store)["_prefix"]
+
+    assert prefix(url) in ("shop_", "shop_meta")
+    if "+" not in url:
+        separator = "&" if "?" in url else "?"
+        assert prefix(f"{url}{separator}prefix=other_") in ("other_", "other_meta")

@@ -25,13 +25,17 @@ _REDIS = ("redis", "rediss", "unix")
 _SQL = ("postgresql", "mysql", "mariadb")
 
 
-def store_from_url(url: str, *, folder: Path, timeout_s: float, write_timeout_s: float) -> Store:
+def store_from_url(
+    url: str, *, folder: Path, timeout_s: float, write_timeout_s: float, prefix: str = ""
+) -> Store:
     """Return the store that a URL names; opens nothing.
 
     :param url: ``sqlite:///file.db`` (or four slashes and an absolute path) is the embedded
         store, which apps share by a ``?prefix=`` each; ``sqlite:///:memory:`` keeps settings in
         memory, for one process and its tests; ``redis://``, ``rediss://`` and ``unix://``
         are Redis, and ``postgresql+psycopg://`` or any other URL of SQLAlchemy's is SQLAlchemy.
+    :param prefix: what the names of our tables or keys begin with, unless the URL names one; empty
+        for the store's own default.
     :param folder: what a relative file is relative to.
     :raises ConfigurationError: no store knows this URL, what it needs is not installed, or the
         file's folder does not exist.
@@ -44,7 +48,9 @@ def store_from_url(url: str, *, folder: Path, timeout_s: float, write_timeout_s:
             from .sqlite.memory import MemorySqliteStore
 
             return MemorySqliteStore(
-                prefix=_prefix(parts.query), timeout_s=timeout_s, write_timeout_s=write_timeout_s
+                prefix=_prefix(parts.query, prefix),
+                timeout_s=timeout_s,
+                write_timeout_s=write_timeout_s,
             )
         path = folder / unquote(parts.path[1:])
         if not path.parent.is_dir():
@@ -57,7 +63,7 @@ def store_from_url(url: str, *, folder: Path, timeout_s: float, write_timeout_s:
 
             return SqliteStore(
                 path,
-                prefix=_prefix(parts.query),
+                prefix=_prefix(parts.query, prefix),
                 timeout_s=timeout_s,
                 write_timeout_s=write_timeout_s,
             )
@@ -67,13 +73,20 @@ def store_from_url(url: str, *, folder: Path, timeout_s: float, write_timeout_s:
             from .redis import RedisStore
         except ImportError as exc:
             raise _missing("redis", exc) from exc
+        if prefix and "prefix" not in dict(parse_qsl(parts.query, keep_blank_values=True)):
+            return RedisStore(
+                url, prefix=prefix, timeout_s=timeout_s, write_timeout_s=write_timeout_s
+            )
         return RedisStore(url, timeout_s=timeout_s, write_timeout_s=write_timeout_s)
     if dialect in _SQL or (driver and url.partition("://")[2]):
         try:
             from .sqlalchemy import AlchemyWaffleStore
         except ImportError as exc:
             raise _missing("sqlalchemy", exc) from exc
-        return AlchemyWaffleStore(url, timeout_s=timeout_s, write_timeout_s=write_timeout_s)
+        named = {"prefix": prefix} if prefix else {}
+        return AlchemyWaffleStore(
+            url, timeout_s=timeout_s, write_timeout_s=write_timeout_s, **named
+        )
     raise ConfigurationError(
         f"WAFFLE_STORE_URL names no store that is known ({parts.scheme or 'no scheme'}): write "
         "sqlite:///file.db, postgresql+psycopg://user:password@host/database, "
@@ -81,12 +94,12 @@ def store_from_url(url: str, *, folder: Path, timeout_s: float, write_timeout_s:
     )
 
 
-def _prefix(query: str) -> str:
-    """Return the prefix that the URL of the built-in store names, or the default."""
+def _prefix(query: str, prefix: str) -> str:
+    """Return the prefix that the URL of the built-in store names, or another, or the default."""
     from .sqlite import DEFAULT_PREFIX
 
     parameters = dict(parse_qsl(query, keep_blank_values=True))
-    prefix = parameters.pop("prefix", DEFAULT_PREFIX)
+    prefix = parameters.pop("prefix", prefix or DEFAULT_PREFIX)
     if parameters:
         raise ConfigurationError(
             f"the URL of the built-in store has no {', '.join(sorted(parameters))}: only "
