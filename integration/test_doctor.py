@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from flask import Flask
 
 from uwsgi_waffle import WaffleConf, doctor
+from uwsgi_waffle.cli import group
 from uwsgi_waffle.stores.base import Store
 from uwsgi_waffle.stores.peewee import PeeweeWaffleStore
 from uwsgi_waffle.stores.sqlalchemy import AlchemyWaffleStore
@@ -61,3 +62,42 @@ def test_database_that_confirms_what_is_not_on_its_disk_is_found(
     assert [finding.id for finding in doctor.examine(state).findings] == found
     waffle.stop()
     state.store.close()
+
+
+def test_user_who_may_create_no_table_is_found_with_the_one_command(
+    postgres: PostgresServer, database: str, tmp_path: Path
+) -> None:
+    admin = postgres.url("postgresql+psycopg", database)
+    engine = sa.create_engine(admin)
+    user = f"user_of_{database}"
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f'CREATE ROLE "{user}" LOGIN')
+        connection.exec_driver_sql("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+    own = str(sa.make_url(admin).set(username=user).render_as_string(hide_password=False))
+    app = Flask("shop", instance_path=str(tmp_path))
+    app.config.update(WAFFLE_CONFS=CONFS, WAFFLE_STORE_URL=own)
+    WaffleConf(app)
+    state = app.extensions["waffleconf"]
+    (found,) = doctor.examine(state).findings
+    assert found.id == "D002"
+    command = "flask waffle create-tables --url"
+    assert command in found.detail
+    result = app.test_cli_runner().invoke(group, ["create-tables", "--url", admin])
+    assert result.exit_code == 0, result.output
+    with engine.begin() as connection:
+        tables = sa.inspect(connection).get_table_names()
+        assert len(tables) == 4
+        for table in tables:
+            if table != "waffle_workers":
+                connection.exec_driver_sql(f'GRANT ALL ON "{table}" TO "{user}"')
+    (found,) = doctor.examine(state).findings
+    assert found.id == "D022"
+    assert command in found.fix
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f'GRANT ALL ON "waffle_workers" TO "{user}"')
+    assert doctor.examine(state).findings == ()
+    state.store.close()
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f'DROP OWNED BY "{user}"')
+        connection.exec_driver_sql(f'DROP ROLE "{user}"')
+    engine.dispose()

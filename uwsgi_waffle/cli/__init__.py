@@ -6,12 +6,13 @@ module adds commands by ``@group.command()``, and is imported here.
 
 from __future__ import annotations
 
-from . import backup, changes, diff, doctor, edit, legacy, queries, transfer, watch, workers
+from . import backup, changes, create, diff, doctor, edit, legacy, queries, transfer, watch, workers
 from .base import group
 
 __all__ = [
     "backup",
     "changes",
+    "create",
     "diff",
     "doctor",
     "edit",

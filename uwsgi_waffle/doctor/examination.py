@@ -25,7 +25,7 @@ from ..operations import undeclared
 from ..stores.base import Store
 from .files import check_files
 from .rules import RULES, finding
-from .workers import check_workers, reports_of
+from .workers import check_reporting, check_workers, reports_of
 
 __all__ = ["RULES", "Diagnosis", "Finding", "check_ini", "examine", "not_set_up"]
 
@@ -77,6 +77,8 @@ def examine(state: WaffleState, *, ini: str | None = None, section: str = "uwsgi
     findings += _check_redis(state, revision or 0)
     if revision is not None:
         findings += _check_durability(state.store)
+        if not any(found.id == "D003" for found in findings):
+            findings += check_reporting(state.store, state.app.name)
         findings += check_workers(state.store, revision)
     notes = [
         "The mode of the running server can't be seen from here. `flask waffle workers` shows "

@@ -143,6 +143,13 @@ _TABLE: tuple[tuple[str, Level, str, str], ...] = (
         "Set `synchronous_commit = on` in PostgreSQL, for the database or for the app's user, or "
         "`innodb_flush_log_at_trx_commit = 1` in MySQL and MariaDB.",
     ),
+    (
+        "D022",
+        "warning",
+        "Processes can't report themselves: no list shows who is behind.",
+        "Let this user write the table of reports; if it is missing, make it once as a user who "
+        "may: `flask waffle create-tables --url URL`.",
+    ),
 )
 
 #: mapping of the id of each finding to what it means

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +26,18 @@ def reports_of(store: Store) -> list[WorkerReport]:
     with contextlib.suppress(StoreError):
         return store.workers(_DAY_S)
     return []
+
+
+def check_reporting(store: Store, app: str) -> Iterator[Finding]:
+    """Yield what keeps processes from reporting; reports this one, and withdraws it at once."""
+    report = WorkerReport(
+        app, os.uname().nodename, os.getpid(), 0, 0, None, State.OFF.value, None, _PAUSE_S
+    )
+    try:
+        store.report(report)
+        store.retract(report)
+    except StoreError as exc:
+        yield finding("D022", exc)
 
 
 def check_workers(store: Store, revision: int) -> Iterator[Finding]:

@@ -148,8 +148,8 @@ def translation(exc: BaseException, shown: str, passwords: Iterable[str] = ()) -
         return StoreError(f"{text}; let this user write to the file and its folder")
     if code in _FORBIDDEN:
         return StoreError(
-            f"{text}; let a user who may create tables make them once (the store's "
-            "create_tables(), or your migrations), and let this user read and write them"
+            f"{text}; let a user who may create tables make them once (`flask waffle "
+            "create-tables --url URL`, or your migrations), and let this user read and write them"
         )
     if is_outage(exc):
         return StoreUnavailable(
