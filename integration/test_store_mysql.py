@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 
 from uwsgi_waffle.errors import StoreUnavailable
+from uwsgi_waffle.stores.base import Store
 from uwsgi_waffle.stores.peewee import PeeweeWaffleStore
 from uwsgi_waffle.stores.sqlalchemy import AlchemyWaffleStore
 
@@ -89,8 +90,22 @@ class _Peewee(_Database):
         return None
 
 
+class _Contract(ServerContract, _Database):
+    def test_read_replaces_a_connection_that_was_killed(self, store: Store) -> None:
+        store.prepare()
+        store.write({"A": "1"})
+        known = store.read_since(0, "")
+        mine = self.server.ask(
+            f"SELECT id FROM information_schema.processlist WHERE db = '{self.url.database}'"
+        )
+        assert mine
+        for (number,) in mine:
+            self.server.ask(f"KILL {number}")
+        assert store.read_since(0, "") == known
+
+
 @pytest.mark.short
-class TestAlchemyOnMysql(_Alchemy, ServerContract):
+class TestAlchemyOnMysql(_Alchemy, _Contract):
     def test_password_is_in_no_error(self, store: AlchemyWaffleStore) -> None:
         wrong = AlchemyWaffleStore(self.url.set(password="s3crab"))
         with pytest.raises(StoreUnavailable) as caught:
@@ -104,7 +119,7 @@ class TestAlchemyModelOnMysql(_Alchemy, ServerContract):
 
 
 @pytest.mark.short
-class TestPeeweeOnMysql(_Peewee, ServerContract):
+class TestPeeweeOnMysql(_Peewee, _Contract):
     pass
 
 
