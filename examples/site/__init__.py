@@ -5,8 +5,8 @@ Run it with ``make run``, then change a setting in the page: every worker follow
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
-from typing import Annotated, Literal
+from datetime import datetime, timedelta, timezone
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import msgspec
@@ -28,8 +28,10 @@ from uwsgi_waffle import ChangeRefused, RevisionConflict, StoreError, WaffleConf
 
 waffle = WaffleConf()
 
+#: the settings that have a form of the site's own; the admin page has all
+OWN_FORM = ("SITENAME", "BANNER", "BANNER_TONE", "MAX_CONTENT_LENGTH", "MAINTENANCE")
 # Flask itself reads MAX_CONTENT_LENGTH at each request: a live setting needs no other code.
-SETTINGS = {
+SETTINGS: dict[str, dict[str, Any]] = {
     "SITENAME": {
         "desc": "Name of the site, shown in the header",
         "default": "Waffle House",
@@ -55,7 +57,54 @@ SETTINGS = {
         "desc": "Show the maintenance page instead of the site",
         "default": False,
     },
+    "OPENS": {
+        "desc": "Days on which the kitchen is open",
+        "label": "Opening days",
+        "default": ["Fri", "Sat", "Sun"],
+        "type": list[Literal["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]],
+        "group": "Kitchen",
+    },
+    "BAKING_TIME": {
+        "desc": "How long a waffle bakes",
+        "label": "Baking time",
+        "default": timedelta(minutes=3, seconds=30),
+        "group": "Kitchen",
+    },
+    "TOPPINGS": {
+        "desc": "What may go on top",
+        "label": "Toppings",
+        "default": ["Sugar", "Cherries", "Cream"],
+        "group": "Kitchen",
+    },
+    "PRICES": {
+        "desc": "Cents for each size",
+        "label": "Prices",
+        "default": {"small": 250, "large": 400},
+        "type": dict[str, int],
+        "group": "Kitchen",
+    },
+    "NEWSLETTER": {
+        "desc": "Send the newsletter on Mondays",
+        "label": "Newsletter",
+        "default": True,
+        "group": "Mail",
+    },
+    "SENDER": {
+        "desc": "Address that mails come from",
+        "label": "Sender",
+        "default": "hello@waffles.example",
+        "group": "Mail",
+    },
+    "MAIL_TOKEN": {
+        "desc": "Key of the mail service",
+        "label": "Mail token",
+        "default": "not a real one",
+        "secret": True,
+        "group": "Mail",
+    },
 }
+for _name in OWN_FORM:
+    SETTINGS[_name]["group"] = "Site"
 
 
 def create_app() -> Flask:
@@ -70,6 +119,10 @@ def create_app() -> Flask:
     app.config.from_prefixed_env()
     waffle.init_app(app)
 
+    # Anybody may change settings here; a real site asks who it is.
+    page = waffle.admin_blueprint(lambda: "visitor", title="Waffle House")
+    app.register_blueprint(page, url_prefix="/admin")
+
     @app.before_request
     def refuse_strangers() -> None:
         # A form on another site must not change settings here.
@@ -80,13 +133,18 @@ def create_app() -> Flask:
     @app.before_request
     def maintain() -> tuple[str, int] | None:
         open_endpoints = ("settings", "change", "status", "static")
-        if app.config["MAINTENANCE"] and request.endpoint not in open_endpoints:
+        is_open = request.endpoint in open_endpoints or request.blueprint == "waffle_admin"
+        if app.config["MAINTENANCE"] and not is_open:
             return render_template("maintenance.html"), 503
         return None
 
     @app.context_processor
     def about_worker() -> dict[str, object]:
-        return {"conf": waffle.conf, "status": waffle.status(), "declared": SETTINGS}
+        return {
+            "conf": waffle.conf,
+            "status": waffle.status(),
+            "declared": {name: SETTINGS[name] for name in OWN_FORM},
+        }
 
     @app.get("/")
     def index() -> str:
@@ -115,7 +173,7 @@ def create_app() -> Flask:
     @app.post("/settings")
     def change() -> tuple[str, int] | BaseResponse:
         # The last one counts: an unticked box leaves only the "false" that lies under it.
-        texts = {name: sent[-1] for name, sent in request.form.lists() if name in SETTINGS}
+        texts = {name: sent[-1] for name, sent in request.form.lists() if name in OWN_FORM}
         problems: dict[str, str] = {}
         try:
             revision = int(request.form.get("revision", waffle.revision))
@@ -142,7 +200,7 @@ def create_app() -> Flask:
     def status() -> Response:
         response = jsonify(
             at=datetime.now(timezone.utc).isoformat(),
-            settings=dict(waffle.conf),
+            settings={name: waffle.conf[name] for name in OWN_FORM},
             status=waffle.status(),
         )
         response.headers["Cache-Control"] = "no-store"

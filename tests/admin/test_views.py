@@ -14,6 +14,7 @@ from flask import Flask
 from flask_wtf import CSRFProtect
 
 from uwsgi_waffle import ConfigurationError, StoreUnavailable, WaffleConf, __version__
+from uwsgi_waffle.admin import Access
 
 from ..support.forms import Page, browse
 from ..support.rig import MemoryStore, Worker
@@ -121,13 +122,28 @@ class TestAccess:
         admin = make_admin(lambda: 1 / 0)
         assert admin.client.get("/settings/").status_code == 500
 
-    @pytest.mark.parametrize("verdict", [("no", 403), object(), ["admin"]])
+    @pytest.mark.parametrize(
+        "verdict",
+        [
+            ("no", 403),
+            object(),
+            ["admin"],
+            403,
+            1,
+            -1,
+            0,
+            "<p>Log in</p>",
+            "two\nlines",
+            "x" * 256,
+            Access("<b>", edit=True),
+        ],
+    )
     def test_what_is_neither_yes_nor_no_lets_nobody_in(
         self, make_admin: MakeAdmin, verdict: object
     ) -> None:
         admin = make_admin(lambda: verdict)
         admin.worker.app.testing = True
-        with pytest.raises(ConfigurationError, match="authorize must return True"):
+        with pytest.raises(ConfigurationError, match="authorize must return"):
             admin.client.get("/settings/")
 
     def test_something_that_is_no_function_is_refused_at_once(self, admin: Admin) -> None:
@@ -149,6 +165,11 @@ class TestAccess:
         admin.worker.app.testing = True
         with pytest.raises(ConfigurationError, match="SECRET_KEY"):
             admin.client.get("/settings/")
+
+    def test_missing_secret_key_stops_the_start(self, make_worker: MakeWorker) -> None:
+        worker = make_worker(confs=CONFS)
+        with pytest.raises(ConfigurationError, match="SECRET_KEY"):
+            worker.app.register_blueprint(worker.waffle.admin_blueprint(lambda: True))
 
     def test_app_without_waffle_is_told(self, admin: Admin) -> None:
         other = Flask("other")

@@ -8,7 +8,7 @@ from werkzeug.wrappers import Response as BaseResponse
 from .access import Author, Authorize, Guard
 from .frame import TEMPLATES
 from .headers import protect
-from .tokens import require_extra
+from .tokens import require_extra, require_secret_key
 from .views import Pages
 
 #: nothing from elsewhere, nothing inline
@@ -43,6 +43,9 @@ def make_blueprint(
         render_template, "layout.html", title=title, brand=brand, require_reason=require_reason
     )
     blueprint = Blueprint(name, __name__, template_folder=str(TEMPLATES))
+
+    # At the start, and not at somebody's first look at the page.
+    blueprint.record(lambda setup: require_secret_key(setup.app.secret_key))
 
     @blueprint.before_request
     def guard() -> BaseResponse | None:

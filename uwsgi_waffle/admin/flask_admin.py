@@ -11,7 +11,7 @@ from ..errors import ConfigurationError
 from .access import Author, Authorize, Guard
 from .frame import TEMPLATES, Answer
 from .headers import protect
-from .tokens import require_extra
+from .tokens import require_extra, require_secret_key
 from .views import Pages
 
 try:
@@ -66,6 +66,7 @@ class SettingsView(BaseView):  # type: ignore[misc]  # it has no types
         blueprint = super().create_blueprint(admin)
         templates = Blueprint("templates", __name__, template_folder=str(TEMPLATES))
         blueprint.register_blueprint(templates)
+        blueprint.record(lambda setup: require_secret_key(setup.app.secret_key))
         blueprint.after_request(lambda response: protect(response, policy=_POLICY))
         return blueprint
 

@@ -67,7 +67,7 @@ class Frame:
 
         :raises ConfigurationError: the app lacks ``SECRET_KEY`` or :class:`WaffleConf`.
         """
-        require_secret_key(current_app._get_current_object())  # type: ignore[attr-defined]
+        require_secret_key(current_app.secret_key)
         state_of(current_app)
         try:
             request.max_content_length = MAX_FORM_BYTES

@@ -12,7 +12,7 @@ from ..app_state import WaffleState, state_of
 from ..errors import ChangeRefused, RevisionConflict, StoreError, WaffleError
 from .access import current_access, current_author
 from .frame import EXPIRED, FOREIGN, Answer, Frame, not_saved
-from .presenting import Asked, Made, make_history, make_lines
+from .presenting import DAMAGED, Asked, Made, make_history, make_lines
 from .tokens import is_token_valid, was_ours
 
 HISTORY_SIZE = 50
@@ -39,7 +39,7 @@ class HistoryPages(Frame):
             made, more, damaged = make_history(state, asked, access, page=page, size=HISTORY_SIZE)
         except StoreError as exc:
             notice, code = f"The history can't be read now: {exc}", 503
-        except (ValueError, TypeError, OverflowError) as exc:
+        except DAMAGED as exc:
             notice = f"The history can't be read, because a row of it is damaged: {exc}"
         return self.page(
             "history.html",
@@ -80,6 +80,8 @@ class HistoryPages(Frame):
             notice, code = not_saved(exc), 503
         except WaffleError as exc:
             return self._refuse(revision, exc)
+        except DAMAGED:
+            pass  # shown below
         try:
             # So that what is compared is what the change would be made from.
             state.update_conf()
@@ -90,6 +92,9 @@ class HistoryPages(Frame):
             return self.page("stop.html", 503, title="Not now", notice=text, problems={})
         except WaffleError as exc:
             return self._refuse(revision, exc)
+        except DAMAGED as exc:
+            text = f"A row of the history is damaged: {exc}. Nothing was changed."
+            return self.page("stop.html", 503, title="Not now", notice=text, problems={})
         return self.page(
             "preview.html",
             code,

@@ -25,6 +25,8 @@ from .drafts import Draft, Entry, fingerprint, key_of, prove, widget_of
 from .texts import describe, in_full, write
 from .widgets import Part, Widget, make_widget
 
+#: what a store raises on a row that another program wrote
+DAMAGED = (ValueError, TypeError, OverflowError, LookupError)
 _MEANWHILE_LIMIT = 200
 #: a shorter text in one line is seen at once
 _DIFF_FROM = 30
@@ -295,7 +297,7 @@ def made_since(state: WaffleState, revision: int, access: Access) -> list[Histor
     """Return what was changed after a revision, newest first, as far as that can be told."""
     if revision >= state.snapshot.revision:
         return []
-    with contextlib.suppress(StoreError):
+    with contextlib.suppress(StoreError, *DAMAGED):
         items = operations.history(state, limit=_MEANWHILE_LIMIT)
         return [
             item
@@ -303,6 +305,17 @@ def made_since(state: WaffleState, revision: int, access: Access) -> list[Histor
             if item.revision > revision and _may_see(state, access, item.name)
         ]
     return []
+
+
+def _is_sound_report(report: WorkerReport) -> bool:
+    numbers: tuple[object, ...] = (report.pid, report.worker_id, report.revision)
+    texts: tuple[object, ...] = (report.app, report.host, report.state)
+    ages: tuple[object, ...] = (report.age_s, report.lifetime_s, report.staleness_s or 0.0)
+    return (
+        all(type(number) is int for number in numbers)
+        and all(isinstance(text, str) for text in texts)
+        and all(isinstance(age, (int, float)) for age in ages)
+    )
 
 
 def is_sound(entry: HistoryEntry) -> bool:
@@ -383,6 +396,12 @@ def make_workers(state: WaffleState) -> tuple[list[WorkerReport], str]:
         reports = state.store.workers(_WORKERS_MAX_AGE_S)
     except StoreError as exc:
         problem = str(exc)
+    except DAMAGED as exc:
+        problem = f"a report is damaged: {exc}"
+    damaged = [report for report in reports if not _is_sound_report(report)]
+    if damaged:
+        problem = f"{len(damaged)} reports are damaged and left out"
+        reports = [report for report in reports if report not in damaged]
     own = make_report(state.engine.status(), app=state.app.name, lifetime_s=0.0)
     # Of this process what is true now, not what it told a while ago.
     me = (own.app, own.host, own.pid)
@@ -436,7 +455,7 @@ def _matches(info: SettingInfo, query: str, only: str, entry: Entry | None, erro
 def _last_changes(state: WaffleState) -> dict[str, HistoryEntry]:
     """The newest change of each setting, as far as the store can say."""
     last: dict[str, HistoryEntry] = {}
-    with contextlib.suppress(StoreError, ValueError, TypeError, OverflowError):
+    with contextlib.suppress(StoreError, *DAMAGED):
         for entry in operations.read_history(state, limit=_LAST_LIMIT):
             if is_sound(entry):
                 last.setdefault(entry.name, entry)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 from typing import NamedTuple
 
-from flask import Flask, current_app, request
+from flask import current_app, request
 
 from ..errors import ConfigurationError
 
@@ -37,14 +37,15 @@ def require_extra() -> None:
         raise ConfigurationError(_EXTRA) from exc
 
 
-def require_secret_key(app: Flask) -> None:
+def require_secret_key(secret_key: object) -> None:
     """Check that the app can sign what it hands out.
 
     :raises ConfigurationError: it has no ``SECRET_KEY``.
     """
-    if not app.secret_key:
+    if not secret_key:
         raise ConfigurationError(
-            "the admin page needs app.config['SECRET_KEY'], the same in every worker: "
+            "the admin page needs app.config['SECRET_KEY'], the same in every worker, before its "
+            "blueprint is registered: "
             "make one with `python -c 'import secrets; print(secrets.token_hex())'`"
         )
 

@@ -1,0 +1,170 @@
+"""What the admin page signs can't be forged, shifted or guessed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from flask import Flask, Response
+
+from uwsgi_waffle.admin.drafts import Draft, Entry, Outcome, prove
+from uwsgi_waffle.admin.headers import protect
+from uwsgi_waffle.admin.tokens import is_signed, sign
+from uwsgi_waffle.reporting.reporter import make_report
+
+from ..support.forms import browse
+from .test_views import Admin, admin, make_admin
+
+__all__ = ["admin", "make_admin"]
+
+
+def signed(key: str | bytes, purpose: str, *parts: str) -> str:
+    app = Flask("x")
+    app.secret_key = key
+    with app.app_context():
+        return sign(purpose, *parts)
+
+
+def test_signature_depends_on_key_purpose_and_the_borders_of_parts() -> None:
+    made = {
+        signed("k", "base", "ab", "c"),
+        signed("other", "base", "ab", "c"),
+        signed("k", "proof", "ab", "c"),
+        signed("k", "base", "a", "bc"),
+        signed("k", "base", "ab\0c"),
+        signed("k", "base", "a\0b", "c"),
+        signed("k", "base", "a", "b\0c"),
+    }
+    assert len(made) == 7
+    assert signed("k", "base", "ab") == signed(b"k", "base", "ab")
+
+
+def test_proof_that_is_made_without_the_key_is_refused(admin: Admin) -> None:
+    page = admin.open().submit("/preview", v_TOKEN="new")
+    forged = page.submit("/save", v_TOKEN="mew", p_TOKEN=signed("", "proof", "TOKEN", "mew"))
+    assert forged.code == 422
+    assert admin.conf["TOKEN"] == "hush-1"
+
+
+def test_base_does_not_pass_as_a_proof(admin: Admin) -> None:
+    admin.worker.app.secret_key = "k"
+    with admin.worker.app.app_context():
+        assert not is_signed(sign("base", "TOKEN", "mew"), "proof", "TOKEN", "mew")
+
+
+def test_lone_surrogates_in_a_form_give_a_page(admin: Admin) -> None:
+    with admin.worker.app.app_context():
+        assert is_signed(prove("X", "\ud800"), "proof", "X", "\ud800")
+
+
+@pytest.mark.parametrize("path", ["/preview", "/save", "/edit"])
+def test_bytes_that_are_no_text_in_a_form_give_a_page(admin: Admin, path: str) -> None:
+    token = admin.open().form("/preview")["csrf_token"][0]
+    body = f"csrf_token={token}&v-SITENAME=%ED%A0%80%FF&b-SITENAME=text.x&revision=0"
+    answer = admin.client.post(
+        f"/settings{path}", data=body, content_type="application/x-www-form-urlencoded"
+    )
+    assert answer.status_code < 500
+
+
+def test_page_has_nothing_that_two_equal_secrets_would_share(admin: Admin) -> None:
+    before = admin.open().form("/preview")["b-TOKEN"]
+    admin.worker.waffle.update({"TOKEN": "guess"})
+    assert admin.open().form("/preview")["b-TOKEN"] == before
+
+
+def test_rollback_does_not_show_whether_a_secret_was_guessed(admin: Admin) -> None:
+    admin.worker.waffle.update({"TOKEN": "real"})
+    for guess in ("real", "wrong"):
+        admin.worker.waffle.update({"TOKEN": guess})
+        page = admin.open("/rollback?to=1&name=TOKEN")
+        assert page.text.count('role="rowheader"') == 1
+        assert "Nothing differs" not in page.text
+
+
+def test_repr_of_a_draft_shows_no_text() -> None:
+    draft = Draft(1, {"TOKEN": Entry("hush-9", proof="p")})
+    outcome = Outcome({"TOKEN": '"hush-9"'}, {}, frozenset())
+    assert "hush-9" not in repr(draft) + repr(outcome) + repr(draft.entries)
+
+
+def test_header_that_the_app_set_stays() -> None:
+    response = Response(headers={"X-Frame-Options": "SAMEORIGIN"})
+    protect(response, policy="default-src 'none'")
+    assert response.headers.getlist("X-Frame-Options") == ["SAMEORIGIN"]
+    assert response.headers["Content-Security-Policy"] == "default-src 'none'"
+
+
+def test_form_without_a_base_is_no_conflict(admin: Admin) -> None:
+    fields = admin.open().form("/preview")
+    fields["v-LIMIT"] = ["20"]
+    del fields["b-LIMIT"]
+    assert browse(admin.client, "/settings/preview", fields, method="post").code == 200
+
+
+def test_change_that_a_form_was_made_from_is_not_news(admin: Admin) -> None:
+    admin.worker.waffle.update({"LIMIT": 30}, author="bob")
+    page = admin.open()
+    admin.worker.waffle.update({"OPEN": True}, author="eve")
+    page = page.submit("/preview", v_SITENAME="Mine")
+    assert "by eve" in page.text
+    assert "by bob" not in page.text
+
+
+def test_own_worker_is_listed_once_after_it_reported(admin: Admin) -> None:
+    state = admin.worker.state
+    report = make_report(state.engine.status(), app=state.app.name, lifetime_s=60.0)
+    state.store.report(report)
+    assert "1 process," in admin.open("/workers").text
+
+
+def test_rollback_without_a_revision_is_not_made(admin: Admin) -> None:
+    admin.save(v_LIMIT="20")
+    fields = admin.open("/rollback?to=0").form("/rollback")
+    del fields["revision"]
+    assert browse(admin.client, "/settings/rollback", fields, method="post").code == 409
+    assert admin.conf["LIMIT"] == 20
+
+
+def test_rollback_is_compared_with_what_another_worker_just_changed(
+    admin: Admin, make_worker: Callable[..., object]
+) -> None:
+    admin.save(v_LIMIT="20")
+    other = make_worker(confs=admin.worker.app.config["WAFFLE_CONFS"])
+    other.waffle.update({"LIMIT": 55})  # type: ignore[attr-defined]
+    assert ">55<" in admin.open("/rollback?to=0").text
+
+
+def test_rows_of_the_history_that_are_damaged_are_left_out_and_counted(admin: Admin) -> None:
+    admin.save(v_LIMIT="20")
+    store = admin.worker.state.store
+    sound = store.history(limit=10)
+    bad = [entry._replace(at="no time") for entry in sound]  # type: ignore[arg-type]
+    bad += [entry._replace(name=7, author=[]) for entry in sound]  # type: ignore[arg-type]
+    store.history = lambda **_: [*bad, *sound]  # type: ignore[method-assign]
+    page = admin.open("/history")
+    assert page.code == 200
+    assert "2 rows of the history can't be read" in page.text
+    assert 'id="c-1"' in page.text
+    assert admin.open().code == 200
+
+
+def test_history_that_can_not_be_read_at_all_is_a_page(admin: Admin) -> None:
+    admin.save(v_LIMIT="20")
+
+    def damaged(**_: object) -> list[object]:
+        raise ValueError("no time")
+
+    admin.worker.state.store.history = damaged  # type: ignore[method-assign,assignment]
+    assert "damaged" in admin.open("/history").text
+    assert admin.open("/rollback?to=0").code in (422, 503)
+
+
+def test_report_that_is_damaged_is_left_out(admin: Admin) -> None:
+    state = admin.worker.state
+    report = make_report(state.engine.status(), app="x", lifetime_s=60.0)
+    bad = report._replace(revision="seven", pid=3)  # type: ignore[arg-type]
+    state.store.workers = lambda _: [bad]  # type: ignore[method-assign,assignment]
+    page = admin.open("/workers")
+    assert page.code == 200
+    assert "1 reports are damaged" in page.text
