@@ -46,7 +46,7 @@ class _Counted:
     def read_since(self, revision: int, epoch: str, mark: str = "") -> Delta:
         with self._lock:
             self.reads += 1
-        return self._store.read_since(revision, epoch)
+        return self._store.read_since(revision, epoch, mark)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)

@@ -69,6 +69,7 @@ def _between_hosts(record: Record) -> None:
             raw_reports.of(0, receivers=WORKERS)
             with app.app_context():
                 _in_turns(record, waffle, url, scratch, reports, raw_reports)
+                waffle.stop()
                 waffle.state.store.close()
         reports.close()
         raw_reports.close()
@@ -86,9 +87,9 @@ def _in_turns(
     published_at: list[int] = []
     announce = RedisNotifier.announce
 
-    def timed_announce(notifier: RedisNotifier, revision: int) -> None:
+    def timed_announce(notifier: RedisNotifier, revision: int, *more: str) -> None:
         published_at.append(time.monotonic_ns())
-        announce(notifier, revision)
+        announce(notifier, revision, *more)
 
     raw_each: list[float] = []
     raw_last: list[float] = []

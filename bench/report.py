@@ -47,9 +47,15 @@ NOTES = """\
   same app 250 requests with the extension, 250 without, in random order, for 40 s of full load.
   Only what stands before the app is exchanged; "flask again" shows how far two turns of the very
   same differ.
-- **Stale reads**: a change is made through one worker; as soon as its answer has come, each
-  worker is asked once on a port of its own. **Served by all**: until each of them has answered
-  with the new value.
+- **Change in turns**: `update()` and a bare commit of one row by SQLite alone, in turns, in one
+  process, as durable (WAL, `synchronous = FULL`).
+- **Call**: a change is made through one worker; from `update()`, or what the peer has for it,
+  until the answer has come. Meanwhile, and until each worker has answered with the new value, a
+  client asks the workers in turn, each on a port of its own, but not the one that is busy with the
+  change.
+  **Served by all** is from the *call* until then. **Stale reads** began after the call had
+  returned, and have the old value. **Steps back** are changes of which the client saw the new
+  value, and the old one in a later answer.
 - **update() to applied**: without any request, from the call until the watcher of another worker
   has put the value into `app.config`; commit and flush to the disk included. constance has
   nothing that follows; it asks its store at each read.
@@ -78,7 +84,10 @@ _SECTIONS = (
             "processor time in turns, ratio",
         ),
     ),
-    ("After a change has returned", ("stale reads", "served by all")),
+    (
+        "A change, from its call",
+        ("change in turns", "call", "served by all", "stale reads", "steps back"),
+    ),
     (
         "Propagation without a request",
         (
@@ -126,6 +135,8 @@ def summary(rows: Sequence[Row]) -> str:
         "ratio": lambda rows, who: _of(rows, "throughput ratio", who, "median"),
         "in turns": _in_turns,
         "stale reads": lambda rows, who: _stale(rows, who),
+        "steps back": lambda rows, who: _stale(rows, who, "steps back"),
+        "call, p50 / p99": lambda rows, who: _pair(rows, "call", who),
         "served by all, p50 / p99": lambda rows, who: _pair(rows, "served by all", who),
         "watcher, p50 / p99": lambda rows, who: _pair(rows, "update() to applied", who),
         "memory": lambda rows, who: (
@@ -189,8 +200,8 @@ def _in_turns(rows: Sequence[Row], who: str) -> str:
     return _of(rows, "throughput in turns, ratio", name, "median")
 
 
-def _stale(rows: Sequence[Row], who: str) -> str:
-    row = next((r for r in rows if (r["measure"], r["who"]) == ("stale reads", who)), None)
+def _stale(rows: Sequence[Row], who: str, measure: str = "stale reads") -> str:
+    row = next((r for r in rows if (r["measure"], r["who"]) == (measure, who)), None)
     return "-" if row is None else f"{_number(row['median'])} %"
 
 

@@ -66,6 +66,30 @@ def targets(rows: Sequence[Row]) -> list[Target]:
     for who in ("waffle-file", "waffle-redis"):
         stale = [r for r in rows if r["measure"] == "stale reads" and r["who"] == who]
         at_most(f"Stale reads of {who}", 0, stale[0]["median"] if stale else None, " %")
+        back = [r for r in rows if r["measure"] == "steps back" and r["who"] == who]
+        at_most(f"Steps back of {who}", 0, back[0]["median"] if back else None, " %")
+    update = figure("change in turns", "waffle-file")
+    at_most("update(), p50", 5, update, " ms")
+    at_most(
+        "update(), p50, ratio to a bare commit of SQLite",
+        2,
+        ratio(update, figure("change in turns", "floor SQLite commit")),
+    )
+    # Ahead of who asks the same database at each read.
+    at_most(
+        "Served by all from the call, p50, ratio to constance on a database",
+        1,
+        ratio(
+            figure("served by all", "waffle-file"), figure("served by all", "constance-database")
+        ),
+    )
+    for key, limit in (("p50", 5), ("p99", 20)):
+        at_most(
+            f"File mode without a request, {key}",
+            limit,
+            figure("update() to applied", "waffle-file", key=key),
+            " ms",
+        )
     # Two medians of the same operation differ by some percent.
     at_most(
         "Read of app.config, ratio to plain Flask",

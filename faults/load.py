@@ -16,6 +16,8 @@ WRITERS = 2
 ROAMERS = 2
 _WRITE_PACE_S = 0.03
 _READ_PACE_S = 0.012
+# Of those that ask the workers in turn: they tell whether a change comes and goes.
+_ROAM_PACE_S = 0.001
 _FAILED_PACE_S = 0.05
 
 
@@ -171,8 +173,8 @@ class Load:
                 return
             targets = self._targets()
             # Some requests take long enough for several changes to come in.
-            entry = self.read(targets[turn % len(targets)], 0.02 if turn % 5 == 0 else 0.0)
-            self._pace(_READ_PACE_S, entry.failure)
+            entry = self.read(targets[turn % len(targets)], 0.02 if turn % 25 == 0 else 0.0)
+            self._pace(_ROAM_PACE_S, entry.failure)
 
     def _pace(self, pace_s: float, failure: str) -> None:
         self._done.wait(_FAILED_PACE_S if failure else pace_s)
