@@ -48,7 +48,7 @@ class Server(msgspec.Struct, frozen=True):
 def clean_env(env: Mapping[str, str]) -> dict[str, str]:
     """Return the environment without what uWSGI would act on.
 
-    Source: uWSGI parses ``UWSGI_*`` as options before any file, and tells systemd at
+    Source: uWSGI parses ``UWSGI_*`` as options before any file, and notifies systemd at
     ``NOTIFY_SOCKET`` that it starts (uwsgi_setup in core/uwsgi.c, 2.0.31).
     """
     return {

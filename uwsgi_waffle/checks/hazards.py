@@ -19,7 +19,7 @@ _SCHEME = re.compile(r"[A-Za-z]+://")
 _INCLUDES = frozenset({"ini", "include", "inherit"})
 _PLUGINS = frozenset({"autoload", "dlopen", "need-plugin", "need-plugins", "plugin", "plugins"})
 
-# They bring in options that only uWSGI itself can tell.
+# They bring in options that only uWSGI itself knows.
 _OPAQUE_NAMES = """
     config declare-option declare-option2 early-envdir ini-paste ini-paste-logged
     inject-after inject-before js json ldap sqlite sqlite3 xml xmlconfig yaml yml zeus

@@ -37,7 +37,7 @@ class Hazard(msgspec.Struct, frozen=True):
     """A line that makes uWSGI's parser do more than read.
 
     :ivar kind: ``plugins`` is lifted by ``--allow-plugins``, ``exec`` by ``--allow-exec``.
-    :ivar opaque: without running it, nobody can know the options that the file sets.
+    :ivar opaque: the options that the file sets are not known without running it.
     """
 
     kind: Literal["exec", "plugins"]

@@ -87,9 +87,9 @@ def examine(state: WaffleState, *, ini: str | None = None, section: str = "uwsgi
     if ini is None:
         notes.append("No ini of uWSGI was checked: name it with --ini.")
     else:
-        found, told = check_ini(ini, section)
+        found, more = check_ini(ini, section)
         findings += found
-        notes += told
+        notes += more
     return Diagnosis(repr(state.store), revision, tuple(findings), tuple(notes))
 
 
@@ -140,7 +140,7 @@ def _check_sqlite(store: Store) -> Iterator[Finding]:
             connection.execute("UPDATE waffle_meta SET revision = revision")
             connection.execute("ROLLBACK")
     except sqlite3.Error as exc:
-        # A lock is the business of the store, which waits for as long as it is told to.
+        # A lock is the business of the store, which waits for as long as its timeout says.
         if "locked" not in str(exc):
             yield finding("D003", f"{path}: {exc}")
 
@@ -158,25 +158,25 @@ def _check_announced(
 ) -> Iterator[Finding]:
     """Compare the watch file with the store; blocks for a second if the file lags behind.
 
-    :param before: what the file told before the store was read.
+    :param before: the revision in the file before the store was read.
     """
-    told = before
+    announced = before
     if before is None or before <= revision:
         # Changes of other hosts come by Redis, and leave this host's file as it is.
-        told = _told_in_time(notifier, revision) if _serves_one_host(store) else None
-        # A file that tells nothing was made anew, or touched by hand.
-        if told is None or told >= revision:
+        announced = _announced_in_time(notifier, revision) if _serves_one_host(store) else None
+        # A file without a revision was made again, or touched by hand.
+        if announced is None or announced >= revision:
             return
-    yield finding("D009", f"{told} in the watch file, {revision} in the store")
+    yield finding("D009", f"{announced} in the watch file, {revision} in the store")
 
 
-def _told_in_time(notifier: FileNotifier, revision: int) -> int | None:
-    """Return what the watch file tells, once a change that is on its way has been announced."""
+def _announced_in_time(notifier: FileNotifier, revision: int) -> int | None:
+    """Return the revision in the watch file, once a change on its way has been announced."""
     deadline = time.monotonic() + ANNOUNCED_WITHIN_S
     while True:
-        told = notifier.mark().revision
-        if told is None or told >= revision or time.monotonic() > deadline:
-            return told
+        announced = notifier.mark().revision
+        if announced is None or announced >= revision or time.monotonic() > deadline:
+            return announced
         time.sleep(0.01)
 
 

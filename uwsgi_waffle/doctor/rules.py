@@ -21,7 +21,7 @@ _TABLE: tuple[tuple[str, Level, str, str], ...] = (
     (
         "D003",
         "error",
-        "The store can't be written: nobody can change a setting.",
+        "The store can't be written: no setting can be changed.",
         "Let this user write the database, and for a file its folder too; end whatever keeps it "
         "locked.",
     ),
@@ -41,7 +41,7 @@ _TABLE: tuple[tuple[str, Level, str, str], ...] = (
     (
         "D006",
         "warning",
-        "Something is stored of settings that are not declared.",
+        "Values or history of settings that are not declared are stored.",
         "Declare them again, or remove what is stored with `flask waffle prune`.",
     ),
     (
@@ -54,15 +54,15 @@ _TABLE: tuple[tuple[str, Level, str, str], ...] = (
     (
         "D008",
         "warning",
-        "The clock, or the watch file's time, is off: its times can't tell when a change was.",
-        "Keep the clocks of the host and of its file server right; no change is missed meanwhile.",
+        "The clock, or the watch file's time, is off: its times don't show when a change was.",
+        "Keep the clocks of the host and of its file server right; no change is missed until then.",
     ),
     (
         "D009",
         "warning",
-        "The watch file and the store tell different revisions: a change was not announced, or "
+        "The watch file and the store are at different revisions: a change was not announced, or "
         "a backup was put back.",
-        "Nothing to do now: this command told every worker to read the store. If it comes again, "
+        "Nothing to do now: this command made every worker read the store. If it comes again, "
         "look for announcements that fail in the log.",
     ),
     (
@@ -101,7 +101,7 @@ _TABLE: tuple[tuple[str, Level, str, str], ...] = (
     (
         "D015",
         "warning",
-        "Redis tells other hosts of changes, but they can't read an SQLite file of this host.",
+        "Redis announces changes to other hosts, but they can't read an SQLite file of this host.",
         "Name a store that all hosts reach in `WAFFLE_STORE_URL`, or, with one host, set "
         '`WAFFLE_WATCHTYPE = "file"`.',
     ),
@@ -133,7 +133,7 @@ _TABLE: tuple[tuple[str, Level, str, str], ...] = (
     (
         "D020",
         "warning",
-        "A running process serves an older revision, though it was told of the newest.",
+        "A running process serves an older revision, though the newest was announced.",
         "See whether it is stopped, hangs, or serves one long request; restart it if it stays so.",
     ),
     (

@@ -9,7 +9,7 @@ from ..errors import ConfigurationError
 #: Name of every snippet -> what it is for.
 SNIPPETS = {
     "waffle": "what every app with uwsgi_waffle needs",
-    "redis": "several hosts that tell each other of changes through Redis",
+    "redis": "several hosts that announce changes to each other through Redis",
     "gevent": "gevent workers, patched before the app is loaded",
     "metrics": "revision and staleness of every worker in uWSGI's stats server",
 }
