@@ -15,7 +15,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run test quick lint types unit integration versions noisy fuzz bench faults clean
+.PHONY: help run test quick lint types unit integration versions noisy fuzz model bench faults clean
 
 help:  ## Show this list
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,7 +67,13 @@ noisy: $(STAMP)  ## `make test` three times, beside four processes that never re
 fuzz: $(STAMP)  ## Search long for what the tests miss: fuzzed input, random histories
 	WAFFLE_FUZZ=deep $(BIN)/python -m pytest --timeout=3600 \
 		tests/test_fuzz.py tests/stores/test_model_store.py tests/process/test_model_workers.py \
-		tests/legacy/test_legacy_fuzz.py
+		tests/legacy/test_legacy_fuzz.py tests/process/test_interleavings.py
+
+# More than the small search: `whole` takes 20 GB.
+MODEL ?= small
+
+model:  ## The protocol of the page, by the model checker spin; MODEL=whole for all of it
+	sh tests/process/check_model.sh $(MODEL)
 
 # What is compared has needs of its own; one that can't be installed is left out.
 PEERS := .venv-bench-waffleconf/.installed .venv-bench-constance/.installed
