@@ -17,7 +17,6 @@ from uwsgi_waffle.checks.setup import ini_for_an_app
 from uwsgi_waffle.config import ConfigKeys
 from uwsgi_waffle.ini import SNIPPETS, snippet_path
 from uwsgi_waffle.settings.declare import DECLARATION_KEYS
-from uwsgi_waffle.testing import StoreContract
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -41,14 +40,6 @@ def test_readme_lists_the_declaration_key(key: str) -> None:
 
 def test_readme_shows_every_finding_as_the_checker_words_it() -> None:
     assert findings_table() in README
-
-
-def test_readme_shows_every_case_of_the_store_contract_passed() -> None:
-    table = README.split("<!-- contract: begin -->")[1].split("<!-- contract: end -->")[0]
-    shown = {line.split(" | ")[0].removeprefix("| ") for line in table.splitlines() if "✓" in line}
-    cases = {name for name in dir(StoreContract) if name.startswith("test_")}
-    assert shown == {case.removeprefix("test_").replace("_", " ") for case in cases}
-    assert "✗" not in table
 
 
 def test_readme_shows_the_summary_of_the_benchmarks_that_were_run() -> None:
