@@ -43,7 +43,7 @@
       control.after(place);
     }
     const date = new Date(`${control.value}Z`);
-    place.textContent = Number.isNaN(date.getTime()) ? "" : ` ${date.toLocaleString()} here`;
+    place.textContent = Number.isNaN(date.getTime()) ? "" : `${date.toLocaleString()} in your time zone`;
   };
 
   const toast = (text, link) => {
