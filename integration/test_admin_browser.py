@@ -233,7 +233,7 @@ def test_workers_are_listed_and_followed(site: UwsgiServer, browser: Browser) ->
 def test_what_has_the_focus_is_never_under_the_bar(site: UwsgiServer, browser: Browser) -> None:
     browser.emulate(width=360, height=640)
     browser.open(url(site))
-    browser.one("#f-OPEN").click()
+    browser.run("document.getElementById('f-OPEN').click()")
     browser.one("h1").click()
     seen = 0
     while seen == 0 or browser.driver.switch_to.active_element != browser.one(BUTTON):
