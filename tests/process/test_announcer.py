@@ -78,3 +78,34 @@ def test_newest_revision_is_announced_late_not_the_one_that_failed(
     rig.clock.advance(20)
     rig.manager.follow(None)
     assert remote.announced == [2]
+
+
+def _pauses(rig: Rig, tried: list[float], count: int) -> list[float]:
+    """Return the seconds between the next attempts, the first of them a change's own."""
+    tried.clear()
+    rig.update(LIMIT=20 + rig.memory.revision)
+    while len(tried) <= count:
+        rig.clock.advance(0.1)
+        rig.manager.follow(None)
+    return [later - earlier for earlier, later in itertools.pairwise(tried)]
+
+
+def test_notifier_that_came_back_is_tried_soon_when_it_is_away_again(
+    rig: Rig, remote: StubNotifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[float] = []
+    away = True
+
+    def announce(revision: int, epoch: str = "", mark: str = "") -> None:
+        tried.append(rig.clock.now)
+        if away:
+            raise NotifierError("away")
+
+    monkeypatch.setattr(remote, "announce", announce)
+    # The watch file works all the while, which must not make the other's pauses short.
+    assert _pauses(rig, tried, 6)[-1] > 4.0
+    away = False
+    rig.clock.advance(20)
+    rig.manager.follow(None)
+    away = True
+    assert _pauses(rig, tried, 1)[0] <= 1.2

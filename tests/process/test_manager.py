@@ -842,3 +842,48 @@ def test_watch_file_that_comes_back_as_it_was_fails_no_more(tmp_path: Path) -> N
     rig.clock.advance(60)
     rig.manager.follow(None)
     assert rig.manager.health.failing() == {}
+
+
+def test_complete_read_puts_what_went_back_to_its_default_into_the_app(rig: Rig) -> None:
+    # A backup put back, a store made again: a row that is gone is in no delta by name.
+    rig.changed_elsewhere(SITENAME="Old", LIMIT=7)
+    rig.begin_request()
+    assert rig.config["SITENAME"] == "Old"
+    rig.memory.epoch, rig.memory.revision, rig.memory.rows = "second", 0, {}
+    rig.changed_elsewhere(LIMIT=8)
+    rig.begin_request()
+    assert (rig.config["SITENAME"], rig.config["LIMIT"]) == ("Shop", 8)
+
+
+def test_second_outage_is_tried_again_as_soon_as_the_first_was(rig: Rig) -> None:
+    def pauses() -> list[float]:
+        """Return the time until each of the first reads of an outage."""
+        rig.changed_elsewhere(LIMIT=20 + rig.memory.revision)
+        rig.memory.error = StoreUnavailable("down")
+        rig.begin_request()
+        taken = []
+        for _ in range(6):
+            before, at = reads(rig), rig.clock()
+            while reads(rig) == before:
+                rig.clock.advance(0.01)
+                rig.begin_request()
+            taken.append(rig.clock() - at)
+        rig.memory.error = None
+        rig.manager.refresh()
+        return taken
+
+    rig.begin_request()
+    first, second = pauses(), pauses()
+    # Jitter makes each pause between half of it and the whole.
+    assert second[0] <= 2 * first[0] + 0.02 < first[-1]
+
+
+def test_forced_read_that_succeeds_ends_the_backoff(rig: Rig) -> None:
+    rig.begin_request()
+    rig.changed_elsewhere(LIMIT=7)
+    rig.memory.error = StoreUnavailable("down")
+    rig.begin_request()
+    rig.memory.error = None
+    rig.manager.refresh()
+    rig.changed_elsewhere(LIMIT=8)
+    assert rig.begin_request()["LIMIT"] == 8
