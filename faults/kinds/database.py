@@ -95,8 +95,10 @@ def tables_dropped(world: World) -> Steps:
 def store_goes_back(world: World) -> Steps:
     """Put a backup back under running workers: what was changed since it was made is gone."""
     database = world.database
-    database.back_up()
-    kept = database.revision()
+    # A change between the two would be taken for one that the backup has.
+    with world.load.no_writers():
+        database.back_up()
+        kept = database.revision()
     world.until("changes since then", lambda: database.revision() >= kept + LOST)
     with world.load.no_writers():
         gone = [row for row in database.committed() if row.revision > kept]
