@@ -23,6 +23,7 @@ from .support.server_contract import (
     ServerContract,
     UserConfs,
     make_model,
+    restored_rows,
 )
 
 
@@ -36,6 +37,9 @@ class _Database(OnServer):
         with mariadb.database("CHARACTER SET latin1") as name:
             self.url = sa.make_url(mariadb.url(database=name))
             yield
+
+    def going_back(self, store: Store) -> contextlib.AbstractContextManager[None]:
+        return restored_rows(self.url)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,7 +17,7 @@ from uwsgi_waffle.testing.store_contract import stored
 
 from .support.pgbouncer import Pgbouncer
 from .support.postgres_server import PostgresServer
-from .support.server_contract import OnServer, ServerContract
+from .support.server_contract import OnServer, ServerContract, restored_rows
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +40,9 @@ class _Pooled(ServerContract, OnServer):
         with postgres.database() as self.database:
             yield
             pgbouncer.restore()
+
+    def going_back(self, store: Store) -> contextlib.AbstractContextManager[None]:
+        return restored_rows(self.server.url("postgresql+psycopg", self.database))
 
     def test_many_statements_of_many_processes_share_few_connections(self, store: Store) -> None:
         """What a driver prepares, or sets for its session, is there for another's statements."""

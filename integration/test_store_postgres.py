@@ -27,6 +27,7 @@ from .support.server_contract import (
     ServerContract,
     UserConfs,
     make_model,
+    restored_rows,
 )
 from .support.waiting import eventually
 
@@ -51,6 +52,9 @@ class _Database(OnServer):
             yield
         finally:
             self.server.start()
+
+    def going_back(self, store: Store) -> contextlib.AbstractContextManager[None]:
+        return restored_rows(self.server.url("postgresql+psycopg", self.database))
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:

@@ -19,6 +19,24 @@ from uwsgi_waffle.testing.store_contract import StoreContract, raises, stored
 from .stopwatch import Stopwatch
 
 
+@contextlib.contextmanager
+def restored_rows(url: sa.URL | str) -> Iterator[None]:
+    """Bring a database's rows back at the end as they are now, as a restored backup does."""
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
+    metadata = sa.MetaData()
+    metadata.reflect(engine)
+    with engine.begin() as connection:
+        saved = {
+            table: connection.execute(table.select()).all() for table in metadata.tables.values()
+        }
+    yield
+    with engine.begin() as connection:
+        for table, rows in saved:
+            connection.execute(table.delete())
+            if rows:
+                connection.execute(table.insert(), [row._asdict() for row in rows])
+
+
 class OnServer:
     """The server that the store of a test is in, and the timeouts of that store."""
 
