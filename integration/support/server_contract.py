@@ -31,7 +31,7 @@ def restored_rows(url: sa.URL | str) -> Iterator[None]:
         }
     yield
     with engine.begin() as connection:
-        for table, rows in saved:
+        for table, rows in saved.items():
             connection.execute(table.delete())
             if rows:
                 connection.execute(table.insert(), [row._asdict() for row in rows])
