@@ -377,12 +377,12 @@ def test_thread_that_can_not_start_costs_no_request(
         patch.setattr(threading.Thread, "start", no_more_threads)
         other.waffle.update({"LIMIT": 7})
         assert worker.get("LIMIT") == 7
+        wait_until(lambda: worker.get("LIMIT") == 7 and "watcher" in worker.waffle.status().failing)
         status = worker.waffle.status()
         assert "can't start new thread" in status.failing["watcher"]
         assert not status.watcher_alive
         assert not worker.manager.watched
-    worker.get("LIMIT")
-    assert worker.waffle.status().watcher_alive
+    wait_until(lambda: worker.get("LIMIT") == 7 and worker.waffle.status().watcher_alive)
     wait_until(lambda: "watcher" not in worker.waffle.status().failing)
 
 

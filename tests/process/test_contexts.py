@@ -218,3 +218,14 @@ def test_conflict_names_no_revision_that_others_do_not_see_yet(rig: Rig) -> None
     # Whoever was told of it has put it on the page: every process of the host looks again.
     assert rig.manager.page.identity != before
     assert rig.manager.snapshot["LIMIT"] == 7
+
+
+def test_store_that_pushes_the_apps_context_within_a_read_waits_for_nothing(rig: Rig) -> None:
+    # As Flask-SQLAlchemy's needs it: app_context() asks for current settings.
+    seen: list[object] = []
+    rig.memory.during_read = lambda: seen.append(rig.manager.current()["LIMIT"])
+    rig.changed_elsewhere(LIMIT=7)
+    assert rig.begin_request()["LIMIT"] == 7
+    assert seen
+    assert "store" not in rig.manager.health.failing()
+    assert rig.manager.reading.failures == 0

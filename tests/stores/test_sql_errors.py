@@ -81,7 +81,7 @@ def test_what_may_heal_is_unavailable(exc: Exception) -> None:
 @pytest.mark.parametrize(
     ("exc", "fix"),
     [
-        (_sent("42501", "permission denied for schema public"), "create_tables"),
+        (_sent("42501", "permission denied for schema public"), "create-tables"),
         (_sent("42703", 'column "mark" does not exist'), "up to date"),
         (sqlite3.OperationalError("attempt to write a readonly database"), "let this user write"),
     ],

@@ -91,6 +91,8 @@ class Manager:
         notifiers = [watch_file] if remote is None else [watch_file, remote]
         self._announcer = Announcer(notifiers, self.health, clock=clock)
         self._lock = threading.Lock()
+        # The thread that reads just now: its store may ask for the app's context.
+        self._reader: int | None = None
         self._layers = Layers(declarations, snapshot, apply)
         self.reading = Reading(
             store,
@@ -164,7 +166,7 @@ class Manager:
 
         Applies them to ``app.config`` if no request runs. Blocks as :meth:`admit` does.
         """
-        if not self._shares():
+        if self._reader != threading.get_ident() and not self._shares():
             looked_at = time.monotonic()
             self._look(self.between_requests)
             ticket = self.tickets.issue()
@@ -390,6 +392,7 @@ class Manager:
             return error
         changes: list[Change] = []
         failure: StoreError | None = None
+        self._reader = threading.get_ident()
         try:
             # A read that began after this call saw all that this one would see.
             shared = self.reading.done > begun
@@ -398,6 +401,7 @@ class Manager:
             if not self._layers.settled and may_apply():
                 changes = self._layers.apply()
         finally:
+            self._reader = None
             self._lock.release()
         if receive is None:
             self._changed(changes)
