@@ -17,6 +17,8 @@ from ..support.many_settings import BAD, MANY, SECRETS, Typed, typed_for
 from ..support.rig import MemoryStore, Worker
 from .test_views import Admin, MakeWorker
 
+pytestmark = pytest.mark.slow
+
 #: one number runs one walk again: ``WAFFLE_WALK=17 pytest tests/admin/test_walks.py``
 WALKS = [int(os.environ["WAFFLE_WALK"])] if "WAFFLE_WALK" in os.environ else range(40)
 STEPS = 14

@@ -22,6 +22,8 @@ from uwsgi_waffle.cli import group
 
 from ..support.rig import Worker
 
+pytestmark = pytest.mark.slow
+
 MakeWorker = Callable[..., Worker]
 DOCS = Path(__file__).parents[2] / "docs"
 URL = "postgresql+psycopg://shop@db.example/shop"
