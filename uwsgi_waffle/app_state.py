@@ -6,7 +6,6 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from pathlib import Path
-from time import monotonic
 from typing import Any, cast
 
 import flask.globals
@@ -25,7 +24,7 @@ from .process.gate import Gate
 from .process.manager import Manager
 from .process.page import Page, is_open
 from .process.page_file import page_path, refuse_remote
-from .process.tickets import TICKET_WORDS, Ticket
+from .process.tickets import Ticket
 from .process.watcher import WATCHER, WatcherTask
 from .reporting.tasks import WatcherTasks
 from .settings.declare import declare
@@ -315,11 +314,7 @@ class WaffleState:
         gate = self._gate
 
         def app_context() -> AppContext:
-            ticket = gate.tickets.shared
-            holds = monotonic() < ticket.until and ticket.view[TICKET_WORDS] == ticket.words
-            # Or it would seem to be a request's that runs.
-            del ticket
-            if not holds:
+            if not gate.tickets.holds():
                 self._attend()
             return inner()
 

@@ -19,7 +19,7 @@ from .health import Health
 from .layers import Layers
 from .page import Page, PageChange, identity_of, is_open
 from .reading import LastKnown, Reading
-from .tickets import TICKET_WORDS, Ticket, Tickets
+from .tickets import Ticket, Tickets
 
 PAGE = "page"
 #: Seconds between two reads of the store that only a notice asks for, from the second on.
@@ -166,17 +166,13 @@ class Manager:
 
         Applies them to ``app.config`` if no request runs. Blocks as :meth:`admit` does.
         """
-        if self._reader != threading.get_ident() and not self._shares():
+        if self._reader != threading.get_ident() and not self.tickets.holds():
             looked_at = time.monotonic()
             self._look(self.between_requests)
             ticket = self.tickets.issue()
             ticket.snapshot = self._layers.applied
             self._share(ticket, looked_at)
         return self._served
-
-    def _shares(self) -> bool:
-        shared = self.tickets.shared
-        return time.monotonic() < shared.until and shared.view[TICKET_WORDS] == shared.words
 
     def between_requests(self) -> bool:
         """Return whether no request of this process runs; asked under the lock."""
@@ -361,10 +357,8 @@ class Manager:
         )
 
     def _may_read(self) -> bool:
-        # While the store fails, the watcher alone tries, and not at once; unless another process
-        # has got through to it since.
-        if not self.reading.may_try(self.page.identity):
-            return False
+        # While the store fails, the watcher alone tries, unless another process has got through to
+        # it since.
         return not (self.reading.failing and self.watched) or self.reading.is_refuted(
             self.page.identity
         )

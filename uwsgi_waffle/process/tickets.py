@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from time import monotonic
 
 from ..snapshot import Snapshot
 from .page import TICKET_WORDS
@@ -50,6 +51,11 @@ class Tickets:
     def unused(self) -> bool:
         """Whether no request that runs holds a ticket; ask after :meth:`revoke`."""
         return not self._issued
+
+    def holds(self) -> bool:
+        """Return whether a request that starts now may share the ticket; the gate asks inline."""
+        shared = self.shared
+        return monotonic() < shared.until and shared.view[TICKET_WORDS] == shared.words
 
     def issue(self) -> Ticket:
         """Return a new ticket, which no other request shares yet."""
