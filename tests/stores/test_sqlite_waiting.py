@@ -117,3 +117,62 @@ def test_commit_that_fails_is_unknown_unless_nothing_can_be_on_the_disk(
         transaction(connection),  # type: ignore[arg-type]  # only what it uses
     ):
         pass
+
+
+def test_process_opens_one_connection_for_all_its_writes(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.write({"A": "1"})
+    opened: list[Path] = []
+    monkeypatch.setattr(
+        "uwsgi_waffle.stores.sqlite.connections.connect", lambda path, wait_s: opened.append(path)
+    )
+    assert store.write({"A": "2"}) == 2
+    assert not opened
+
+
+def test_write_goes_to_the_file_that_took_the_place_of_the_former(
+    store: SqliteStore, tmp_path: Path
+) -> None:
+    store.write({"A": "1"})
+    other = SqliteStore(tmp_path / "other.db")
+    other.prepare()
+    other.write({"B": "1"})
+    other.write({"B": "2"})
+    other.close()
+    other.path.rename(store.path)
+    assert store.write({"A": "3"}) == 3
+    assert store.dump().raws == {"A": "3", "B": "2"}
+
+
+def test_write_waits_no_longer_than_its_bound_for_another_thread(store: SqliteStore) -> None:
+    may_commit, in_transaction = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        in_transaction.set()
+        may_commit.wait(60)
+
+    holder = threading.Thread(target=lambda: store.write({"A": "1"}, before_commit=hold))
+    holder.start()
+    try:
+        assert in_transaction.wait(60)
+        with pytest.raises(StoreUnavailable, match="another thread"):
+            store.write({"A": "2"})
+    finally:
+        may_commit.set()
+        holder.join()
+    assert store.write({"A": "3"}) == 2
+
+
+def test_write_after_one_that_was_broken_off_starts_clean(store: SqliteStore) -> None:
+    class Stop(BaseException):
+        pass
+
+    def stop() -> None:
+        raise Stop
+
+    store.write({"A": "1"})
+    with pytest.raises(Stop):
+        store.write({"A": "2"}, before_commit=stop)
+    assert store.write({"B": "3"}) == 2
+    assert store.dump().raws == {"A": "1", "B": "3"}

@@ -141,6 +141,8 @@ class FileNotifier(Notifier):
                 if time.monotonic() > deadline:
                     raise OSError(errno.ESTALE, "it is replaced again and again")
         except OSError as exc:
+            with contextlib.suppress(OSError):
+                self._refuse_irregular()
             raise self._failure("be written", exc) from exc
 
     def wait(self, timeout_s: float) -> Notice | None:
@@ -213,9 +215,13 @@ class FileNotifier(Notifier):
             os.close(descriptor)
 
     def _written(self, revision: int, deadline: float) -> bool:
-        """Write to the file; return whether it still is the one that the path names."""
-        self.ensure()
-        with self._opened(os.O_RDWR) as descriptor:
+        """Write to the file; return whether it is, afterwards, the one that the path names."""
+        with contextlib.ExitStack() as stack:
+            try:
+                descriptor = stack.enter_context(self._opened(os.O_RDWR))
+            except FileNotFoundError:
+                self.ensure()
+                return False
             self._lock(descriptor, deadline)
             before = os.fstat(descriptor)
             try:

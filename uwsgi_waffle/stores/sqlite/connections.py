@@ -1,4 +1,4 @@
-"""Connections to the SQLite file: one for reading in each process, one for each change."""
+"""Connections to the SQLite file: in each process one for reading and one for writing."""
 
 from __future__ import annotations
 
@@ -21,8 +21,11 @@ _PAUSE_S = 0.001
 _LONGEST_PAUSE_S = 0.02
 
 
-class Reader:
-    """The one reading connection of a process; opens when it is needed."""
+class _Kept:
+    """One connection of a process, opened when it is needed, for one thread at a time.
+
+    :param timeout_s: longest time to wait for other threads and for the file's lock together.
+    """
 
     def __init__(self, path: Path, timeout_s: float) -> None:
         self._path = path
@@ -36,60 +39,103 @@ class Reader:
         # An app that is dropped, as by a test, closes nothing; Python 3.13 warns of that.
         self._drop()
 
-    def query(self, statement: str, parameters: Mapping[str, object]) -> list[tuple[Any, ...]]:
-        """Return the rows of one statement.
+    def close(self) -> None:
+        """Close the connection; who needs it next opens it again."""
+        with self._lock:
+            self._drop()
 
-        Blocks for at most the timeout for other threads, and once more for the file.
+    @contextlib.contextmanager
+    def _used(self) -> Iterator[tuple[sqlite3.Connection, float]]:
+        """Give the connection, and how many seconds of the timeout are left.
+
+        :raises StoreUnavailable: another thread keeps it, or the file is not there.
+        """
+        deadline = time.monotonic() + self._timeout_s
+        if not self._lock.acquire(timeout=self._timeout_s):
+            raise StoreUnavailable(f"{self._path}: another thread of the process takes too long")
+        try:
+            yield self._connected(deadline), max(0.0, deadline - time.monotonic())
+        except BaseException:
+            # In what state it is would be a guess.
+            self._drop()
+            raise
+        finally:
+            self._lock.release()
+
+    def _connected(self, deadline: float) -> sqlite3.Connection:
+        # A file that was replaced would otherwise be used in its old state until a restart.
+        try:
+            status = os.stat(self._text_path)
+        except OSError as exc:
+            raise translation(self._path, exc) from exc
+        identity = (status.st_dev, status.st_ino)
+        if identity != self._identity:
+            self._drop()
+        if self._connection is None:
+            self._connection = self._open(max(0.0, deadline - time.monotonic()))
+            self._identity = identity
+        return self._connection
+
+    def _open(self, wait_s: float) -> sqlite3.Connection:
+        return connect(self._path, wait_s)
+
+    def _drop(self) -> None:
+        connection, self._connection, self._identity = self._connection, None, None
+        if connection is not None:
+            connection.close()
+
+
+class Reader(_Kept):
+    """The one reading connection of a process."""
+
+    def query(self, statement: str, parameters: Mapping[str, object]) -> list[tuple[Any, ...]]:
+        """Return the rows of one statement; block for at most the timeout.
 
         :raises StoreUnavailable: the file can't be read within the bound.
         """
-        if not self._lock.acquire(timeout=self._timeout_s):
-            raise StoreUnavailable(f"{self._path}: another thread's read takes too long")
-        try:
-            connection = self._connected()
+        with translated(self._path), self._used() as (connection, wait_s):
 
             def run() -> list[tuple[Any, ...]]:
                 return connection.execute(statement, parameters).fetchall()
 
             try:
-                return patiently(run, self._timeout_s)
+                return patiently(run, wait_s)
             except sqlite3.OperationalError as exc:
                 if "decode to UTF-8" not in str(exc):
                     raise
                 # One broken value must not keep all others from being read. Only now,
                 # because a function in Python is slower than what is built in.
                 connection.text_factory = _readable
-                return patiently(run, self._timeout_s)
-        except (sqlite3.Error, OSError) as exc:
-            self._drop()
-            raise translation(self._path, exc) from exc
-        except BaseException:
-            self._drop()
-            raise
-        finally:
-            self._lock.release()
+                return patiently(run, wait_s)
 
-    def close(self) -> None:
-        """Close the connection; the next query opens it again."""
-        with self._lock:
-            self._drop()
+    def _open(self, wait_s: float) -> sqlite3.Connection:
+        connection = super()._open(wait_s)
+        connection.execute("PRAGMA query_only = ON")
+        return connection
 
-    def _connected(self) -> sqlite3.Connection:
-        # A replaced file would otherwise be read in its old state until a restart.
-        status = os.stat(self._text_path)
-        identity = (status.st_dev, status.st_ino)
-        if identity != self._identity:
-            self._drop()
-        if self._connection is None:
-            self._connection = connect(self._path, self._timeout_s)
-            self._connection.execute("PRAGMA query_only = ON")
-            self._identity = identity
-        return self._connection
 
-    def _drop(self) -> None:
-        connection, self._connection, self._identity = self._connection, None, None
-        if connection is not None:
-            connection.close()
+class Writer(_Kept):
+    """The one writing connection of a process: a write that waits holds no reader up.
+
+    Kept, because to open one costs as much as a commit: the file's schema is read again.
+    """
+
+    @contextlib.contextmanager
+    def transaction(
+        self, before_commit: Callable[[], None] | None = None
+    ) -> Iterator[sqlite3.Connection]:
+        """Run the body in one transaction; block for at most the timeout before it begins.
+
+        :param before_commit: see :func:`transaction`.
+        :raises StoreUnavailable: the write lock can't be had within the bound.
+        :raises OutcomeUnknown: see :func:`transaction`.
+        """
+        with (
+            translated(self._path),
+            self._used() as (connection, wait_s),
+            transaction(connection, wait_s=wait_s, before_commit=before_commit),
+        ):
+            yield connection
 
 
 def connect(path: Path, wait_s: float) -> sqlite3.Connection:

@@ -16,7 +16,7 @@ from ...forking import PerProcess
 from ...snapshot import Delta
 from ..base import Dump, HistoryEntry, Store, WorkerReport, history_row, time_of
 from ..sql.rows import delta_of
-from .connections import Reader, connect, patiently, transaction, translated, translation
+from .connections import Reader, Writer, connect, patiently, transaction, translated, translation
 from .reports import Reports
 from .tables import DEFAULT_PREFIX, Tables
 
@@ -53,6 +53,7 @@ class SqliteStore(Store):
         self._tables = Tables(prefix)
         self._reports = Reports(self.path, prefix)
         self._reader = PerProcess(lambda: Reader(self.path, timeout_s))
+        self._writer = PerProcess(lambda: Writer(self.path, write_timeout_s))
 
     def __repr__(self) -> str:
         shown = "" if self._prefix == DEFAULT_PREFIX else f" prefix={self._prefix!r}"
@@ -159,21 +160,16 @@ class SqliteStore(Store):
         return self._reports.list(self._reader.get(), max_age_s)
 
     def close(self) -> None:
-        reader = self._reader.peek()
-        if reader is not None:
-            reader.close()
+        for kept in (self._reader.peek(), self._writer.peek()):
+            if kept is not None:
+                kept.close()
 
     @contextlib.contextmanager
     def _changing(
         self, expected_revision: int | None, before_commit: Callable[[], None] | None
     ) -> Iterator[tuple[sqlite3.Connection, int]]:
         """Give a connection that has the write lock, and the revision; commit at the end."""
-        # A connection of its own: a write that waits for other writers holds no reader up.
-        with (
-            translated(self.path),
-            contextlib.closing(connect(self.path, self._write_timeout_s)) as connection,
-            transaction(connection, wait_s=self._write_timeout_s, before_commit=before_commit),
-        ):
+        with self._writer.get().transaction(before_commit) as connection:
             row = connection.execute(self._tables.revision).fetchone()
             if row is None:
                 raise self._lost()
