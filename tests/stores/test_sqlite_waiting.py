@@ -140,6 +140,9 @@ def test_write_goes_to_the_file_that_took_the_place_of_the_former(
     other.write({"B": "1"})
     other.write({"B": "2"})
     other.close()
+    for ending in ("-wal", "-shm"):
+        # They belong to the former file.
+        Path(f"{store.path}{ending}").unlink()
     other.path.rename(store.path)
     assert store.write({"A": "3"}) == 3
     assert store.dump().raws == {"A": "3", "B": "2"}
