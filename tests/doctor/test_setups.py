@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -15,6 +17,7 @@ from uwsgi_waffle import StoreUnavailable, doctor
 from uwsgi_waffle.checks import Finding
 from uwsgi_waffle.doctor import workers as doctor_workers
 from uwsgi_waffle.ini import snippet_text
+from uwsgi_waffle.process.locks import lock_shared, unlock
 from uwsgi_waffle.stores.base import WorkerReport
 from uwsgi_waffle.testing.forked import children
 
@@ -47,6 +50,20 @@ class Site:
         ((pid, _),) = self._ends.enter_context(children(1, run))
         deadline = time.monotonic() + 20
         while os.stat(f"/proc/{pid}").st_uid != uid:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        return pid
+
+    def stopped_writer(self, page_file: Path) -> int:
+        """Start a process that was stopped while it held a page; return its pid."""
+
+        def run(_: int) -> None:
+            lock_shared(page_file)
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+        ((pid, _),) = self._ends.enter_context(children(1, run))
+        deadline = time.monotonic() + 20
+        while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
             assert time.monotonic() < deadline
             time.sleep(0.01)
         return pid
@@ -93,6 +110,21 @@ def page_open_to_others(site: Site) -> Worker:
     worker = site.app()
     worker.waffle.update({"LIMIT": 20})
     page(worker).chmod(0o666)
+    return worker
+
+
+def page_that_is_a_folder(site: Site) -> Worker:
+    worker = site.app()
+    worker.waffle.update({"LIMIT": 20})
+    page(worker).unlink()
+    page(worker).mkdir()
+    return worker
+
+
+def page_that_a_stopped_process_holds(site: Site) -> Worker:
+    worker = site.app(WAFFLE_WRITE_TIMEOUT=0.3)
+    worker.waffle.update({"LIMIT": 20})
+    site.stopped_writer(page(worker))
     return worker
 
 
@@ -184,6 +216,13 @@ BROKEN: dict[str, tuple[Callable[[Site], Worker], str, str, str]] = {
     ),
     "folder that is open to others": (open_to_others, "D011", "instance is drwxrwxrwx", "o-w"),
     "page that is open to others": (page_open_to_others, "D011", ".page is -rw-rw-rw-", "o-w"),
+    "page that is a folder": (page_that_is_a_folder, "D023", ".page can't be", "WAFFLE_PAGE_FILE"),
+    "page that a stopped process holds": (
+        page_that_a_stopped_process_holds,
+        "D024",
+        ", stopped)",
+        "kill -CONT",
+    ),
     "last known values that are open to others": (
         last_known_open_to_others,
         "D011",
@@ -288,3 +327,15 @@ def test_two_hosts_on_one_store_are_healthy(site: Site, tmp_path: Path) -> None:
     assert found_in(one) == ()
     assert found_in(other) == ()
     other.close()
+
+
+def test_process_that_lets_go_of_the_page_in_time_is_healthy(site: Site) -> None:
+    worker = site.app(WAFFLE_WRITE_TIMEOUT=60)
+    worker.waffle.update({"LIMIT": 20})
+    descriptor = lock_shared(page(worker))
+    timer = threading.Timer(0.3, unlock, [descriptor])
+    timer.start()
+    began = time.monotonic()
+    assert found_in(worker) == ()
+    assert time.monotonic() - began < 50
+    timer.join()

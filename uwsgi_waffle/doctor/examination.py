@@ -24,6 +24,7 @@ from ..notifiers.file import FileNotifier
 from ..operations import undeclared
 from ..stores.base import Store
 from .files import check_files
+from .page import check_page
 from .rules import RULES, finding
 from .workers import check_reporting, check_workers, reports_of
 
@@ -54,7 +55,8 @@ def examine(state: WaffleState, *, ini: str | None = None, section: str = "uwsgi
     """Return what is wrong with an app's settings, seen from this process.
 
     The watch file is touched, and one message published, so that every worker reads the store
-    once more. Blocks for at most the sum of the timeouts of store and Redis, and some seconds.
+    once more. Blocks for at most the sum of the timeouts of store and Redis, and some seconds;
+    for the write timeout too where a process holds the page.
 
     :param ini: a uwsgi.ini to be checked too.
     """
@@ -74,6 +76,8 @@ def examine(state: WaffleState, *, ini: str | None = None, section: str = "uwsgi
     findings += _check_watch_file(notifier, revision or before or 0)
     reports = reports_of(state.store) if revision is not None else []
     findings += check_files(_written_files(state), [state.last_known_file], reports)
+    if state.page_file.exists():
+        findings += check_page(state.page_file, state.options.write_timeout_s)
     findings += _check_redis(state, revision or 0)
     if revision is not None:
         findings += _check_durability(state.store)

@@ -150,6 +150,21 @@ _TABLE: tuple[tuple[str, Level, str, str], ...] = (
         "Let this user write the table of reports; if it is missing, make it once as a user who "
         "may: `flask waffle create-tables --url URL`.",
     ),
+    (
+        "D023",
+        "error",
+        "This process can't use the page: what it changes, or reads first, others may serve late.",
+        "Make the page and its folder writable for every process, or name a file on a local disk "
+        "in `WAFFLE_PAGE_FILE`.",
+    ),
+    (
+        "D024",
+        "warning",
+        "A process holds the page for longer than a change may take: each request of this host "
+        "reads the store.",
+        "See whether it is stopped (`kill -CONT PID`) or hangs, and end it if it stays so; nothing "
+        "that was committed is lost.",
+    ),
 )
 
 #: mapping of the id of each finding to what it means
