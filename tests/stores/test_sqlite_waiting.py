@@ -15,7 +15,7 @@ import pytest
 
 from uwsgi_waffle.errors import OutcomeUnknown, StoreUnavailable
 from uwsgi_waffle.stores.sqlite import SqliteStore
-from uwsgi_waffle.stores.sqlite.connections import transaction
+from uwsgi_waffle.stores.sqlite.connections import connect, transaction
 
 _UNDER_GEVENT = """
 from gevent import monkey
@@ -64,6 +64,34 @@ def test_writer_lets_other_greenlets_run_while_it_waits(tmp_path: Path) -> None:
         check=False,
     )
     assert done.stdout == "1\n", done.stderr
+
+
+def test_prepare_waits_for_who_turns_the_file_to_wal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = SqliteStore(tmp_path / "waffle.db", timeout_s=60.0, write_timeout_s=60.0)
+    (tmp_path / "waffle.db").touch()
+    other = sqlite3.connect(tmp_path / "waffle.db", isolation_level=None)
+    pauses: list[float] = []
+
+    def lock_once_connected(path: Path, wait_s: float) -> sqlite3.Connection:
+        connection = connect(path, wait_s)
+        if not pauses:
+            other.execute("BEGIN EXCLUSIVE")
+        return connection
+
+    def unlock(pause_s: float) -> None:
+        pauses.append(pause_s)
+        if other.in_transaction:
+            other.execute("COMMIT")
+
+    monkeypatch.setattr("uwsgi_waffle.stores.sqlite.store.connect", lock_once_connected)
+    monkeypatch.setattr(time, "sleep", unlock)
+    store.prepare()
+    assert pauses
+    assert store.read_since(0, "").revision == 0
+    store.close()
+    other.close()
 
 
 def test_writer_gives_up_when_its_time_is_over(store: SqliteStore) -> None:

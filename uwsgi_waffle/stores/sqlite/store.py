@@ -68,7 +68,8 @@ class SqliteStore(Store):
         with translated(self.path):
             # By the bound of a read: nearly always there is nothing to make.
             with contextlib.closing(connect(self.path, self._timeout_s)) as connection:
-                if self._has_schema(connection):
+                # Another process may turn the file to WAL just now, which locks out who reads.
+                if patiently(lambda: self._has_schema(connection), self._timeout_s):
                     return
             with contextlib.closing(connect(self.path, self._write_timeout_s)) as connection:
                 self._switch_to_wal(connection)
