@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
@@ -46,19 +45,17 @@ class ConfigKeys:
         return [value for name, value in vars(cls).items() if name.isupper()]
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(msgspec.Struct, frozen=True, kw_only=True):
     """What the keys say; times in seconds."""
 
     multiproc: bool | None
     watchtype: Literal["file", "redis"]
     watcher_file: Path
     page_file: Path | None
-    # URLs may hold passwords.
-    redis_url: str = field(repr=False)
+    redis_url: str
     redis_channel: str
     redis_timeout_s: float
-    store_url: str = field(repr=False)
+    store_url: str
     store_prefix: str
     store_timeout_s: float
     write_timeout_s: float
@@ -67,6 +64,10 @@ class Options:
     report_interval_s: float
     snapshot_secrets: bool
     require_lazy_apps: bool
+
+    def __repr__(self) -> str:
+        # URLs may hold passwords.
+        return f"<Options watchtype={self.watchtype!r}>"
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], folder: Path) -> Options:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 # As uWSGI has it, in both spellings.
 _ENV_BEHAVIOUR = ("wsgi-env-behaviour", "wsgi-env-behavior")
 
 
-@dataclass(frozen=True, slots=True)
-class Runtime:
+class Runtime(msgspec.Struct, frozen=True):
     """Where this code runs.
 
     :ivar under_uwsgi: inside a uWSGI server.

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, TypeVar
 
+import msgspec
+
 from .errors import UnknownSettingError
 from .masking import MASK, forms, mask
 from .settings.declarations import Declarations, differ, unknown_name
@@ -40,8 +42,7 @@ class Delta(NamedTuple):
     mark: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(msgspec.Struct, frozen=True):
     """One setting that took another value in this process."""
 
     name: str

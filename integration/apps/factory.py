@@ -7,7 +7,6 @@ without a request.
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import json
 import logging
@@ -16,6 +15,7 @@ import threading
 import time
 from typing import Any, NamedTuple
 
+import msgspec
 from flask import Flask, request, stream_with_context
 
 from uwsgi_waffle import ChangeRefused, StoreError, WaffleConf, setting_changed
@@ -84,7 +84,7 @@ def make_site(name: str) -> Site:
 def make_report(app: Flask, waffle: WaffleConf) -> dict[str, Any]:
     """Return all that a test asks of one worker."""
     with app.app_context():
-        status = dataclasses.asdict(waffle.status())
+        status = msgspec.structs.asdict(waffle.status())
         return {
             "app": app.name,
             "pid": os.getpid(),

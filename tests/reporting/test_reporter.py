@@ -8,10 +8,10 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from integration.support.stopwatch import Stopwatch
@@ -56,7 +56,7 @@ class Reporting:
         self.manager = self.rig.manager
         self.clock = self.rig.clock
         self.reporter = Reporter(
-            lambda: replace(self.rig.status(), worker_id=3),
+            lambda: msgspec.structs.replace(self.rig.status(), worker_id=3),
             self.store,
             app="shop",
             interval_s=interval_s,

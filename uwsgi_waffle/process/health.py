@@ -5,8 +5,9 @@ from __future__ import annotations
 import enum
 import logging
 import threading
-from dataclasses import dataclass
 from datetime import datetime, timezone
+
+import msgspec
 
 logger = logging.getLogger("uwsgi_waffle")
 
@@ -26,8 +27,7 @@ class State(str, enum.Enum):
     OFF = "OFF"
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
+class Status(msgspec.Struct, frozen=True):
     """How the settings of one process are doing: the one record that everybody shows.
 
     :ivar state: see :class:`State`.

@@ -10,10 +10,8 @@ from typing import Any
 import msgspec
 
 from ..errors import ChangeRefused, InvalidValueError, UnknownSettingError
-from . import spelling
 from .raws import dump
 from .shapes import shape_of
-from .wording import explained, one_of, written
 
 #: how to bound what has a length
 LENGTH_FIX = "to bound the length, declare the type Annotated[str, msgspec.Meta(max_length=…)]"
@@ -100,6 +98,9 @@ class Declaration:
 
         :raises ValueError: neither reading gives a fitting value.
         """
+        # Here, and below the words of refusals: workers hardly ever need them, and memory counts.
+        from . import spelling
+
         value: Any = None
         if text != "null" or not spelling.takes_null(self.type):
             try:
@@ -110,6 +111,8 @@ class Declaration:
         return self.decode(self.encode(value))
 
     def _parse_json(self, text: str, plain: Exception) -> Any:
+        from . import spelling
+
         try:
             return msgspec.json.decode(text, type=self.type, strict=False)
         except (msgspec.MsgspecError, RecursionError) as exc:
@@ -133,29 +136,36 @@ class Declaration:
             raise ValueError(
                 f"it can't be compared with its bounds or choices{detail}{hint}"
             ) from exc
-        if too_low:
-            raise ValueError(f"it must be at least {written(self.min)}{self._shown(value)}")
-        if too_high:
-            raise ValueError(f"it must be at most {written(self.max)}{self._shown(value)}")
-        if unknown:
-            choices = None if self.secret else self.choices
-            raise ValueError(f"{one_of(choices)}{self._shown(value)}")
+        if too_low or too_high or unknown:
+            from .wording import one_of, written
+
+            if too_low:
+                bound = f"it must be at least {written(self.min)}"
+            elif too_high:
+                bound = f"it must be at most {written(self.max)}"
+            else:
+                bound = one_of(None if self.secret else self.choices)
+            raise ValueError(f"{bound}{self._shown(value)}")
         if self.validate is not None:
             self._ask_validate(value, self.validate)
 
     def _ask_validate(self, value: Any, validate: Callable[[Any], object]) -> None:
-        reason = f"its validate function refused it{self._shown(value)}"
+        reason = "its validate function refused it"
         try:
             verdict = validate(value)
         except Exception as exc:
             # The user's own function may quote the value in its message.
             detail = "" if self.secret else f": {str(exc) or type(exc).__name__}"
-            raise ValueError(reason + detail) from exc
+            raise ValueError(f"{reason}{self._shown(value)}{detail}") from exc
         if verdict is False:
-            raise ValueError(reason)
+            raise ValueError(f"{reason}{self._shown(value)}")
 
     def _shown(self, value: object) -> str:
-        return "" if self.secret else f", got {written(value)}"
+        if self.secret:
+            return ""
+        from .wording import written
+
+        return f", got {written(value)}"
 
     def refusal(self, exc: Exception) -> str:
         """Return why msgspec refused a value or a text; never shows a secret."""
@@ -163,6 +173,8 @@ class Declaration:
         if self.secret:
             return f"it is not {type_name(self.type)} ({type(exc).__name__})"
         if isinstance(exc, msgspec.ValidationError):
+            from .wording import explained
+
             return explained(str(exc), shape_of(self.type).choices)
         if isinstance(exc, msgspec.DecodeError):
             return f"it is not JSON: {str(exc).removeprefix('JSON is malformed: ')}"
