@@ -238,6 +238,35 @@ def test_wait_goes_on_while_more_is_to_come(path: Path, page: Path) -> None:
     notifier.close()
 
 
+def test_writes_of_one_change_wake_a_process_once(
+    path: Path, page: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_changes = [1]
+    notifier = FileNotifier(
+        path, poll_interval_s=LONG_S, also=[page], quiet=lambda: bool(open_changes)
+    )
+    notifier.ensure()
+    notifier.wait(0.0)
+    waits: list[float] = []
+    wait = Inotify.wait
+
+    def counted(self: Inotify, timeout_s: float) -> bool:
+        waits.append(timeout_s)
+        return wait(self, timeout_s)
+
+    def go_on_with_the_change(_: float) -> None:
+        for text in (b"identity", b"closed"):
+            put(page, text)
+        open_changes.clear()
+
+    put(page, b"opened")
+    monkeypatch.setattr(Inotify, "wait", counted)
+    monkeypatch.setattr("uwsgi_waffle.notifiers.file.time.sleep", go_on_with_the_change)
+    assert notifier.wait(LONG_S) is None
+    assert len(waits) == 1
+    notifier.close()
+
+
 def test_change_that_stays_open_delays_a_wait_by_one_interval_at_most(
     path: Path, page: Path
 ) -> None:

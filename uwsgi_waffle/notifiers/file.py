@@ -27,6 +27,8 @@ Signature = tuple[int, int, int]
 # a clock tick of most, then the 2 s of the coarsest (FAT).
 _MTIME_STEPS_NS = (1, 1_000, 1_000_000, 10_000_000, 1_000_000_000, 2_000_000_000)
 _LOCK_TIMEOUT_S = 1.0
+# About what a change takes from its first write to a watched file to its last.
+_CHANGE_S = 0.001
 
 
 logger = logging.getLogger("uwsgi_waffle")
@@ -195,7 +197,11 @@ class FileNotifier(Notifier):
             rest_s = until - time.monotonic()
             if rest_s <= 0:
                 break
-            events.wait(rest_s)
+            # A change writes several times: to wake at each would keep the writer of this process
+            # from its own.
+            time.sleep(min(rest_s, _CHANGE_S))
+            if self._quiet():
+                events.wait(rest_s)
         return changed
 
     @contextlib.contextmanager
