@@ -99,11 +99,11 @@ def test_forked_child_keeps_no_lock_of_a_parent_that_was_killed(path: Path, aski
 
     def lock_and_fork() -> None:
         lock_shared(path)
-        grandchild = os.fork()
-        if grandchild == 0:
+        if os.fork() == 0:
+            # Itself, once fork() has returned in it: only then has it closed what it inherited.
+            os.write(writing, b"%d\n" % os.getpid())
             while True:
                 signal.pause()
-        os.write(writing, b"%d\n" % grandchild)
 
     with child_that(lock_and_fork) as kill, open(reading, "rb") as pids:
         os.close(writing)
