@@ -51,6 +51,12 @@ def test_ini_path_prints_an_absolute_path(name: str) -> None:
     assert path.read_text() == snippet_text(name)
 
 
+def test_alerts_are_printed_or_where_they_are() -> None:
+    path = Path(run("alerts", "--path").stdout.rstrip("\n"))
+    assert path.is_absolute()
+    assert run("alerts").stdout == path.read_text(encoding="utf-8")
+
+
 def test_ini_without_a_name_prints_waffle() -> None:
     assert run("ini").stdout == snippet_text("waffle")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -39,6 +40,8 @@ print(os.getpid(), flush=True)
 for line in sys.stdin:
     if line == "update\\n":
         print(waffle.update({"LIMIT": os.getpid()}), flush=True)
+    elif line == "comment\\n":
+        print(metrics_text().decode().splitlines()[0], flush=True)
     elif line == "text\\n":
         got = []
         body = b"".join(metrics_app({}, lambda *answer: got.extend(answer)))
@@ -118,7 +121,13 @@ def test_one_process_answers_for_all_that_live(tmp_path: Path) -> None:
         found = one.until({name("revision", pid=one.pid): 1, name("revision", pid=two.pid): 1})
         assert found[name("refreshes_total")] >= 4
         assert found[name("failures_total")] == 0
-        assert 0 <= found[name("staleness_seconds", pid=two.pid)] < 20
+        assert abs(time.time() - found[name("last_read_timestamp_seconds", pid=two.pid)]) < 60
+        one.until({name("store_revision", pid=one.pid): 1, name("faults", pid=one.pid): 0})
+        states = {key: value for key, value in found.items() if f'pid="{two.pid}",state="' in key}
+        assert len(states) == 4
+        (valid,) = [key for key, value in states.items() if value]
+        assert 'state="VALID"' in valid
+        one.until({'waffle_workers{app="shop"}': 2, 'waffle_workers_behind{app="shop"}': 0})
 
         two.popen.kill()
         two.popen.wait(10)
@@ -130,6 +139,80 @@ def test_one_process_answers_for_all_that_live(tmp_path: Path) -> None:
     finally:
         one.close()
         two.close()
+
+
+def test_worker_that_is_stopped_is_behind_and_its_last_read_stays(tmp_path: Path) -> None:
+    folder = tmp_path / "instance"
+    multiproc = tmp_path / "metrics"
+    multiproc.mkdir()
+    env = {"PROMETHEUS_MULTIPROC_DIR": str(multiproc)}
+    one, two = Process(folder, "early", env), Process(folder, "early", env)
+    try:
+        one.until({name("revision", pid=one.pid): 0, name("revision", pid=two.pid): 0})
+        two.popen.send_signal(signal.SIGSTOP)
+        before = one.metrics()[name("last_read_timestamp_seconds", pid=two.pid)]
+        one.ask("update")
+        found = one.until(
+            {name("revision", pid=one.pid): 1, 'waffle_workers_behind{app="shop"}': 1}
+        )
+        assert found[name("revision", pid=two.pid)] == 0
+        # What Prometheus takes from its own clock: it grows, whoever hangs.
+        assert found[name("last_read_timestamp_seconds", pid=two.pid)] == before
+        two.popen.send_signal(signal.SIGCONT)
+        one.until({'waffle_workers_behind{app="shop"}': 0})
+    finally:
+        two.popen.send_signal(signal.SIGCONT)
+        one.close()
+        two.close()
+
+
+def test_text_of_one_process_of_many_says_that_it_is_one(tmp_path: Path) -> None:
+    only = Process(tmp_path / "instance", "late", {})
+    try:
+        only.until({name("revision"): 0.0})
+        assert only.ask("comment") == (
+            f"# Only this process, pid {only.pid}, is shown; if the server has more: set "
+            "PROMETHEUS_MULTIPROC_DIR in the environment of the server to show all."
+        )
+    finally:
+        only.close()
+
+
+@pytest.mark.parametrize(
+    ("workers", "worker_id", "said"),
+    [(4, 1, True), (4, 0, True), (4, 2, False), (1, 1, False)],
+)
+def test_export_without_a_folder_warns_once_where_there_are_many_workers(
+    tmp_path: Path, workers: int, worker_id: int, said: bool
+) -> None:
+    code = f"""
+import sys, types, warnings
+from flask import Flask
+from uwsgi_waffle import WaffleConf, prometheus
+from uwsgi_waffle.runtime import Runtime
+
+app = Flask("shop", instance_path={str(tmp_path / "instance")!r})
+app.config["WAFFLE_CONFS"] = {{}}
+WaffleConf(app)
+prometheus.detect = lambda: Runtime(True, {worker_id}, workers={workers})
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    prometheus.export(app)
+print(*(f"{{each.category.__name__}}: {{each.message}}" for each in caught))
+print(prometheus.metrics_text().decode().splitlines()[0])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    warned, first = done.stdout.splitlines()[0], done.stdout.splitlines()[-1]
+    assert ("WaffleWarning: each answer shows the metrics of 1 of 4" in warned) == said
+    assert (f"# Only worker {worker_id} of 4, pid " in first) == (workers == 4)
 
 
 def test_single_process_needs_no_folder(tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ from .ini import SNIPPETS, snippet_path, snippet_text
 from .masking import json_text, visible
 from .version import __version__
 
+#: the alert rules on the metrics of uwsgi_waffle.prometheus
+ALERTS = Path(__file__).resolve().parent / "reporting" / "alerts.yml"
 FOUND = 1
 NOT_CHECKED = 2
 
@@ -47,6 +49,13 @@ def main() -> None:
 def ini(name: str, path: bool) -> None:
     """Print a snippet that an ini of uWSGI can include; `waffle` unless another is named."""
     click.echo(snippet_path(name) if path else snippet_text(name), nl=path)
+
+
+@main.command()
+@click.option("--path", is_flag=True, help="Print the absolute path of the file instead.")
+def alerts(path: bool) -> None:
+    """Print three alert rules for Prometheus: stale, behind, interrupted."""
+    click.echo(ALERTS if path else ALERTS.read_text(encoding="utf-8"), nl=path)
 
 
 @main.command(

@@ -224,7 +224,7 @@ class WaffleState:
     def refresh(self) -> Snapshot:
         """Read the store now and apply what is new; return the newest snapshot.
 
-        :raises StoreError: the store can't be read; the last good settings stay.
+        :raises StoreError: the store can't be read; what is served stays.
         """
         manager = self.engine.manager
         manager.refresh()
@@ -269,7 +269,7 @@ class WaffleState:
 
         Kept from Flask-WaffleConf. Blocks for at most the store's timeout.
 
-        :raises StoreError: the store can't be read; the last good values stay.
+        :raises StoreError: the store can't be read; what is served stays.
         """
         self.engine.manager.refresh(complete=True)
         self._renew()

@@ -256,7 +256,7 @@ class WaffleConf(Generic[ConfT]):
         Needed only where neither requests nor a watcher do it. Blocks for at most the store's
         timeout.
 
-        :raises StoreError: the store can't be read; the last good settings stay.
+        :raises StoreError: the store can't be read; what is served stays.
         """
         state = self.state
         state.engine.manager.refresh()

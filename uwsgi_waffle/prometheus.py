@@ -2,19 +2,21 @@
 
 Several processes need prometheus-client's multiprocess mode: set ``PROMETHEUS_MULTIPROC_DIR``, in
 the environment of the server, to a folder of its own that is emptied when it starts. Without it
-each process shows its own numbers only.
+each process shows its own numbers only, and its text says so.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable
-from typing import Any
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, cast
 
 from .app_state import state_of
-from .errors import ConfigurationError
-from .process.health import Status
+from .errors import ConfigurationError, WaffleWarning
+from .process.health import State, Status
 from .runtime import detect
 
 try:
@@ -27,6 +29,7 @@ try:
         generate_latest,
         multiprocess,
     )
+    from prometheus_client.core import GaugeMetricFamily, Metric
 except ImportError as exc:
     raise ConfigurationError(
         "prometheus-client is not installed: pip install 'uwsgi-waffle[prometheus]'"
@@ -38,18 +41,26 @@ _LABELS = ("app", "worker")
 # What prometheus-client calls the files that count only while their process lives.
 _LIVE_FILE = re.compile(r"gauge_live\w*?_(\d+)\.db")
 
+
+def _gauge(name: str, text: str, labels: tuple[str, ...] = _LABELS) -> Gauge:
+    return Gauge(name, text, labels, multiprocess_mode="liveall")
+
+
 # Made with the module, because a registry takes each name once.
-_REVISION = Gauge(
-    "waffle_revision",
-    "Revision of the settings that the worker serves",
-    _LABELS,
-    multiprocess_mode="liveall",
+_REVISION = _gauge("waffle_revision", "Revision of the settings that the worker serves")
+_STORE_REVISION = _gauge(
+    "waffle_store_revision", "Newest revision that the worker has read in the store"
 )
-_STALENESS = Gauge(
-    "waffle_staleness_seconds",
-    "Seconds since the worker last read the store; NaN if it never could",
-    _LABELS,
-    multiprocess_mode="liveall",
+# Not an age: what a worker that hangs has set once would stay as young as it was.
+_LAST_READ = _gauge(
+    "waffle_last_read_timestamp_seconds",
+    "When the worker last read the store, in seconds since 1970; 0 if it never could",
+)
+_STATE = _gauge(
+    "waffle_state", "1 for the state that the worker is in, 0 for others", (*_LABELS, "state")
+)
+_FAULTS = _gauge(
+    "waffle_faults", "Settings whose stored value does not fit, so that the default is served"
 )
 _REFRESHES = Counter("waffle_refreshes", "How often the store was read", _LABELS)
 _FAILURES = Counter("waffle_failures", "How often the store could not be read", _LABELS)
@@ -71,6 +82,15 @@ def export(app: Any) -> None:
             f"{_FOLDER_KEY} names no folder ({folder!r}): create it before the server starts, or "
             "unset it if there is one process only"
         )
+    where = detect()
+    # One of many workers says it for all.
+    if folder is None and where.workers > 1 and where.worker_id <= 1:
+        warnings.warn(
+            f"each answer shows the metrics of 1 of {where.workers} workers: set {_FOLDER_KEY} to "
+            "a folder of its own, in the environment of the server",
+            WaffleWarning,
+            stacklevel=2,
+        )
     state_of(app).add_task(lambda engine: _Meter(engine.status, app.name))
 
 
@@ -78,14 +98,15 @@ def metrics_text() -> bytes:
     """Return the metrics of all processes of this server, your own included, as Prometheus text.
 
     Gauges of processes that have died are dropped first. Reads a few files for each process.
+    Where ``PROMETHEUS_MULTIPROC_DIR`` is not set, a comment says that one process is shown.
     """
     folder = os.environ.get(_FOLDER_KEY)
     if folder is None:
-        return generate_latest(REGISTRY)
+        return _only_one_shown() + _text_of(REGISTRY)
     _drop_dead(folder)
     registry = CollectorRegistry()
     multiprocess.MultiProcessCollector(registry, folder)  # type: ignore[no-untyped-call]
-    return generate_latest(registry)
+    return _text_of(registry)
 
 
 def metrics_app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -103,17 +124,23 @@ class _Meter:
         self._status = status
         labels = (app, str(detect().worker_id))
         self._revision = _REVISION.labels(*labels)
-        self._staleness = _STALENESS.labels(*labels)
+        self._store_revision = _STORE_REVISION.labels(*labels)
+        self._last_read = _LAST_READ.labels(*labels)
+        self._states = {state: _STATE.labels(*labels, state.value) for state in State}
+        self._faults = _FAULTS.labels(*labels)
         self._refreshes = _REFRESHES.labels(*labels)
         self._failures = _FAILURES.labels(*labels)
         self._counted = (0, 0)
 
     def turn(self) -> None:
-        """Set what there is to tell now."""
+        """Set each metric to what it is now."""
         status = self._status()
-        staleness_s = status.staleness_s
         self._revision.set(status.applied_revision)
-        self._staleness.set(float("nan") if staleness_s is None else staleness_s)
+        self._store_revision.set(status.revision)
+        self._last_read.set(status.read_at or 0.0)
+        for state, gauge in self._states.items():
+            gauge.set(state is status.state)
+        self._faults.set(len(status.faults))
         refreshes, failures = counted = (status.refreshes, status.failures)
         if counted != self._counted:
             self._refreshes.inc(refreshes - self._counted[0])
@@ -122,6 +149,58 @@ class _Meter:
 
     def end(self) -> None:
         """Leave the metrics: they vanish with the process."""
+
+
+class _Families:
+    """What a registry collects, as a registry of its own."""
+
+    def __init__(self, families: Iterable[Metric]) -> None:
+        self._families = list(families)
+
+    def collect(self) -> Iterator[Metric]:
+        return iter(self._families)
+
+
+def _text_of(registry: CollectorRegistry) -> bytes:
+    families = list(registry.collect())
+    counted = _count_workers({family.name: family for family in families})
+    return generate_latest(cast(Any, _Families([*families, *counted])))
+
+
+def _count_workers(families: Mapping[str, Metric]) -> Iterator[Metric]:
+    """Yield, for each app, how many workers are shown, and how many serve an older revision."""
+    newest: dict[str, float] = defaultdict(float)
+    served: dict[str, list[float]] = defaultdict(list)
+    if "waffle_store_revision" not in families or "waffle_revision" not in families:
+        return
+    for sample in families["waffle_store_revision"].samples:
+        app = sample.labels["app"]
+        newest[app] = max(newest[app], sample.value)
+    for sample in families["waffle_revision"].samples:
+        served[sample.labels["app"]].append(sample.value)
+    shown = GaugeMetricFamily("waffle_workers", "Workers that are shown here", labels=["app"])
+    behind = GaugeMetricFamily(
+        "waffle_workers_behind",
+        "Workers, of those shown here, that serve an older revision than one of them has read",
+        labels=["app"],
+    )
+    for app, revisions in served.items():
+        shown.add_metric([app], len(revisions))
+        behind.add_metric([app], sum(revision < newest[app] for revision in revisions))
+    yield shown
+    yield behind
+
+
+def _only_one_shown() -> bytes:
+    where = detect()
+    if where.workers == 1:
+        return b""
+    who = f"worker {where.worker_id} of {where.workers}" if where.workers else "this process"
+    also = "" if where.workers else "; if the server has more"
+    return (
+        f"# Only {who}, pid {os.getpid()}, is shown{also}: set {_FOLDER_KEY} in the "
+        "environment of the server to show all.\n"
+    ).encode()
 
 
 def _drop_dead(folder: str) -> None:

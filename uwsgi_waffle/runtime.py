@@ -22,6 +22,7 @@ class Runtime(msgspec.Struct, frozen=True):
     :ivar is_helper: this is a mule or a spooler.
     :ivar gevent: requests are greenlets.
     :ivar clears_environ: the WSGI environment of a request is emptied at its end.
+    :ivar workers: how many workers the server has at most; 0 if it does not say.
     """
 
     under_uwsgi: bool = False
@@ -31,6 +32,7 @@ class Runtime(msgspec.Struct, frozen=True):
     is_helper: bool = False
     gevent: bool = False
     clears_environ: bool = False
+    workers: int = 0
 
 
 def detect() -> Runtime:
@@ -57,6 +59,7 @@ def detect() -> Runtime:
         is_helper=uwsgi.mule_id() > 0 or bool(getattr(uwsgi, "i_am_the_spooler", bool)()),
         gevent=getattr(uwsgi, "loop", None) == b"gevent",
         clears_environ=b"holy" not in map(getattr(uwsgi, "opt", {}).get, _ENV_BEHAVIOUR),
+        workers=getattr(uwsgi, "numproc", 0),
     )
 
 

@@ -377,7 +377,7 @@ class TestForm:
             admin.worker.waffle.refresh()
         page = admin.open()
         assert page.code == 200
-        assert "the last good settings are served" in page.text
+        assert "Requests get the settings of revision 0, as last read from the store" in page.text
 
 
 class TestSaving:

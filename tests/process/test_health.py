@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
+from datetime import datetime, timezone
 
 import pytest
 
 from uwsgi_waffle import State
 from uwsgi_waffle.backoff import Backoff
-from uwsgi_waffle.process.health import Health
+from uwsgi_waffle.process.health import Failure, Health, describe_source, without_times
 
 
 def test_state_goes_from_initializing_by_interrupted_to_valid() -> None:
@@ -63,18 +64,73 @@ def test_each_fault_is_logged_once_and_its_end_once(caplog: pytest.LogCaptureFix
     health.failed("store", "locked")
     for _ in range(5):
         health.works("store")
-    assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING", "INFO"]
-    assert "down" in caplog.messages[0]
-    assert "locked" in caplog.messages[1]
-    assert caplog.messages[2] == "store works again"
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * 3
+    assert caplog.messages == [
+        "store fails: down",
+        "store fails: locked",
+        "store works again after 0 s",
+    ]
+    fields = [
+        (vars(record)["waffle_event"], vars(record)["waffle_error"]) for record in caplog.records
+    ]
+    assert fields == [("fails", "down"), ("fails", "locked"), ("works", "locked")]
+    assert {vars(record)["waffle_part"] for record in caplog.records} == {"store"}
 
 
-def test_last_error_stays_after_recovery() -> None:
+def test_last_error_stays_after_recovery_with_its_times() -> None:
     health = Health()
+    health.failed("store", "first")
     health.failed("store", ValueError())
+    failing = health.last_error
+    assert failing is not None
+    assert (failing.part, failing.error, failing.ended_at) == ("store", "ValueError", None)
     health.works("store")
-    assert health.last_error == "store: ValueError"
+    over = health.last_error
+    assert over is not None
     assert health.failing() == {}
+    # From the part's first error on, whose text has changed since.
+    assert over.began_at == failing.began_at
+    assert over.ended_at is not None
+    assert over.ended_at >= over.began_at
+
+
+def test_failure_that_was_over_before_another_began_leaves_the_newer_one() -> None:
+    health = Health()
+    health.failed("store", "down")
+    health.failed("redis", "away")
+    health.works("store")
+    assert health.last_error is not None
+    assert (health.last_error.part, health.last_error.ended_at) == ("redis", None)
+
+
+def test_text_of_a_failure_has_its_times_which_can_be_left_out() -> None:
+    began = datetime(2026, 3, 4, 5, 6, 7, tzinfo=timezone.utc)
+    failing = Failure("store", "gone (x)", began)
+    assert str(failing) == "store: gone (x) (since 2026-03-04 05:06:07 UTC)"
+    over = Failure("store", "gone (x)", began, began.replace(hour=8))
+    assert str(over) == "store: gone (x) (from 2026-03-04 05:06:07 to 2026-03-04 08:06:07 UTC)"
+    assert over.text(8) == "store: g (from 2026-03-04 05:06:07 to 2026-03-04 08:06:07 UTC)"
+    assert {without_times(str(each)) for each in (failing, over)} == {"store: gone (x)"}
+
+
+def test_error_is_masked_before_it_is_kept_or_logged(caplog: pytest.LogCaptureFixture) -> None:
+    health = Health()
+    health.failed("store", "postgresql://ann:pass@db refused")
+    assert health.failing() == {"store": "postgresql://ann:***@db refused"}
+    assert "pass" not in caplog.text + str(health.last_error)
+
+
+@pytest.mark.parametrize(
+    ("source", "served"),
+    [
+        ("store", "the settings of revision 7, as last read from the store"),
+        ("master", "the settings of revision 7, as the master read them before the fork"),
+        ("defaults", "the declared defaults"),
+        ("/x.last", "the last known values of revision 7 from /x.last"),
+    ],
+)
+def test_what_is_served_while_the_store_is_down_is_said_as_it_is(source: str, served: str) -> None:
+    assert describe_source(source, 7) == served
 
 
 def test_failing_is_a_copy() -> None:

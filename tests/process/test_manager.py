@@ -491,7 +491,7 @@ def test_outage_is_logged_once_and_its_end_once(rig: Rig, caplog: pytest.LogCapt
     for _ in range(20):
         rig.clock.advance(10.0)
         rig.begin_request()
-    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+    assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING"]
 
 
 def test_store_that_fails_at_preparing_is_prepared_later(rig: Rig) -> None:

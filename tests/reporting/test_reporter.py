@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import sqlite3
 import time
 from collections.abc import Callable
@@ -127,8 +128,12 @@ def test_fault_is_reported_with_its_state(reporting: Reporting) -> None:
     reporting.turn(1.0)
     reporting.manager.health.works("store")
     reporting.turn(1.0)
-    told = [(report.state, report.last_error) for report in reporting.store.reports]
-    assert told == [("VALID", None), ("INTERRUPTED", "store: gone"), ("VALID", "store: gone")]
+    reports = reporting.store.reports
+    assert [report.state for report in reports] == ["VALID", "INTERRUPTED", "VALID"]
+    assert reports[0].last_error is None
+    time = "[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}"
+    assert re.fullmatch(f"store: gone [(]since {time} UTC[)]", reports[1].last_error or "")
+    assert re.fullmatch(f"store: gone [(]from {time} to {time} UTC[)]", reports[2].last_error or "")
 
 
 def test_reported_error_shows_no_password_and_no_secret(reporting: Reporting) -> None:

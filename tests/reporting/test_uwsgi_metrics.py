@@ -27,7 +27,6 @@ class Metering:
             self.rig.status,
             worker_id=2,
             set_metric=lambda name, value: self.calls.append((name, value)),
-            clock=self.rig.clock,
         )
 
     def turn(self, seconds: float = 0.0) -> dict[str, int]:
@@ -48,24 +47,31 @@ def test_first_turn_sets_every_metric_that_the_snippet_declares(metering: Meteri
         "waffle.worker2.revision": 0,
         "waffle.worker2.refreshes": 0,
         "waffle.worker2.failures": 0,
-        "waffle.worker2.staleness_ms": -1,
+        "waffle.worker2.last_read": -1,
     }
     for name in METRICS:
-        assert f"metric = name=waffle.worker%(_).{name},type=absolute\n" in snippet_text("metrics")
+        assert (
+            f"metric = name=waffle.worker%(_).{name},type=absolute,initial_value=-1\n"
+            in snippet_text("metrics")
+        )
 
 
-def test_only_what_changed_is_set(metering: Metering) -> None:
+def test_only_what_changed_is_set(metering: Metering, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("uwsgi_waffle.process.reading.time.time", lambda: 5.0)
+    metering.rig.manager.refresh()
     metering.turn()
     metering.rig.update(LIMIT=5)
-    assert metering.turn() == {"waffle.worker2.revision": 1, "waffle.worker2.refreshes": 1}
+    assert metering.turn() == {"waffle.worker2.revision": 1, "waffle.worker2.refreshes": 2}
     assert metering.turn() == {}
 
 
-def test_staleness_is_set_once_a_second(metering: Metering) -> None:
+def test_time_of_the_last_read_is_set_and_stays(
+    metering: Metering, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("uwsgi_waffle.process.reading.time.time", lambda: 1_800_000_000.9)
     metering.rig.manager.refresh()
-    metering.turn()
-    assert metering.turn(0.5) == {}
-    assert metering.turn(0.75) == {"waffle.worker2.staleness_ms": 1250}
+    assert metering.turn()["waffle.worker2.last_read"] == 1_800_000_000
+    assert metering.turn(60.0) == {}
 
 
 def test_failed_reads_are_counted(metering: Metering) -> None:

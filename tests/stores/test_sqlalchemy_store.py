@@ -225,7 +225,7 @@ def test_db_that_gets_its_app_later_heals(app: Flask) -> None:
     app.config["SQLALCHEMY_DATABASE_URI"] = "sqlite:///site.db"
     db = SQLAlchemy()
     waffle = WaffleConf(app, AlchemyWaffleStore(db))
-    assert "db.init_app(app)" in (waffle.status().last_error or "")
+    assert "db.init_app(app)" in str(waffle.status().last_error)
     db.init_app(app)
     assert waffle.refresh() == 0
     waffle.update({"SITENAME": "New"})

@@ -120,7 +120,7 @@ _TABLE: tuple[tuple[str, Level, str, str], ...] = (
     (
         "D018",
         "warning",
-        "A running process reports that something fails: it serves the last values it knows.",
+        "A running process reports that something fails: it may serve older settings, or defaults.",
         "Fix what it names; it catches up by itself, and `flask waffle workers` shows when.",
     ),
     (

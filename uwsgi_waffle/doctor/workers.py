@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from ..checks import Finding
 from ..errors import StoreError
-from ..process.health import State
+from ..process.health import State, without_times
 from ..stores.base import Store, WorkerReport
 from .rules import finding
 
@@ -59,7 +59,10 @@ def check_workers(store: Store, revision: int) -> Iterator[Finding]:
             break
         time.sleep(_PAUSE_S)
     if failing:
-        yield finding("D018", _grouped(failing, lambda report: report.last_error or "no reason"))
+        yield finding(
+            "D018",
+            _grouped(failing, lambda report: without_times(report.last_error or "no reason")),
+        )
     if behind:
         yield finding(
             "D020",

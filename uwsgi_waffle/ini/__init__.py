@@ -11,7 +11,7 @@ SNIPPETS = {
     "waffle": "what every app with uwsgi_waffle needs",
     "redis": "several hosts that announce changes to each other through Redis",
     "gevent": "gevent workers, patched before the app is loaded",
-    "metrics": "revision and staleness of every worker in uWSGI's stats server",
+    "metrics": "revision and last read of every worker in uWSGI's stats server",
 }
 
 

@@ -6,7 +6,6 @@ import os
 import threading
 from collections.abc import Callable, Iterable
 
-from ..masking import redact
 from ..notifiers.base import Notifier
 from ..runtime import detect
 from .health import Status
@@ -81,7 +80,6 @@ class Engine:
         manager, reading, watcher = self.manager, self.manager.reading, self._watcher
         health = manager.health
         snapshot = manager.snapshot
-        error = health.last_error
         return Status(
             state=health.state,
             since=health.since,
@@ -90,7 +88,7 @@ class Engine:
             source=reading.source,
             staleness_s=reading.staleness_s,
             read_at=reading.read_at,
-            last_error=error and manager.mask(redact(error)),
+            last_error=health.last_error,
             failing=health.failing(),
             faults=dict(snapshot.faults),
             refreshes=reading.refreshes,

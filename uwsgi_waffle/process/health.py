@@ -1,23 +1,30 @@
-"""What works and what does not, in one process: the state, and each fault logged once."""
+"""What works and what does not, in one process: the state, and each failure with its time."""
 
 from __future__ import annotations
 
 import enum
 import logging
+import re
 import threading
+from collections.abc import Callable
 from datetime import datetime, timezone
 
 import msgspec
 
+from ..masking import redact
+
 logger = logging.getLogger("uwsgi_waffle")
+
+_TIME = "%Y-%m-%d %H:%M:%S"
+_TIMES = re.compile(r" \((?:since|from) [-0-9: to]+ UTC\)$")
 
 
 class State(str, enum.Enum):
     """How the settings of this process are kept current.
 
-    ``INITIALIZING``: the store was never read yet; defaults are served.
+    ``INITIALIZING``: the store was never read yet; ``Status.source`` shows what is served.
     ``VALID``: everything works.
-    ``INTERRUPTED``: something fails; the last good snapshot is served.
+    ``INTERRUPTED``: something fails; the settings of ``Status.source`` are served.
     ``OFF``: stopped by ``stop()``.
     """
 
@@ -25,6 +32,39 @@ class State(str, enum.Enum):
     VALID = "VALID"
     INTERRUPTED = "INTERRUPTED"
     OFF = "OFF"
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """A part that fails, or that failed and works again.
+
+    :ivar part: such as ``store``, ``watch file`` or ``announcing by redis``.
+    :ivar error: what was wrong last; without passwords and values of secret settings.
+    :ivar began_at: when the part began to fail, in UTC by this host's clock.
+    :ivar ended_at: when it worked again, or ``None`` while it fails.
+    :ivar harmless: it leaves the settings current, and the state as it is.
+    """
+
+    part: str
+    error: str
+    began_at: datetime
+    ended_at: datetime | None = None
+    harmless: bool = False
+
+    def __str__(self) -> str:
+        return self.text()
+
+    def text(self, longest: int | None = None) -> str:
+        """Return part, error and times on one line; at most so many characters of the error."""
+        if self.ended_at is None:
+            times = f"since {self.began_at:{_TIME}} UTC"
+        else:
+            times = f"from {self.began_at:{_TIME}} to {self.ended_at:{_TIME}} UTC"
+        return f"{f'{self.part}: {self.error}'[:longest]} ({times})"
+
+
+def without_times(text: str) -> str:
+    """Return the text of a failure without its times, so that those of several workers compare."""
+    return _TIMES.sub("", text)
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -38,8 +78,7 @@ class Status(msgspec.Struct, frozen=True):
         the fork), or the path of the file of last known values.
     :ivar staleness_s: seconds since the store was last read with success, or ``None``.
     :ivar read_at: when that was, in seconds since 1970 by this host's clock, or ``None``.
-    :ivar last_error: the last thing that failed, also if it works again; without passwords and
-        values of secret settings.
+    :ivar last_error: the last failure, also if it is over.
     :ivar failing: mapping of each part that fails now to its error.
     :ivar faults: mapping of setting name to what is wrong with its stored value.
     :ivar refreshes: how often the store was read.
@@ -54,7 +93,7 @@ class Status(msgspec.Struct, frozen=True):
     source: str
     staleness_s: float | None
     read_at: float | None
-    last_error: str | None
+    last_error: Failure | None
     failing: dict[str, str]
     faults: dict[str, str]
     refreshes: int
@@ -65,48 +104,79 @@ class Status(msgspec.Struct, frozen=True):
     watcher_alive: bool
     watcher_pid: int | None
 
+    @property
+    def served(self) -> str:
+        """What requests get now, for people."""
+        if self.state is not State.INTERRUPTED and self.source == "store":
+            return "the current settings"
+        return describe_source(self.source, self.revision)
+
+
+def describe_source(source: str, revision: int) -> str:
+    """Return what is served, for people, while the store can't be read.
+
+    :param source: see ``Status.source``.
+    """
+    if source == "store":
+        return f"the settings of revision {revision}, as last read from the store"
+    if source == "master":
+        return f"the settings of revision {revision}, as the master read them before the fork"
+    if source == "defaults":
+        return "the declared defaults"
+    return f"the last known values of revision {revision} from {source}"
+
 
 class Health:
-    """Keeps the state and the faults of one process; every method may be called by any thread."""
+    """Keeps the state and the failures of one process; every method may be called by any thread.
 
-    def __init__(self) -> None:
+    :param mask: returns an error's text without what may not be shown.
+    """
+
+    def __init__(self, mask: Callable[[str], str] = redact) -> None:
         self._lock = threading.Lock()
-        self._failing: dict[str, str] = {}
-        self._harmless: set[str] = set()
+        self._mask = mask
+        self._failing: dict[str, Failure] = {}
+        # As they were raised, because masking a text costs more than to compare it.
+        self._raised: dict[str, str] = {}
         self._initialized = False
         self._off = False
         self.state = State.INITIALIZING
-        self.since = datetime.now(timezone.utc)
-        self.last_error: str | None = None
+        self.since = _now()
+        self.last_error: Failure | None = None
 
     def failed(self, part: str, error: object, *, harmless: bool = False) -> None:
         """Record that a part fails; log it if it did not fail in the same way already.
 
         :param harmless: it is shown, but leaves the state as it is.
         """
-        text = str(error) or type(error).__name__
+        raised = str(error) or type(error).__name__
         with self._lock:
-            if harmless:
-                self._harmless.add(part)
-            news = self._failing.get(part) != text
-            self._failing[part] = text
-            self.last_error = f"{part}: {text}"
+            known = self._failing.get(part)
+            if known is not None and self._raised[part] == raised and known.harmless == harmless:
+                return
+            began_at = _now() if known is None else known.began_at
+            failure = Failure(part, self._mask(raised), began_at, harmless=harmless)
+            self._failing[part] = self.last_error = failure
+            self._raised[part] = raised
             self._settle()
-        if news and harmless:
-            logger.warning("%s fails, which leaves the settings current: %s", part, text)
-        elif news:
-            logger.warning("%s fails: %s", part, text)
+        text = "%s fails, which leaves the settings current: %s" if harmless else "%s fails: %s"
+        logger.warning(text, part, failure.error, extra=_fields(failure, "fails"))
 
     def works(self, part: str) -> None:
-        """Record that a part works; log it if it failed before."""
+        """Record that a part works; log it, as loud as its failure, if it failed before."""
         # Read without the lock first: this is called after every good refresh.
         if part not in self._failing:
             return
         with self._lock:
-            recovered = self._failing.pop(part, None) is not None
+            failure = self._failing.pop(part, None)
+            if failure is None:
+                return
+            over = msgspec.structs.replace(failure, ended_at=_now())
+            if self.last_error is failure:
+                self.last_error = over
             self._settle()
-        if recovered:
-            logger.info("%s works again", part)
+        lasted_s = (_now() - over.began_at).total_seconds()
+        logger.warning("%s works again after %.0f s", part, lasted_s, extra=_fields(over, "works"))
 
     def initialized(self) -> None:
         """Record that the store was read once."""
@@ -124,15 +194,23 @@ class Health:
     def failing(self) -> dict[str, str]:
         """Return each part that fails now, with its error."""
         with self._lock:
-            return dict(self._failing)
+            return {part: failure.error for part, failure in self._failing.items()}
 
     def _settle(self) -> None:
         if self._off:
             state = State.OFF
-        elif self._failing.keys() - self._harmless:
+        elif any(not failure.harmless for failure in self._failing.values()):
             state = State.INTERRUPTED
         else:
             state = State.VALID if self._initialized else State.INITIALIZING
         if state is not self.state:
             self.state = state
-            self.since = datetime.now(timezone.utc)
+            self.since = _now()
+
+
+def _fields(failure: Failure, event: str) -> dict[str, object]:
+    return {"waffle_event": event, "waffle_part": failure.part, "waffle_error": failure.error}
+
+
+def _now() -> datetime:
+    return datetime.now(timezone.utc)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ..errors import RevisionConflict, StoreError, StoreUnavailable
+from ..masking import redact
 from ..notifiers.base import Notice, Notifier
 from ..notifiers.file import FileNotifier
 from ..settings.declarations import Declarations
@@ -76,7 +77,7 @@ class Manager:
         poll_interval_s: float = 0.2,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.health = Health()
+        self.health = Health(lambda text: self.mask(redact(text)))
         self.tickets = Tickets()
         self.page = page
         # When the watcher last turned.
@@ -208,7 +209,7 @@ class Manager:
         """Read the store now, whatever the notices say, and apply what is new.
 
         :param complete: read every row again, not only those that are newer.
-        :raises StoreError: the store can't be read; the last good snapshot stays.
+        :raises StoreError: the store can't be read; what is served stays.
         """
         self.page.follow_path()
         error = self._catch_up(force=True, complete=complete, may_apply=_always)
@@ -449,7 +450,7 @@ class Manager:
             layers.take(known.delta)
             self.tickets.revoke()
             self._served = layers.newest
-        self.reading.failed(error, self.page.identity)
+        self.reading.failed(error, self.page.identity, layers.base.revision)
 
     def _show_page(self) -> None:
         if self.page.problem:

@@ -12,7 +12,7 @@ from ..errors import NotifierError, StoreError
 from ..notifiers.file import FileNotifier, Signature
 from ..snapshot import Delta, Snapshot
 from ..stores.base import Store
-from .health import Health
+from .health import Health, describe_source
 
 logger = logging.getLogger("uwsgi_waffle")
 
@@ -96,7 +96,6 @@ class Reading:
         self._backoff = Backoff()
         self._retry_at = 0.0
         self._failed_identity: bytes | None = None
-        self._stopgap = ""
 
     @property
     def staleness_s(self) -> float | None:
@@ -196,22 +195,22 @@ class Reading:
         self.refreshes += 1
         self.source = STORE
         self._ask_last_known = None
-        self._stopgap = ""
         self._backoff.reset()
         self._health.works(STORE)
         self._health.initialized()
 
-    def failed(self, error: StoreError, identity: bytes) -> None:
+    def failed(self, error: StoreError, identity: bytes, revision: int) -> None:
         """Note that a read failed.
 
         :param identity: of the page, when it failed.
+        :param revision: what is served instead.
         """
         self.failures += 1
         self.failing = True
         self._failed_identity = identity
         self._retry_at = self._clock() + self._backoff.next_s()
         text = str(error) or type(error).__name__
-        self._health.failed(STORE, f"{text}; {self._stopgap}" if self._stopgap else text)
+        self._health.failed(STORE, f"{text}; serving {describe_source(self.source, revision)}")
 
     def blocked(self, error: StoreError, *, failing: bool) -> None:
         """Note that another thread's read takes longer than a request may wait."""
@@ -233,9 +232,6 @@ class Reading:
         if base.epoch == known.delta.epoch and base.revision > known.delta.revision:
             return None
         self.source = known.place
-        self._stopgap = (
-            f"serving the last known values of revision {known.delta.revision} from {known.place}"
-        )
         return known
 
     def _ask_store(self, base: Snapshot | None) -> Delta:

@@ -21,7 +21,8 @@ logger = logging.getLogger("uwsgi_waffle")
 LIFETIME_INTERVALS = 3
 _LEAST_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 60.0
-_MAX_ERROR_LENGTH = 300
+# With the times, at most 300 characters.
+_MAX_ERROR_LENGTH = 240
 
 
 class Reporter:
@@ -126,6 +127,7 @@ class Reporter:
 
 def make_report(status: Status, *, app: str, lifetime_s: float) -> WorkerReport:
     """Return the report of a process that is doing so."""
+    error = status.last_error
     return WorkerReport(
         app=app,
         host=os.uname().nodename,
@@ -134,6 +136,6 @@ def make_report(status: Status, *, app: str, lifetime_s: float) -> WorkerReport:
         revision=status.applied_revision,
         staleness_s=status.staleness_s,
         state=status.state.value,
-        last_error=status.last_error and status.last_error[:_MAX_ERROR_LENGTH],
+        last_error=None if error is None else error.text(_MAX_ERROR_LENGTH),
         lifetime_s=lifetime_s,
     )

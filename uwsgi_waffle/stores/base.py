@@ -53,7 +53,8 @@ class WorkerReport(NamedTuple):
     :ivar staleness_s: seconds since the store was last read with success when it was reported,
         or ``None`` if it never was.
     :ivar state: the name of its :class:`~uwsgi_waffle.process.health.State`.
-    :ivar last_error: what failed last, without passwords and secret values, or ``None``.
+    :ivar last_error: what failed last, when it began and, if it is over, when it ended; without
+        passwords and secret values; or ``None``.
     :ivar lifetime_s: seconds after which a report that was not repeated is of a dead process.
     :ivar age_s: seconds since it was reported; ignored when it is reported.
     """
