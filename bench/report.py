@@ -92,7 +92,17 @@ _SECTIONS = (
     ),
     (
         "A change, from its call",
-        ("change in turns", "call", "served by all", "stale reads", "steps back"),
+        (
+            "change in turns",
+            "call",
+            "served by all",
+            "served by all, median of each run",
+            "stale reads",
+            "steps back",
+            "call at 250 changes/s",
+            "changes/s",
+            "reads beside them",
+        ),
     ),
     (
         "Propagation without a request",

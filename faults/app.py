@@ -20,7 +20,7 @@ from typing import Any
 
 from flask import Flask, request
 
-from uwsgi_waffle import ChangeRefused, StoreError, WaffleConf
+from uwsgi_waffle import ChangeRefused, State, Status, StoreError, WaffleConf
 from uwsgi_waffle.process.announcer import Announcer
 from uwsgi_waffle.process.manager import Manager
 from uwsgi_waffle.process.page import PageChange
@@ -36,6 +36,8 @@ DIE = "die"
 #: under way only; marked on the page, and not announced.
 INSTANTS = ("opened", "committed", "marked")
 TOOK = "X-Took-S"
+#: where the environment of a request has the status at its beginning
+BEFORE = "faults.status"
 
 
 def make_app() -> Flask:
@@ -50,16 +52,21 @@ def make_app() -> Flask:
     app.config.update(json.loads(os.environ["FAULTS_CONFIG"]))
     waffle = WaffleConf(app)
     # Outside of the extension's own layer, so that its work is measured too.
-    app.wsgi_app = _Timed(app.wsgi_app)  # type: ignore[method-assign]
+    app.wsgi_app = _Observed(app.wsgi_app, waffle)  # type: ignore[method-assign]
 
     @app.get("/read")
     def read() -> list[int]:
+        before: Status = request.environ[BEFORE]
         conf, config = waffle.conf, app.config
         a, conf_a = config["A"], conf["A"]
         pause_s = float(request.args.get("pause_s", 0))
         if pause_s:
             time.sleep(pause_s)
-        return [os.getpid(), waffle.revision, a, config["B"], conf_a, waffle.conf["B"]]
+        values = [a, config["B"], conf_a, waffle.conf["B"]]
+        after = waffle.status()
+        # Of a read that failed while this request was under way, too.
+        valid = before.state is after.state is State.VALID and before.failures == after.failures
+        return [os.getpid(), waffle.revision, not valid, *values]
 
     @app.post("/update")
     def update() -> Any:
@@ -84,16 +91,18 @@ def make_app() -> Flask:
     return app
 
 
-class _Timed:
-    """Tells in a header how long the app took to answer."""
+class _Observed:
+    """Says in a header how long the app took to answer; keeps how the settings did before."""
 
-    def __init__(self, wsgi_app: Callable[..., Iterable[bytes]]) -> None:
+    def __init__(self, wsgi_app: Callable[..., Iterable[bytes]], waffle: WaffleConf) -> None:
         self._wsgi_app = wsgi_app
+        self._waffle = waffle
 
     def __call__(
         self, environ: dict[str, Any], start_response: Callable[..., Any]
     ) -> Iterable[bytes]:
         began = time.monotonic()
+        environ[BEFORE] = self._waffle.status()
 
         def start(status: str, headers: list[tuple[str, str]], *rest: Any) -> Any:
             took = (TOOK, f"{time.monotonic() - began:.4f}")

@@ -58,7 +58,9 @@ STALE = {
         RESYNC_S, RESYNC_S, "there is no page: WAFFLE_RESYNC_INTERVAL, one turn of the watcher"
     ),
     "store": Bound(
-        math.inf, STORE_S, "the store can't be read: until its end, 2 s of backoff, one attempt"
+        math.inf,
+        STORE_S,
+        "the worker can't read the store, and says so: until its end, 2 s of backoff, one attempt",
     ),
 }
 

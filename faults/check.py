@@ -229,8 +229,7 @@ def steps_back(log: Log) -> Iterator[tuple[Read, Rank]]:
 
 def is_excepted(log: Log, read: Read) -> bool:
     """Return whether a fault takes a read out of the first promise: no store, or no page."""
-    fault = log.fault_at(read)
-    return fault is not None and STALE[fault.stale].lag_s > 0
+    return _lag_here_s(log, read) > 0
 
 
 def stepped(log: Log) -> Iterator[Violation]:
@@ -257,9 +256,16 @@ def _in_order(
 
 def lag_s(log: Log, read: Read) -> float:
     """Return how old an acknowledged change may be that a request misses."""
-    fault = log.fault_at(read)
-    allowed = STALE[fault.stale].lag_s if fault is not None else 0.0
+    allowed = _lag_here_s(log, read)
     return allowed if read.host == NEAR else max(allowed, FAR_S)
+
+
+def _lag_here_s(log: Log, read: Read) -> float:
+    fault = log.fault_at(read)
+    # A worker that takes itself for up to date has no excuse.
+    if fault is None or (fault.stale == "store" and not read.interrupted):
+        return 0.0
+    return STALE[fault.stale].lag_s
 
 
 def missed(log: Log, read: Read) -> bool:

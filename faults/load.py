@@ -125,7 +125,7 @@ class Load:
         except Failed as exc:
             entry = Read(*target, begin, time.monotonic(), exc.kind, str(exc))
         else:
-            pid, revision, *values = data
+            pid, revision, interrupted, *values = data
             end = time.monotonic()
             entry = Read(
                 *target,
@@ -133,6 +133,7 @@ class Load:
                 end,
                 pid=pid,
                 revision=revision,
+                interrupted=interrupted,
                 values=tuple(values),
                 took_s=took_s - pause_s,
             )

@@ -29,6 +29,7 @@ class Read(msgspec.Struct, frozen=True, tag="read"):
 
     :ivar failure: empty if it succeeded.
     :ivar values: A and B of ``app.config``, then of ``waffle.conf``.
+    :ivar interrupted: its worker said that it could not read the store.
     :ivar took_s: within the worker.
     """
 
@@ -40,6 +41,7 @@ class Read(msgspec.Struct, frozen=True, tag="read"):
     error: str = ""
     pid: int = 0
     revision: int = 0
+    interrupted: bool = False
     values: tuple[int, int, int, int] = (0, 0, 0, 0)
     took_s: float = 0.0
 

@@ -54,6 +54,11 @@ def read(begin: float, revision: int, **changed: object) -> Read:
     return msgspec.structs.replace(entry, **changed)
 
 
+def interrupted_read(begin: float, revision: int, **changed: object) -> Read:
+    """Return a read of another process, which said that it could not read the store."""
+    return read(begin, revision, pid=77, interrupted=True, **changed)
+
+
 def failed_read(begin: float, failure: str, **changed: object) -> Read:
     return msgspec.structs.replace(Read("one", PORT, begin, begin + 0.01, failure), **changed)
 
@@ -164,8 +169,8 @@ def test_revision_between_two_changes_has_the_values_of_the_older() -> None:
 def test_process_that_goes_back_is_caught() -> None:
     assert "revisions never go back" in broken(fault("store"), read(11.0, 2), read(11.5, 1))
     # Another process may be behind, and so may a read that had begun before the other ended.
-    assert broken(fault("store"), read(11.0, 2), read(11.5, 1, pid=77)) == []
-    entries = [read(11.0, 2, end=11.6, pid=77), read(11.5, 1, pid=77)]
+    assert broken(fault("store"), read(11.0, 2), interrupted_read(11.5, 1)) == []
+    entries = [read(11.0, 2, end=11.6, pid=77), interrupted_read(11.5, 1)]
     assert broken(fault("store"), *entries) == []
 
 
@@ -181,11 +186,13 @@ def test_stale_read_is_caught_in_a_fault_that_permits_none() -> None:
 
 def test_fault_of_the_store_permits_stale_reads_until_its_bound_is_over() -> None:
     for at in (10.5, 12.0 + STORE_S - 0.1):
-        assert broken(fault("store", floor=1), read(at, 1, pid=77)) == []
-    late = read(12.0 + STORE_S + 0.1, 1, pid=77)
+        assert broken(fault("store", floor=1), interrupted_read(at, 1)) == []
+        # A worker that says that all is well has no excuse.
+        assert broken(fault("store", floor=1), read(at, 1, pid=77)) == STALE_HERE
+    late = interrupted_read(12.0 + STORE_S + 0.1, 1)
     assert broken(fault("store", floor=1), late) == STALE_HERE
     # One that had begun before the fault may have been served only then.
-    waiting = read(9.9, 1, pid=77, end=10.1)
+    waiting = interrupted_read(9.9, 1, end=10.1)
     assert broken(fault("store", floor=1), waiting) == []
     # Nor before it began.
     assert broken(fault("store", floor=1), read(9.9, 1, pid=77)) == STALE_HERE
@@ -219,7 +226,7 @@ def test_read_that_misses_what_a_command_saw_is_a_step_back() -> None:
 
 @pytest.mark.parametrize("stale", ["store", "resync"])
 def test_step_back_is_counted_apart_while_no_store_or_no_page_can_be_used(stale: str) -> None:
-    entries: list[Entry] = [read(10.5, 3), read(10.6, 2, pid=77), fault(stale)]
+    entries: list[Entry] = [read(10.5, 3), interrupted_read(10.6, 2), fault(stale)]
     assert "no step back" not in broken(*entries)
     log = Log([*good(), *entries])
     assert "0 steps back; 1 more while" in describe(log, [])
