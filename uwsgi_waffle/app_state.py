@@ -11,6 +11,7 @@ from typing import Any, cast
 import flask.globals
 from flask import Flask, Request, has_request_context, request
 from flask.ctx import AppContext
+from flask.helpers import get_debug_flag
 
 from . import runtime
 from .config import DEFAULT_STORE_URL, ConfigKeys, Options
@@ -27,6 +28,7 @@ from .process.page_file import page_path, refuse_remote
 from .process.tickets import Ticket
 from .process.watcher import WATCHER, WatcherTask
 from .reporting.tasks import WatcherTasks
+from .settings.configured import configure
 from .settings.declare import declare
 from .signals import send_changed
 from .snapshot import Change, Snapshot, initial_snapshot
@@ -62,7 +64,12 @@ class WaffleState:
         self.app = app
         folder = Path(app.instance_path)
         self.options = options = Options.from_config(app.config, folder)
-        self.declarations = declare(app.config.get(ConfigKeys.CONFS, {}))
+        self.declarations = configure(
+            declare(app.config.get(ConfigKeys.CONFS, {})),
+            app.config,
+            plain={**app.default_config, "DEBUG": get_debug_flag()},
+            pinned=options.pinned,
+        )
         where = runtime.detect()
         self._under_uwsgi = where.under_uwsgi
         # Another server does not say how many processes there are: the user must.
@@ -186,10 +193,12 @@ class WaffleState:
         """Make a change of raw texts that were checked already; return its revision.
 
         :param raws: mapping of setting name to JSON text; ``None`` resets to the default.
+        :raises PinnedSettingError: a setting is pinned; nothing was written.
         :raises RevisionConflict: the store is at another revision; nothing was written.
         :raises OutcomeUnknown: the connection broke within the commit.
         :raises StoreError: the store failed; nothing was written.
         """
+        self.declarations.refuse_pinned(raws)
         engine = self.engine
         manager = engine.manager
         if not raws:

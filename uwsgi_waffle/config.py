@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
@@ -38,6 +38,7 @@ class ConfigKeys:
     REPORT_INTERVAL = "WAFFLE_REPORT_INTERVAL"
     SNAPSHOT_SECRETS = "WAFFLE_SNAPSHOT_SECRETS"
     REQUIRE_LAZY_APPS = "WAFFLE_REQUIRE_LAZY_APPS"
+    PINNED = "WAFFLE_PINNED"
 
     @classmethod
     def all(cls) -> list[str]:
@@ -64,6 +65,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     report_interval_s: float
     snapshot_secrets: bool
     require_lazy_apps: bool
+    pinned: frozenset[str]
 
     def __repr__(self) -> str:
         # URLs may hold passwords.
@@ -101,6 +103,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
             require_lazy_apps=read.typed(
                 ConfigKeys.REQUIRE_LAZY_APPS, bool, False, "True or False"
             ),
+            pinned=read.names(ConfigKeys.PINNED),
         )
 
 
@@ -137,6 +140,17 @@ class _Reader:
                 f"{key} must be a number of seconds, {least} less than a day, got {value!r}"
             )
         return value
+
+    def names(self, key: str) -> frozenset[str]:
+        value = self._config.get(key, ())
+        if isinstance(value, str):
+            # As a variable of the environment has it.
+            value = [name.strip() for name in value.split(",") if name.strip()]
+        if not isinstance(value, Collection) or not all(isinstance(name, str) for name in value):
+            raise ConfigurationError(
+                f"{key} must be a list of setting names, or a string such as 'NAME,OTHER'"
+            )
+        return frozenset(value)
 
     def redis_url(self) -> str:
         if ConfigKeys.REDIS_URL in self._config:

@@ -45,6 +45,10 @@ class InvalidValueError(ChangeRefused, ValueError):
     """At least one value does not fit its declaration."""
 
 
+class PinnedSettingError(ChangeRefused):
+    """At least one setting is pinned: it keeps the value of ``app.config``, or its default."""
+
+
 class StoreError(WaffleError):
     """The store refused or failed an operation."""
 

@@ -158,6 +158,7 @@ class WaffleConf(Generic[ConfT]):
         :param expected_revision: refuse if the store has moved on since this revision.
         :raises UnknownSettingError: a name is not declared; nothing was written.
         :raises InvalidValueError: a value does not fit; nothing was written.
+        :raises PinnedSettingError: a setting is pinned; nothing was written.
         :raises RevisionConflict: the store is at another revision; nothing was written.
         :raises OutcomeUnknown: the connection broke within the commit: the change may have been
             made; :meth:`refresh` shows whether it was.
@@ -180,6 +181,7 @@ class WaffleConf(Generic[ConfT]):
         A change like any other: see :meth:`update`.
 
         :raises UnknownSettingError: a name is not declared; nothing was written.
+        :raises PinnedSettingError: a setting is pinned; nothing was written.
         :raises RevisionConflict: the store is at another revision; nothing was written.
         :raises OutcomeUnknown: the connection broke within the commit: the change may have been
             made; :meth:`refresh` shows whether it was.

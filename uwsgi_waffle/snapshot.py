@@ -112,7 +112,8 @@ def initial_snapshot(declarations: Declarations) -> Snapshot:
 def advance(snapshot: Snapshot, delta: Delta, declarations: Declarations) -> Snapshot:
     """Return the snapshot that follows when a store's delta is laid over another.
 
-    A raw text that its declaration refuses makes a fault, never an exception.
+    A raw text that its declaration refuses makes a fault, never an exception. A pinned setting
+    has its default, whatever the store says.
     """
     values = declarations.defaults() if delta.complete else snapshot.by_name.copy()
     stored = {} if delta.complete else snapshot.stored.copy()
@@ -127,7 +128,7 @@ def advance(snapshot: Snapshot, delta: Delta, declarations: Declarations) -> Sna
         if declaration is None:
             continue
         value = declaration.default
-        if raw is not None:
+        if raw is not None and not declaration.pinned:
             try:
                 value = declaration.decode(raw)
             except ValueError as exc:

@@ -791,3 +791,30 @@ def test_app_does_not_import_the_command_line(tmp_path: Path) -> None:
         "sys.exit(any(f'uwsgi_waffle.{name}' in sys.modules for name in names))\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
+
+
+def test_defaults_of_config_and_pins_are_shown_and_kept(make_worker: MakeWorker) -> None:
+    make_worker().update(LIMIT=40)
+    worker = make_worker(LIMIT=20, SITENAME="Here", WAFFLE_PINNED=["LIMIT"])
+    assert run(worker, "list").stdout.splitlines()[1:3] == [
+        'SITENAME  "Here"    "Here"    str   config',
+        "LIMIT     20        20        int   pinned",
+    ]
+    assert run(worker, "list", "--changed").stdout.count("\n") == 1
+    described = run(worker, "describe", "LIMIT").stdout
+    assert "default:  20 (from app.config)" in described
+    assert "pinned:   yes" in described
+    exported = run(worker, "export")
+    assert json.loads(exported.stdout)["LIMIT"] == 20
+    assert exported.stderr == "pinned: LIMIT\ndefaults from app.config: SITENAME\n"
+    for command in (
+        ["set", "LIMIT=5"],
+        ["set", "LIMIT=5", "--dry-run"],
+        ["reset", "LIMIT"],
+        ["rollback", "0", "--yes"],
+        ["import", "-"],
+    ):
+        refused = run(worker, *command, status=1, input='{"LIMIT": 5}')
+        assert "LIMIT: it is pinned" in refused.stderr
+    assert "nothing to change" in run(worker, "reset", "--all").stdout
+    assert worker.waffle.refresh() == 1

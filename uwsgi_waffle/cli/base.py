@@ -199,12 +199,14 @@ def change(
     """Make a change unless it alters nothing, and show what it altered.
 
     :param question: asked before a change is made; ``None`` if there is nothing to ask.
+    :raises PinnedSettingError: a setting is pinned; nothing was written.
     :raises Abort: the answer is no; nothing was written.
     :raises UsageError: there is a question, and no terminal to ask it on.
     :raises RevisionConflict: the store is at another revision; nothing was written.
     :raises OutcomeUnknown: the connection broke within the commit.
     :raises StoreError: the store failed; nothing was written.
     """
+    state.declarations.refuse_pinned(raws)
     seen = state.snapshot.revision
     differences = operations.preview(state, raws, show_secrets=show_secrets)
     asked = question is not None and bool(differences) and not dry_run

@@ -66,7 +66,11 @@ def reset(
         raise click.UsageError("give either names of settings, or --all")
     if everything:
         stored = state.snapshot.stored
-        names = tuple(name for name in state.declarations if name in stored)
+        names = tuple(
+            name
+            for name, declaration in state.declarations.items()
+            if name in stored and not declaration.pinned
+        )
     state.declarations.require(names)
     question = "Reset all settings?" if everything and not yes else None
     change(state, dict.fromkeys(names), question=question, **details)

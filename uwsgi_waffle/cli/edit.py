@@ -115,7 +115,10 @@ def _document(infos: Iterable[SettingInfo], values: Mapping[str, Any]) -> str:
 
 def _about(info: SettingInfo) -> list[str]:
     default = MASK if info.default == MASK and info.secret else json_text(info.default, indent=0)
-    parts = [info.type, f"default {default}"]
+    where = " (from app.config)" if info.default_from == "config" else ""
+    parts = [info.type, f"default {default}{where}"]
+    if info.pinned:
+        parts.append("pinned: no change of it is taken")
     if info.min is not None:
         parts.append(f"at least {json_text(info.min, indent=0)}")
     if info.max is not None:

@@ -18,7 +18,8 @@ from ..settings.spelling import spelled
 from .base import complete_names, group, json_option, print_json, secrets_option, with_state
 from .tables import json_text, safe, table, visible
 
-_COLORS = {"fault": "red", "stored": "cyan", "override": "yellow"}
+_COLORS = {"fault": "red", "stored": "cyan", "override": "yellow", "pinned": "magenta"}
+_UNCHANGED = ("default", "config", "pinned")
 _DESCRIBED_CHANGES = 5
 
 
@@ -41,8 +42,9 @@ def list_(
 
     A PATTERN is a part of a name, or a name with * and ? as in a shell; case does not matter.
 
-    FROM is "default", "stored", or "fault": what is stored does not fit, and the default is
-    served.
+    FROM is "default"; "config", a default that app.config had, from a file or the environment;
+    "pinned", such a value that no change replaces; "stored"; or "fault": what is stored does not
+    fit, and the default is served.
     """
     groups = {info.group for info in state.declarations.values()}
     if group_ is not None and group_ not in groups:
@@ -52,7 +54,7 @@ def list_(
         info
         for info in operations.describe(state, show_secrets=show_secrets)
         if (not patterns or any(_matches(info.name, pattern) for pattern in patterns))
-        and (not changed or info.origin != "default")
+        and (not changed or info.origin not in _UNCHANGED)
         and (group_ is None or info.group == group_)
     ]
     if as_json:
@@ -143,7 +145,10 @@ def _details(
     details += [(label, text(bound)) for label, bound in bounds.items() if bound is not None]
     if info.choices is not None:
         details.append(("choices", ", ".join(map(text, info.choices))))
-    details.append(("default", _json_text(info, info.default, show_secrets)))
+    where = " (from app.config)" if info.default_from == "config" else ""
+    details.append(("default", f"{_json_text(info, info.default, show_secrets)}{where}"))
+    if info.pinned:
+        details.append(("pinned", "yes: no change of it is taken"))
     details.append(("value", f"{_json_text(info, info.value, show_secrets)} ({info.origin})"))
     if items:
         last = items[0]

@@ -29,6 +29,22 @@ def export(state: WaffleState, format_: documents.Format, stored: bool, show_sec
     """
     values = operations.export(state, show_secrets=show_secrets, stored_only=stored)
     click.echo(documents.dump(values, format_), nl=False)
+    declarations = [state.declarations[name] for name in values]
+    for said, names in (
+        ("pinned", [one.name for one in declarations if one.pinned]),
+        (
+            "defaults from app.config",
+            [
+                one.name
+                for one in declarations
+                if one.default_from == "config"
+                and not one.pinned
+                and one.name not in state.snapshot.stored
+            ],
+        ),
+    ):
+        if names:
+            click.echo(f"{said}: {visible(', '.join(names))}", err=True)
 
 
 @group.command("import")

@@ -9,14 +9,14 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 from ..errors import RevisionConflict
 from ..masking import MASK
-from ..settings.declarations import Declaration, Declarations, differ
+from ..settings.declarations import Declaration, Declarations, DefaultFrom, differ
 from ..snapshot import Snapshot
 from ..stores.base import Store
 
 #: stands for a value that is not stored; no JSON text, so it is not taken for a value
 DEFAULT = "default"
 
-Origin = Literal["default", "stored", "fault", "override"]
+Origin = Literal["default", "config", "pinned", "stored", "fault", "override"]
 
 
 class Settings(Protocol):
@@ -48,8 +48,11 @@ class SettingInfo:
 
     :ivar type: its type as a person would write it, without constraints.
     :ivar raw: the stored JSON text, or ``None`` if nothing is stored.
-    :ivar origin: ``default``; ``stored``; ``fault``: what is stored does not fit, and the
-        default is served; ``override``: this process serves another value.
+    :ivar origin: ``default``; ``config``: the default, which ``app.config`` had before the
+        extension; ``pinned``: the default, whatever is stored; ``stored``; ``fault``: what is
+        stored does not fit, and the default is served; ``override``: this process serves another
+        value.
+    :ivar default_from: where the default comes from, ``declaration`` or ``config``.
     :ivar fault: what is wrong with the stored text, or ``None``.
     :ivar choices: the only allowed values as JSON knows them, also those of a ``Literal`` or an
         ``Enum``; ``None`` if there is no such list.
@@ -68,6 +71,8 @@ class SettingInfo:
     min: Any
     max: Any
     choices: tuple[Any, ...] | None
+    default_from: DefaultFrom = "declaration"
+    pinned: bool = False
 
 
 @dataclass(frozen=True, slots=True)

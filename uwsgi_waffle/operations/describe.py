@@ -149,9 +149,11 @@ def _describe(declaration: Declaration, snapshot: Snapshot, *, shown: bool) -> S
     name = declaration.name
     value, default = snapshot.by_name[name], declaration.default
     raw, fault = snapshot.stored.get(name), snapshot.faults.get(name)
-    origin: Origin = "default"
+    origin: Origin = "config" if declaration.default_from == "config" else "default"
     base = default
-    if fault is not None:
+    if declaration.pinned:
+        origin = "pinned"
+    elif fault is not None:
         origin = "fault"
     elif raw is not None:
         origin, base = "stored", declaration.decoder.decode(raw)
@@ -173,6 +175,8 @@ def _describe(declaration: Declaration, snapshot: Snapshot, *, shown: bool) -> S
         min=low,
         max=high,
         choices=_builtins(declaration.allowed) if shown else None,
+        default_from=declaration.default_from,
+        pinned=declaration.pinned,
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from ..errors import ChangeRefused, RevisionConflict, UnknownRevisionError
+from ..settings.declarations import PINNED
 from ..snapshot import Snapshot
 from .base import Settings, is_same
 from .describe import entries_since
@@ -102,6 +103,9 @@ def _restored(
             continue
         if declaration is None:
             problems[name] = "not a declared setting any more; leave it out, or declare it again"
+            continue
+        if declaration.pinned:
+            problems[name] = PINNED
             continue
         try:
             if raw is not None:

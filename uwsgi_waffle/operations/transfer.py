@@ -26,7 +26,8 @@ def export(
     snapshot = state.snapshot
     values: dict[str, Any] = {}
     for declaration in state.declarations.values():
-        raw = None if declaration.name in snapshot.faults else snapshot.stored.get(declaration.name)
+        served = not declaration.pinned and declaration.name not in snapshot.faults
+        raw = snapshot.stored.get(declaration.name) if served else None
         if raw is None and stored_only:
             continue
         shown = show_secrets or not declaration.secret
@@ -71,6 +72,8 @@ def trim(state: Settings, raws: Mapping[str, str | None]) -> dict[str, str | Non
     for name, raw in raws.items():
         declaration = state.declarations[name]
         current = snapshot.stored.get(name, declaration.default_raw)
+        if declaration.pinned:
+            current = declaration.default_raw
         if raw is None:
             if name in snapshot.stored:
                 trimmed[name] = None

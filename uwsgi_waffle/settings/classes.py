@@ -29,6 +29,7 @@ class Setting:
     group: str | None = None
     label: str | None = None
     role: str | None = None
+    pinned: bool = False
 
 
 def declarations_of(cls: type) -> dict[str, dict[str, Any]]:

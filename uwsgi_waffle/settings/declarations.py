@@ -5,16 +5,23 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
-from ..errors import ChangeRefused, InvalidValueError, UnknownSettingError
+from ..errors import ChangeRefused, InvalidValueError, PinnedSettingError, UnknownSettingError
 from .raws import dump
 from .shapes import shape_of
 
+DefaultFrom = Literal["declaration", "config"]
+
 #: how to bound what has a length
 LENGTH_FIX = "to bound the length, declare the type Annotated[str, msgspec.Meta(max_length=…)]"
+#: why a pinned setting is not changed, and how it is
+PINNED = (
+    "it is pinned, so no change of it is taken: set it in the environment or the configuration "
+    "file and reload, or unpin it (in WAFFLE_PINNED, or 'pinned' in its declaration)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +38,8 @@ class Declaration:
     :ivar secret: the value is never shown in a message, a log or a repr.
     :ivar label: its name for people, on the admin page.
     :ivar role: who has it may change the setting on the admin page, or ``None`` for everyone there.
+    :ivar pinned: the default is served whatever is stored, and no change of it is taken.
+    :ivar default_from: ``config`` if ``app.config`` had the default before the extension.
     """
 
     name: str
@@ -45,6 +54,8 @@ class Declaration:
     group: str | None
     label: str | None
     role: str | None
+    pinned: bool
+    default_from: DefaultFrom
     decoder: msgspec.json.Decoder[Any] = field(repr=False, compare=False)
 
     @property
@@ -208,6 +219,15 @@ class Declarations(Mapping[str, Declaration]):
         problems = {name: unknown_name(name, self._by_name) for name in names if name not in self}
         if problems:
             raise UnknownSettingError(problems)
+
+    def refuse_pinned(self, names: Iterable[str]) -> None:
+        """Check that no name is pinned.
+
+        :raises PinnedSettingError: names every one that is.
+        """
+        pinned = [name for name in names if name in self and self[name].pinned]
+        if pinned:
+            raise PinnedSettingError(dict.fromkeys(pinned, PINNED))
 
     def encode(self, values: Mapping[str, object]) -> dict[str, str]:
         """Return the raw text of every value: a mapping of setting name to JSON text.

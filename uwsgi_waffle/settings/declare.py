@@ -28,6 +28,7 @@ DECLARATION_KEYS = (
     "group",
     "label",
     "role",
+    "pinned",
 )
 
 _ORDERED = (int, float, Decimal, date, time, timedelta)
@@ -37,9 +38,9 @@ def declare(confs: object) -> Declarations:
     """Return the declarations of a ``WAFFLE_CONFS`` mapping.
 
     :param confs: mapping of setting name to a mapping with ``desc``, ``default`` and, if wanted,
-        ``type``, ``min``, ``max``, ``choices``, ``validate``, ``secret``, ``group``, ``label`` and
-        ``role``; or a
-        class of settings, see :func:`~uwsgi_waffle.settings.classes.declarations_of`.
+        ``type``, ``min``, ``max``, ``choices``, ``validate``, ``secret``, ``group``, ``label``,
+        ``role`` and ``pinned``; or a class of settings, see
+        :func:`~uwsgi_waffle.settings.classes.declarations_of`.
     :raises ConfigurationError: names every faulty declaration and its fix.
     """
     if isinstance(confs, type):
@@ -92,6 +93,8 @@ def _make_declaration(name: object, spec: object) -> Declaration:
         group=spec.get("group"),
         label=spec.get("label"),
         role=spec.get("role"),
+        pinned=spec.get("pinned", False),
+        default_from="declaration",
         decoder=_make_decoder(type_),
     )
     for choice in declaration.choices or ():
@@ -114,8 +117,9 @@ def _check_extras(spec: Mapping[str, Any]) -> None:
         raise ValueError("'choices' must be a list, a tuple or a set")
     if not callable(spec.get("validate") or len):
         raise ValueError("'validate' must be a callable that raises ValueError to refuse a value")
-    if not isinstance(spec.get("secret", False), bool):
-        raise ValueError("'secret' must be True or False")
+    for key in ("secret", "pinned"):
+        if not isinstance(spec.get(key, False), bool):
+            raise ValueError(f"{key!r} must be True or False")
     for key in ("group", "label", "role"):
         if not isinstance(spec.get(key) or "", str):
             raise ValueError(f"{key!r} must be a string")
