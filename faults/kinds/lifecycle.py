@@ -84,7 +84,7 @@ def sixteen_first_starts(world: World) -> Steps:
         if revision != 1:
             world.problem(f"the first change of an empty database is revision {revision}")
         for port in host.uwsgi.ports:
-            _, seen, *values = ask(port, "/read").data
+            _, seen, _, *values = ask(port, "/read").data
             if (seen, values) != (1, [1, 1, 1, 1]):
                 world.problem(f"port {port} is at revision {seen}: {values}")
         world.until(
