@@ -17,7 +17,16 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from uwsgi_waffle import Delta, Dump, HistoryEntry, RevisionConflict, Row, Store, StoreUnavailable
+from uwsgi_waffle import (
+    Delta,
+    Dump,
+    HistoryEntry,
+    RevisionConflict,
+    Row,
+    Store,
+    StoreError,
+    StoreUnavailable,
+)
 
 
 class JsonFileStore(Store):
@@ -110,8 +119,12 @@ class JsonFileStore(Store):
 
     def _save(self, data: Mapping[str, Any]) -> None:
         new_path = self._path.with_name(self._path.name + ".new")
-        with new_path.open("w", encoding="utf-8") as file:
-            json.dump(data, file, ensure_ascii=False)
+        try:
+            text = json.dumps(data, ensure_ascii=False).encode()
+        except UnicodeError as exc:
+            raise StoreError(f"{self._path}: {exc}") from exc
+        with new_path.open("wb") as file:
+            file.write(text)
             file.flush()
             os.fsync(file.fileno())
         new_path.replace(self._path)

@@ -17,7 +17,8 @@ from uwsgi_waffle.testing.store_contract import stored
 
 from .support.pgbouncer import Pgbouncer
 from .support.postgres_server import PostgresServer
-from .support.server_contract import OnServer, ServerContract, restored_rows
+from .support.server import Server
+from .support.server_contract import FrozenContract, OnServer, ServerContract, restored_rows
 
 
 @pytest.fixture(scope="module")
@@ -30,19 +31,53 @@ def pgbouncer(postgres: PostgresServer) -> Iterator[Pgbouncer]:
         server.release()
 
 
-class _Pooled(ServerContract, OnServer):
-    server: Pgbouncer
+class _Behind(OnServer):
+    """A database of each test's own, behind the PgBouncer."""
+
+    pgbouncer: Pgbouncer
     database: str
 
     @pytest.fixture(autouse=True)
     def _database(self, postgres: PostgresServer, pgbouncer: Pgbouncer) -> Iterator[None]:
-        self.server = pgbouncer
+        self.pgbouncer = pgbouncer
+        self.server = self.broken(postgres)
         with postgres.database() as self.database:
             yield
             pgbouncer.restore()
 
+    def broken(self, postgres: PostgresServer) -> Server:
+        """Return the server that the test stops or freezes."""
+        return self.pgbouncer
+
+
+class _Alchemy(_Behind):
+    @pytest.fixture
+    def store(self, _database: None) -> Iterator[AlchemyWaffleStore]:
+        store = AlchemyWaffleStore(
+            sa.create_engine(self.pgbouncer.url("postgresql+psycopg", self.database)),
+            timeout_s=self.timeout_s,
+            write_timeout_s=self.write_timeout_s,
+        )
+        yield store
+        store.close()
+
+
+class _Peewee(_Behind):
+    @pytest.fixture
+    def store(self, _database: None) -> Iterator[PeeweeWaffleStore]:
+        make: Any = peewee.PostgresqlDatabase
+        store = PeeweeWaffleStore(
+            make(self.pgbouncer.url("postgresql", self.database), prefer_psycopg3=True),
+            timeout_s=self.timeout_s,
+            write_timeout_s=self.write_timeout_s,
+        )
+        yield store
+        store.close()
+
+
+class _Pooled(ServerContract, _Behind):
     def going_back(self, store: Store) -> contextlib.AbstractContextManager[None]:
-        return restored_rows(self.server.url("postgresql+psycopg", self.database))
+        return restored_rows(self.pgbouncer.url("postgresql+psycopg", self.database))
 
     def test_many_statements_of_many_processes_share_few_connections(self, store: Store) -> None:
         """What a driver prepares, or sets for its session, is there for another's statements."""
@@ -53,26 +88,24 @@ class _Pooled(ServerContract, OnServer):
             store.history()
 
 
-class TestAlchemyOnPgbouncer(_Pooled):
-    @pytest.fixture
-    def store(self, _database: None) -> Iterator[AlchemyWaffleStore]:
-        store = AlchemyWaffleStore(
-            sa.create_engine(self.server.url("postgresql+psycopg", self.database)),
-            timeout_s=self.timeout_s,
-            write_timeout_s=self.write_timeout_s,
-        )
-        yield store
-        store.close()
+class TestAlchemyOnPgbouncer(_Alchemy, _Pooled):
+    pass
 
 
-class TestPeeweeOnPgbouncer(_Pooled):
-    @pytest.fixture
-    def store(self, _database: None) -> Iterator[PeeweeWaffleStore]:
-        make: Any = peewee.PostgresqlDatabase
-        store = PeeweeWaffleStore(
-            make(self.server.url("postgresql", self.database)),
-            timeout_s=self.timeout_s,
-            write_timeout_s=self.write_timeout_s,
-        )
-        yield store
-        store.close()
+class TestPeeweeOnPgbouncer(_Peewee, _Pooled):
+    pass
+
+
+class _BeforeFrozen(FrozenContract, _Behind):
+    """It takes the login, as it always does, and then waits for the server."""
+
+    def broken(self, postgres: PostgresServer) -> Server:
+        return postgres
+
+
+class TestAlchemyOnPgbouncerBeforeFrozenPostgres(_Alchemy, _BeforeFrozen):
+    pass
+
+
+class TestPeeweeOnPgbouncerBeforeFrozenPostgres(_Peewee, _BeforeFrozen):
+    pass

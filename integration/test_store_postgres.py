@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from typing import Any
+import importlib.util
+import threading
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
 
 import peewee
 import pytest
@@ -12,12 +14,12 @@ import sqlalchemy as sa
 from playhouse.pool import PooledPostgresqlDatabase
 from sqlalchemy.orm import Session
 
-from uwsgi_waffle.errors import StoreError
+from uwsgi_waffle.errors import StoreError, StoreUnavailable
 from uwsgi_waffle.stores.base import Store
 from uwsgi_waffle.stores.peewee import PeeweeWaffleStore
 from uwsgi_waffle.stores.sqlalchemy import AlchemyWaffleStore
 from uwsgi_waffle.testing import in_processes
-from uwsgi_waffle.testing.store_contract import stored
+from uwsgi_waffle.testing.store_contract import raises, stored
 
 from .support.find import missing
 from .support.postgres_server import PostgresServer, found_postgres, need_postgres
@@ -29,6 +31,7 @@ from .support.server_contract import (
     make_model,
     restored_rows,
 )
+from .support.stopwatch import Stopwatch
 from .support.waiting import eventually
 
 
@@ -66,13 +69,13 @@ class _Database(OnServer):
 
 
 class _Alchemy(_Database):
-    isolation: str | None = None
+    scheme = "postgresql+psycopg"
+    #: of the user's engine
+    options: ClassVar[Mapping[str, Any]] = {}
 
     @pytest.fixture
     def store(self, _database: None) -> Iterator[AlchemyWaffleStore]:
-        url = self.server.url("postgresql+psycopg", self.database)
-        options = {} if self.isolation is None else {"isolation_level": self.isolation}
-        engine = sa.create_engine(url, **options)
+        engine = sa.create_engine(self.server.url(self.scheme, self.database), **self.options)
         store = AlchemyWaffleStore(
             engine,
             self.model(engine),
@@ -91,11 +94,13 @@ class _Alchemy(_Database):
 
 class _Peewee(_Database):
     kind: type[peewee.PostgresqlDatabase] = peewee.PostgresqlDatabase
+    # Else it takes psycopg2, if that is installed.
+    psycopg3 = True
 
     @pytest.fixture
     def store(self, _database: None) -> Iterator[PeeweeWaffleStore]:
         make: Any = self.kind
-        db = make(self.server.url("postgresql", self.database))
+        db = make(self.server.url("postgresql", self.database), prefer_psycopg3=self.psycopg3)
         store = PeeweeWaffleStore(
             db,
             self.model(),
@@ -194,11 +199,11 @@ class TestAlchemyOnPostgres(_Alchemy, _Contract):
 
 
 class TestAlchemyOnPostgresSerializable(_Alchemy, _Contract):
-    isolation = "SERIALIZABLE"
+    options: ClassVar = {"isolation_level": "SERIALIZABLE"}
 
 
 class TestAlchemyModelOnPostgres(_Alchemy, _Contract):
-    isolation = "REPEATABLE READ"
+    options: ClassVar = {"isolation_level": "REPEATABLE READ"}
 
     def model(self, engine: sa.Engine) -> Any:
         return make_model(engine)
@@ -219,17 +224,58 @@ class TestPeeweeModelOnPostgres(_Peewee, _Contract):
         return UserConfs
 
 
+class _Psycopg2(_Database):
+    @pytest.fixture(autouse=True)
+    def _database(self, postgres: PostgresServer) -> Iterator[None]:
+        if importlib.util.find_spec("psycopg2") is None:
+            pytest.skip("psycopg2 is not installed")
+        self.server = postgres
+        with postgres.database() as self.database:
+            yield
+
+
+class TestAlchemyOnPsycopg2(_Psycopg2, _Alchemy, _Contract):
+    scheme = "postgresql+psycopg2"
+
+
+class TestPeeweeOnPsycopg2(_Psycopg2, _Peewee, _Contract):
+    psycopg3 = False
+
+
 class _Frozen(_Database, LockContract):
-    # psycopg knows no less.
-    connect_s = 2.0
+    pass
 
 
 class TestAlchemyOnFrozenPostgres(_Alchemy, _Frozen):
-    pass
+    # The user's own sessions ask before each use; ours would ask what stands still.
+    options: ClassVar = {"pool_pre_ping": True, "pool_size": 1, "max_overflow": 0}
+
+    def test_threads_that_wait_for_a_server_use_up_no_pool(self, store: AlchemyWaffleStore) -> None:
+        """The user's would let the second wait for 30 s."""
+        store.prepare()
+        with self.frozen(), Stopwatch() as watch:
+            threads = [threading.Thread(target=self._fail, args=(store,)) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        watch.assert_within(self.timeout_s)
+
+    def _fail(self, store: AlchemyWaffleStore) -> None:
+        with raises(StoreUnavailable):
+            store.history()
 
 
 class TestPeeweeOnFrozenPostgres(_Peewee, _Frozen):
     pass
+
+
+class TestAlchemyOnFrozenPsycopg2(_Psycopg2, _Alchemy, _Frozen):
+    scheme = "postgresql+psycopg2"
+
+
+class TestPeeweeOnFrozenPsycopg2(_Psycopg2, _Peewee, _Frozen):
+    psycopg3 = False
 
 
 @pytest.fixture(scope="module")

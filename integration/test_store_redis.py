@@ -95,6 +95,17 @@ class TestRedis(_Redis, ServerContract):
         lossy.close()
         assert store.write({"A": "3"}, expected_revision=2) == 3
 
+    def test_read_whose_connection_broke_is_read_once_more(self, store: RedisStore) -> None:
+        store.prepare()
+        store.write({"A": "1"})
+        known = store.read_since(0, "")
+        with swallowing(self.server.port, b"EVALSHA") as (port, swallowed):
+            url = self.server.url.replace(str(self.server.port), str(port))
+            lossy = RedisStore(f"{url}?prefix=site:", timeout_s=self.timeout_s)
+            assert lossy.read_since(0, "") == known
+            assert swallowed() == 1
+            lossy.close()
+
     def test_restart_from_an_older_dump_is_noticed(
         self, make_redis: Callable[..., RedisServer]
     ) -> None:

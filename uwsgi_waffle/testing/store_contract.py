@@ -173,7 +173,7 @@ class StoreContract(ReportContract):
         before = store.read_since(0, ""), store.history()
         # Half of a surrogate pair is no text that any database takes.
         unstorable = {"A": "2", "B": '"\ud800"', "C": "2"}
-        with raises(Exception):
+        with raises(StoreError):
             store.write(unstorable)
         assert (store.read_since(0, ""), store.history()) == before
         assert store.write({"A": "2"}) == 2

@@ -16,7 +16,7 @@ from ...errors import StoreError, StoreUnavailable
 from ...forking import PerProcess
 from ...masking import redact
 from ..sql.databases import bounds, committing, whole_s
-from ..sql.deadline import cut_after
+from ..sql.deadline import cut_after, within
 from ..sql.rows import readable
 
 T = TypeVar("T")
@@ -209,7 +209,10 @@ def _found(db: Any) -> Any:
 
 
 def _connect(db: Any, dialect: str, timeout_s: float) -> Any:
-    """Open a connection of the driver as the database does, but within a bound of ours."""
+    """Open a connection of the driver as the database does, but within a bound of ours.
+
+    :raises TimeoutError: the time was over.
+    """
     # Only its parameters are used: the copy never has a connection itself.
     like = copy.copy(db)
     opener = _opener(type(db))
@@ -223,8 +226,13 @@ def _connect(db: Any, dialect: str, timeout_s: float) -> Any:
         names = ("connect_timeout", "read_timeout", "write_timeout")
         limits = dict.fromkeys(names, whole_s(timeout_s))
     like.connect_params = {**limits, **db.connect_params}
+    # It would ask for a type's number that no statement of ours needs, and wait for the answer.
+    like._register_hstore = False
     try:
-        connection = opener._connect(like)
+        if dialect == "sqlite":
+            connection = opener._connect(like)
+        else:
+            connection = within(timeout_s, lambda: opener._connect(like), lambda late: late.close())
     except peewee.ImproperlyConfigured as exc:
         raise StoreError(f"{type(db).__name__}: {exc} Install it beside peewee") from exc
     if dialect == "sqlite":

@@ -30,9 +30,9 @@ class PeeweeWaffleStore(SqlStore[Connection]):
     :param model: your own key/value model, which then holds the raw texts; mixes in
         :class:`~uwsgi_waffle.stores.mixin.WaffleMixin`.
     :param prefix: what the names of our tables begin with.
-    :param timeout_s: longest time that a read may block; 1 if neither this nor the app says.
-        Connecting to PostgreSQL may take 2 s for each address of the host, its driver's minimum.
-    :param write_timeout_s: longest time that a write may wait for other writers; else 5.
+    :param timeout_s: longest time that a read may block, with connecting; 1 if neither this nor
+        the app says.
+    :param write_timeout_s: longest time that a write may block, likewise; else 5.
     :raises ConfigurationError: there is no database, or the model has no ``key`` or no ``value``.
     """
 

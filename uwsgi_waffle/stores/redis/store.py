@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timezone
 from importlib.resources import files
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import parse_qs, urlencode
 
 import msgspec
@@ -28,6 +28,8 @@ from ...forking import PerProcess
 from ...masking import redact
 from ...snapshot import Delta, Row
 from ..base import Dump, HistoryEntry, Store, WorkerReport, time_of
+
+T = TypeVar("T")
 
 DEFAULT_PREFIX = "waffle:"
 MAX_HISTORY = 10_000
@@ -93,8 +95,10 @@ class RedisStore(Store):
                 clients.prepare(keys=self._keys, args=[uuid.uuid4().hex, secrets.token_hex(8)])
 
     def read_since(self, revision: int, epoch: str, mark: str = "") -> Delta:
-        with self._translated() as clients:
-            reply: list[Any] = clients.read_since(keys=self._keys, args=[revision, epoch, mark])
+        known = [revision, epoch, mark]
+        reply: list[Any] = self._on_reader(
+            lambda clients: clients.read_since(keys=self._keys, args=known)
+        )
         if not reply:
             raise self._lost()
         rows = zip(reply[4::2], reply[5::2], strict=True)
@@ -131,14 +135,17 @@ class RedisStore(Store):
     def history(self, *, name: str | None = None, limit: int = 100) -> list[HistoryEntry]:
         found: list[HistoryEntry] = []
         newest = "+"
-        with self._translated() as clients:
-            while len(found) < limit:
-                page: Any = clients.reader.xrevrange(self._keys[3], max=newest, count=_PAGE)
-                entries = (_entry(key, fields) for key, fields in page)
-                found += [entry for entry in entries if entry and name in (None, entry.name)]
-                if len(page) < _PAGE:
-                    break
-                newest = _before(page[-1][0])
+
+        def read(clients: _Clients) -> Any:
+            return clients.reader.xrevrange(self._keys[3], max=newest, count=_PAGE)
+
+        while len(found) < limit:
+            page = self._on_reader(read)
+            entries = (_entry(key, fields) for key, fields in page)
+            found += [entry for entry in entries if entry and name in (None, entry.name)]
+            if len(page) < _PAGE:
+                break
+            newest = _before(page[-1][0])
         return found[:limit]
 
     def load(
@@ -178,12 +185,15 @@ class RedisStore(Store):
             pipeline.execute()
 
     def workers(self, max_age_s: float) -> list[WorkerReport]:
-        with self._translated() as clients, clients.reader.pipeline(transaction=False) as pipeline:
+        def read(clients: _Clients) -> Any:
             keys: Any = clients.reader.zrange(self._workers, 0, -1)
-            for key in keys:
-                pipeline.get(key)
-                pipeline.pttl(key)
-            replies = pipeline.execute()
+            with clients.reader.pipeline(transaction=False) as pipeline:
+                for key in keys:
+                    pipeline.get(key)
+                    pipeline.pttl(key)
+                return pipeline.execute()
+
+        replies = self._on_reader(read)
         found = [
             _aged(text, left_ms)
             for text, left_ms in zip(replies[::2], replies[1::2], strict=True)
@@ -204,6 +214,21 @@ class RedisStore(Store):
             clients.reader.close()
             clients.writer.close()
 
+    def _on_reader(self, read: Callable[[_Clients], T]) -> T:
+        """Return what a function reads.
+
+        A server that was restarted, or that closed what was idle or killed, has ended the
+        connection: it is replaced, and the function runs once more.
+        """
+        with self._translated() as clients:
+            try:
+                return read(clients)
+            except redis.ConnectionError as exc:
+                # What a server says that is there is no better the second time.
+                if isinstance(exc, redis.AuthenticationError | redis.exceptions.BusyLoadingError):
+                    raise
+            return read(clients)
+
     def _changed(
         self,
         script: Any,
@@ -213,7 +238,10 @@ class RedisStore(Store):
     ) -> int:
         """Run a script that commits a change; return the revision of the store after it."""
         # Strictly, unlike redis-py: what is no text must be refused, not changed.
-        encoded = [each.encode() if isinstance(each, str) else each for each in arguments]
+        try:
+            encoded = [each.encode() if isinstance(each, str) else each for each in arguments]
+        except UnicodeError as exc:
+            raise StoreError(f"{exc}; Redis is sent no such text") from exc
         with self._translated() as clients:
             writer: Any = clients.writer  # redis-py leaves client() without types
             # Connected here, so that only the commit itself comes after before_commit.

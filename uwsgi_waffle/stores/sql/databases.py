@@ -43,8 +43,9 @@ _UNSURE = ("08", "57", "58", "XX")
 _FORBIDDEN = {"42501", 1142, 1044}
 
 _OUTAGES = ("OperationalError", "InterfaceError", "InternalError", "TimeoutError", "OSError")
-# The DB-API's, their libraries', and the network's.
-_FAILURES = {"DatabaseError", "InterfaceError", "SQLAlchemyError", "PeeweeException", "OSError"}
+# The DB-API's, their libraries', and the network's. Drivers raise others too: on an answer that is
+# none of their server's, or when they lack a package that a login needs.
+_KNOWN = ("DatabaseError", "InterfaceError", "SQLAlchemyError", "PeeweeException", "OSError")
 # What PostgreSQL and MySQL quote of a row in their errors.
 _QUOTED = re.compile(r"\n(?:DETAIL|CONTEXT|QUERY|STATEMENT):.*", re.DOTALL)
 _VALUE = re.compile(r"((?:Incorrect \w+ value|Duplicate entry):? ')(?:.*)(' for )", re.DOTALL)
@@ -110,9 +111,11 @@ def is_named(exc: BaseException, *names: str) -> bool:
 
 
 def is_failure(exc: BaseException) -> bool:
-    """Say whether the database, its driver, its library or the network failed, not our own code."""
-    kinds = (*type(exc).__mro__, *type(driver_error(exc)).__mro__)
-    return not isinstance(exc, WaffleError) and any(kind.__name__ in _FAILURES for kind in kinds)
+    """Say whether the database, its driver, its library or the network failed.
+
+    Everything that is raised beside the package's own errors: no driver's error leaves a store.
+    """
+    return isinstance(exc, Exception) and not isinstance(exc, WaffleError)
 
 
 def is_transient(exc: BaseException) -> bool:
@@ -122,7 +125,9 @@ def is_transient(exc: BaseException) -> bool:
 
 def is_outage(exc: BaseException) -> bool:
     """Say whether trying again may help, on another connection or later."""
-    return is_named(exc, *_OUTAGES) or bool(getattr(exc, "connection_invalidated", False))
+    if is_named(exc, *_OUTAGES) or bool(getattr(exc, "connection_invalidated", False)):
+        return True
+    return not is_named(exc, *_KNOWN, "ValueError", "TypeError")
 
 
 def lacks_table(exc: BaseException) -> bool:
@@ -138,6 +143,8 @@ def translation(exc: BaseException, shown: str, passwords: Iterable[str] = ()) -
     :param passwords: what must not be shown, however the driver writes it.
     """
     text = f"{shown}: {_shown(exc, passwords)}"
+    if not is_named(exc, *_KNOWN):
+        text = f"{shown}: {type(driver_error(exc)).__name__}: {_shown(exc, passwords)}"
     code = code_of(exc)
     if code in _READ_ONLY_SERVER:
         return StoreUnavailable(
@@ -155,6 +162,8 @@ def translation(exc: BaseException, shown: str, passwords: Iterable[str] = ()) -
         return StoreUnavailable(
             f"{text}; check that the database is running and accepts connections"
         )
+    if is_named(exc, "ValueError", "TypeError"):
+        return StoreError(f"{text}; the database's driver refuses it")
     return StoreError(f"{text}; check that its tables are up to date")
 
 

@@ -1,15 +1,18 @@
-"""Bounds a call of a database driver that may wait for its server for ever."""
+"""Bounds for calls of a database driver that may wait for its server without an end."""
 
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import os
 import socket
 import threading
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, Generic, TypeVar
 
 from ...errors import WaffleError
+
+T = TypeVar("T")
 
 
 class Cut:
@@ -67,3 +70,62 @@ def cut_after(connection: Any, timeout_s: float) -> Iterator[None]:
         raise
     finally:
         cut.cancel()
+
+
+def within(timeout_s: float, call: Callable[[], T], discard: Callable[[T], object]) -> T:
+    """Return what a function returns that no timeout of its own bounds, as one that connects.
+
+    Looking up a name, trying each address of a host, an event listener of the user's: none of this
+    is covered by a driver's timeout, or for at least 2 s each. So it runs in a thread of its own,
+    in the caller's context, which is left alone when the time is over.
+
+    :param discard: called in that thread with what was returned too late.
+    :raises TimeoutError: the time was over.
+    """
+    attempt = _Attempt(call, discard)
+    context = contextvars.copy_context()
+    threading.Thread(
+        target=context.run, args=(attempt.run,), name="waffle-connect", daemon=True
+    ).start()
+    try:
+        attempt.ended.wait(timeout_s)
+    finally:
+        is_over = attempt.give_up()
+    if is_over:
+        raise TimeoutError("it did not connect in time")
+    if attempt.error is not None:
+        raise attempt.error
+    return attempt.result[0]
+
+
+class _Attempt(Generic[T]):
+    """One call that another thread waits for, as long as it likes."""
+
+    def __init__(self, call: Callable[[], T], discard: Callable[[T], object]) -> None:
+        self._call = call
+        self._discard = discard
+        self._lock = threading.Lock()
+        self._given_up = False
+        self.ended = threading.Event()
+        self.result: list[T] = []
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            result = self._call()
+        except BaseException as exc:
+            self.error = exc
+        else:
+            with self._lock:
+                if not self._given_up:
+                    self.result.append(result)
+            if not self.result:
+                with contextlib.suppress(Exception):
+                    self._discard(result)
+        self.ended.set()
+
+    def give_up(self) -> bool:
+        """Stop waiting; return whether there is neither a result nor an error."""
+        with self._lock:
+            self._given_up = True
+            return not self.result and self.error is None

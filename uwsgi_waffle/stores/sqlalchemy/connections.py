@@ -15,7 +15,7 @@ from sqlalchemy.pool import SingletonThreadPool, StaticPool
 
 from ...masking import redact
 from ..sql.databases import bounds, committing, is_failure, whole_s
-from ..sql.deadline import Cut, cut_after
+from ..sql.deadline import Cut, cut_after, within
 from ..sql.rows import readable
 
 T = TypeVar("T")
@@ -42,8 +42,8 @@ class EngineConnections:
         if self._shared:
             self._reader = self._writer = base
             return
-        if not event.contains(base, "do_connect", _connect_bounded):
-            event.listen(base, "do_connect", _connect_bounded)
+        if not event.contains(base, "do_connect", _connect_limited):
+            event.listen(base, "do_connect", _connect_limited)
         self._reader = self._derive()
         # Once for each connection: as an execution option it would be set for each read, and what
         # the driver raises when that meets a lost connection is not translated by SQLAlchemy.
@@ -114,10 +114,13 @@ class EngineConnections:
         self._base.dialect.set_isolation_level(connection, "AUTOCOMMIT")
 
     def _derive(self, **execution_options: Any) -> sa.Engine:
-        pool = self._base.pool.recreate()
+        pool: Any = self._base.pool.recreate()
         # It would ask before each read, on a connection that may stand still. A read that fails
         # replaces its connection anyway.
         pool._pre_ping = False
+        # It would wait for other threads' reads, by a timeout of its own.
+        pool._max_overflow = -1
+        pool._creator = _bounded(pool._invoke_creator, may_hang=not self._is_sqlite)
         return sa.Engine(
             pool,
             self._base.dialect,
@@ -156,9 +159,15 @@ def _passwords(url: sa.URL) -> tuple[str, ...]:
 
 
 class _Connecting(threading.local):
-    """How long this thread may connect, if it does so for us."""
+    """How long this thread may connect, if it does so for us.
+
+    :ivar deadline: for everything until the connection can be used.
+    :ivar driver_s: how long the driver may take, in a thread that does nothing else.
+    :ivar cut: bounds what is asked of the new connection.
+    """
 
     deadline: float | None = None
+    driver_s: float | None = None
     cut: Cut | None = None
 
 
@@ -184,14 +193,45 @@ def _bounded_connecting(timeout_s: float) -> Iterator[None]:
         _connecting.deadline = _connecting.cut = None
 
 
-def _connect_bounded(
+def _bounded(create: Callable[[Any], Any], *, may_hang: bool) -> Callable[[Any], Any]:
+    """Return a pool's function that connects, the user's own too, within the bound of its thread.
+
+    Source: SQLAlchemy, ``Pool._should_wrap_creator``: it is called with the pool's record because
+    it has one parameter.
+    """
+
+    def connect(connection_record: Any) -> Any:
+        deadline = _connecting.deadline
+        assert deadline is not None, "pools of the store connect for the store only"
+        timeout_s = max(deadline - time.monotonic(), 0.001)
+
+        def limited() -> Any:
+            _connecting.driver_s = timeout_s
+            try:
+                return create(connection_record)
+            finally:
+                _connecting.driver_s = None
+
+        if not may_hang:
+            return limited()
+        connection = within(timeout_s, limited, lambda late: late.close())
+        # What is asked of it next may wait without an end: by SQLAlchemy, its version.
+        _connecting.cut = Cut(connection, max(deadline - time.monotonic(), 0.1))
+        return connection
+
+    return connect
+
+
+def _connect_limited(
     dialect: Dialect, record: Any, args: list[Any], parameters: dict[str, Any]
 ) -> Any:
-    """Connect within a bound; only for connections of ours, which the thread says."""
-    deadline = _connecting.deadline
-    if deadline is None:
+    """Connect by the driver's own bounds, so that a thread that is left alone ends, too.
+
+    Only for connections of ours, which the thread says. What the user says of a bound stays.
+    """
+    timeout_s = _connecting.driver_s
+    if timeout_s is None:
         return None
-    timeout_s = max(deadline - time.monotonic(), 0.001)
     limits: dict[str, Any] = {}
     if dialect.driver in ("psycopg", "psycopg2"):
         limits = {"connect_timeout": whole_s(timeout_s)}
@@ -204,10 +244,7 @@ def _connect_bounded(
         limits = dict.fromkeys(names, whole_s(timeout_s))
     elif dialect.name == "sqlite":
         limits = {"timeout": timeout_s}
-    connection = dialect.connect(*args, **{**limits, **parameters})
-    # What is asked of it next may wait without an end: by SQLAlchemy, its version.
-    _connecting.cut = Cut(connection, max(deadline - time.monotonic(), 0.1))
-    return connection
+    return dialect.connect(*args, **{**limits, **parameters})
 
 
 def _read_anything(connection: Any, record: Any) -> None:

@@ -35,9 +35,9 @@ class AlchemyWaffleStore(SqlStore[sa.Connection]):
         :class:`~uwsgi_waffle.stores.mixin.WaffleMixin`.
     :param prefix: what the names of our tables begin with.
     :param bind_key: which of Flask-SQLAlchemy's engines, if not the model's.
-    :param timeout_s: longest time that a read may block; 1 if neither this nor the app says.
-        Connecting to PostgreSQL may take 2 s for each address of the host, its driver's minimum.
-    :param write_timeout_s: longest time that a write may wait for other writers; else 5.
+    :param timeout_s: longest time that a read may block, with connecting; 1 if neither this nor
+        the app says.
+    :param write_timeout_s: longest time that a write may block, likewise; else 5.
     """
 
     def __init__(

@@ -93,7 +93,11 @@ class Reader(_Kept):
 
         :raises StoreUnavailable: the file can't be read within the bound.
         """
-        with translated(self._path), self._used() as (connection, wait_s):
+        with (
+            translated(self._path),
+            storable(self._path),
+            self._used() as (connection, wait_s),
+        ):
 
             def run() -> list[tuple[Any, ...]]:
                 return connection.execute(statement, parameters).fetchall()
@@ -236,6 +240,15 @@ def translated(path: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as exc:
         raise translation(path, exc) from exc
+
+
+@contextlib.contextmanager
+def storable(path: Path) -> Iterator[None]:
+    """Raise as an error of the store that a text or a number is none that SQLite takes."""
+    try:
+        yield
+    except (UnicodeError, OverflowError) as exc:
+        raise StoreError(f"{path}: {exc}; SQLite takes no such text or number") from exc
 
 
 def translation(path: Path, exc: Exception) -> StoreError:

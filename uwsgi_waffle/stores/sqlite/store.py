@@ -16,7 +16,16 @@ from ...forking import PerProcess
 from ...snapshot import Delta
 from ..base import Dump, HistoryEntry, Store, WorkerReport, history_row, time_of
 from ..sql.rows import delta_of
-from .connections import Reader, Writer, connect, patiently, transaction, translated, translation
+from .connections import (
+    Reader,
+    Writer,
+    connect,
+    patiently,
+    storable,
+    transaction,
+    translated,
+    translation,
+)
 from .reports import Reports
 from .tables import DEFAULT_PREFIX, Tables
 
@@ -106,8 +115,9 @@ class SqliteStore(Store):
             }
             connection.execute(self._tables.raise_revision, change)
             rows = [{**change, "name": name, "raw": raw} for name, raw in raws.items()]
-            connection.executemany(self._tables.write_history, rows)
-            connection.executemany(self._tables.write_setting, rows)
+            with storable(self.path):
+                connection.executemany(self._tables.write_history, rows)
+                connection.executemany(self._tables.write_setting, rows)
         return current + 1
 
     def history(self, *, name: str | None = None, limit: int = 100) -> list[HistoryEntry]:
@@ -138,7 +148,8 @@ class SqliteStore(Store):
             {"name": name, "raw": raw, "revision": dump.revision or 1}
             for name, raw in dump.raws.items()
         ]
-        with self._changing(expected_revision, before_commit) as (connection, _):
+        changing = self._changing(expected_revision, before_commit)
+        with changing as (connection, _), storable(self.path):
             for statement in self._tables.clear:
                 connection.execute(statement)
             connection.execute(
