@@ -53,7 +53,7 @@ class Browser:
     """A browser with a profile of its own.
 
     :param profile: an empty folder.
-    :param script: whether it runs JavaScript.
+    :ivar script: whether it runs JavaScript.
     """
 
     def __init__(self, profile: Path, *, script: bool = True) -> None:
@@ -68,6 +68,7 @@ class Browser:
             options.add_experimental_option("prefs", setting)
         # With both paths given, selenium asks nobody; this makes sure of it.
         environment = {**os.environ, "SE_OFFLINE": "true", "SE_AVOID_STATS": "true"}
+        self.script = script
         self.driver = webdriver.Chrome(options, Service(driver, env=environment))
         self.emulate()
 

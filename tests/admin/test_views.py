@@ -15,6 +15,7 @@ from flask_wtf import CSRFProtect
 
 from uwsgi_waffle import ConfigurationError, StoreUnavailable, WaffleConf, __version__
 from uwsgi_waffle.admin import Access
+from uwsgi_waffle.admin.tokens import sign
 
 from ..support.forms import Page, browse
 from ..support.rig import MemoryStore, Worker
@@ -228,17 +229,35 @@ class TestForgery:
         page.submit("/preview").submit("/save")
         assert admin.conf["SITENAME"] == "typed"
 
-    def test_form_of_this_very_site_keeps_what_was_typed_when_the_session_is_gone(
-        self, admin: Admin
+    @pytest.mark.parametrize(
+        ("comes_from", "made_for", "is_kept"),
+        [
+            ("same-origin", "ann", True),
+            # A form that was put into another page of this origin has no signature of ours.
+            ("same-origin", "", False),
+            ("same-origin", "forged", False),
+            ("same-origin", "bob", False),
+            ("same-site", "ann", False),
+            ("cross-site", "ann", False),
+            (None, "ann", False),
+        ],
+    )
+    def test_own_form_of_the_same_person_is_kept_when_the_session_is_gone(
+        self, admin: Admin, comes_from: str | None, made_for: str, is_kept: bool
     ) -> None:
         fields = admin.open().form("/preview")
         fields["v-SITENAME"] = ["typed"]
+        if made_for in ("", "forged"):
+            fields["made_for"] = [made_for]
+        elif made_for == "bob":
+            with admin.worker.app.app_context():
+                fields["made_for"] = [sign("made for", "bob")]
         client = admin.worker.app.test_client()
-        answer = client.post(
-            "/settings/preview", data=fields, headers={"Sec-Fetch-Site": "same-origin"}
-        )
+        headers = {"Sec-Fetch-Site": comes_from} if comes_from else {}
+        answer = client.post("/settings/preview", data=fields, headers=headers)
         assert answer.status_code == 400
-        assert 'value="typed"' in answer.text
+        assert ('value="typed"' in answer.text) is is_kept
+        assert admin.worker.waffle.revision == 0
 
     def test_rollback_needs_a_token(self, admin: Admin) -> None:
         admin.save(v_LIMIT="20")

@@ -267,7 +267,7 @@ def test_unfit_text_is_refused_in_words(typed: str, case: Case, problem: str) ->
         (
             CASES["aware"],
             {"max": datetime(2027, 1, 1, 1, tzinfo=timezone(timedelta(hours=1)))},
-            {"step": "1", "data-max": "2027-01-01T00:00"},
+            {"step": "60", "data-max": "2027-01-01T00:00"},
         ),
         (
             Case("a", Annotated[str, msgspec.Meta(min_length=1, max_length=9)], "", "", "", ""),
@@ -280,6 +280,25 @@ def test_bounds_reach_the_control(
     case: Case, more: dict[str, Any], attributes: dict[str, str]
 ) -> None:
     assert make(case, **more)[1].attributes == attributes
+
+
+@pytest.mark.parametrize(
+    ("clock", "step"),
+    [
+        (time(8), "60"),
+        (time(8, 0, 15), "1"),
+        (time(8, 0, 0, 1000), "any"),
+        (datetime(2026, 5, 31, 12), "60"),
+        (datetime(2026, 5, 31, 12, 0, 1), "1"),
+    ],
+)
+def test_clock_asks_for_seconds_only_where_it_has_some(clock: Any, step: str) -> None:
+    declaration = declare({"X": {"desc": "d", "default": clock}})["X"]
+    assert make_widget(declaration, clock).attributes["step"] == step
+    bounded = declare(
+        {"X": {"desc": "d", "default": clock.replace(second=0, microsecond=0), "max": clock}}
+    )["X"]
+    assert make_widget(bounded, bounded.default).attributes["step"] == step
 
 
 def test_choices_are_offered_and_the_served_value_is_one_of_them() -> None:

@@ -99,6 +99,11 @@ KINDS: dict[str, tuple[Any, Any, list[Typed]]] = {
         {"free": 1},
         [
             Typed({"vk": ["team", "x y"], "vv": ["5", "6"]}, {"team": 5, "x y": 6}),
+            # More rows than the page has: some are added.
+            Typed(
+                {"vk": [*"abcdef"], "vv": [*"123456"]},
+                {"a": 1, "b": 2, "c": 3, "d": 4, "e": 5, "f": 6},
+            ),
             Typed({"vk": ["team"], "vv": ["lots"]}, BAD),
             Typed({"vk": [""], "vv": ["5"]}, BAD),
         ],

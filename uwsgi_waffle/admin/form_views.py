@@ -98,7 +98,7 @@ class FormPages(Frame):
         """The answer to a form that is none of this session's, or else ``None``."""
         if is_token_valid():
             return None
-        if was_ours():
+        if was_ours(current_author()):
             return self._form(draft, notice=EXPIRED, code=400)
         return self._form(notice=FOREIGN, code=400)
 

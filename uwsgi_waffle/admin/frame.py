@@ -28,7 +28,8 @@ EXPIRED = (
 FOREIGN = (
     "This form does not belong to your session: the session ended, or the form came from another "
     "site. Nothing was saved. If you typed something here, go back with your browser: it is still "
-    "in that page. If this happens again, the app's workers may have different SECRET_KEYs."
+    "in that page, to be copied into a new one. If this happens again, the app's workers may have "
+    "different SECRET_KEYs."
 )
 NOTHING_TICKED = "Nothing is ticked: tick what you want to save, or discard all of it."
 NO_REASON = "A reason is required: say in a few words why. Nothing is saved yet."
@@ -97,7 +98,7 @@ class Frame:
             page_template=template,
             # So that no browser shows a new page with an old script.
             version=__version__,
-            token=make_token(),
+            token=make_token(current_author()),
             page_title=self._title or current_app.name,
             brand=self._brand,
             require_reason=self._require_reason,

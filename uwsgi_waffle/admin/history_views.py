@@ -68,7 +68,7 @@ class HistoryPages(Frame):
                 raise operations.UnknownRevisionError("no revision is named")
             if request.method == "POST":
                 if not is_token_valid():
-                    notice, code = (EXPIRED if was_ours() else FOREIGN), 400
+                    notice, code = (EXPIRED if was_ours(current_author()) else FOREIGN), 400
                 elif self.problem_of_reason(reason):
                     notice, code = self.problem_of_reason(reason), 422
                 else:

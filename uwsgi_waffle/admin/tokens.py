@@ -20,10 +20,15 @@ _FOR_LONG_S = 10 * 365 * 86_400
 
 
 class Token(NamedTuple):
-    """The hidden field that every form carries."""
+    """The hidden fields that every form carries.
+
+    :ivar made_for: shows that this app handed the form to this person; it lives longer than the
+        session.
+    """
 
     name: str
     value: str
+    made_for: str
 
 
 def require_extra() -> None:
@@ -50,12 +55,15 @@ def require_secret_key(secret_key: object) -> None:
         )
 
 
-def make_token() -> Token:
-    """Return the token for the forms of this response."""
+def make_token(author: str | None) -> Token:
+    """Return the token for the forms of this response.
+
+    :param author: the name of the person who gets it, if there is one.
+    """
     from flask_wtf.csrf import generate_csrf
 
     name = current_app.config.get("WTF_CSRF_FIELD_NAME", "csrf_token")
-    return Token(name, generate_csrf())
+    return Token(name, generate_csrf(), sign("made for", author or ""))
 
 
 def is_token_valid() -> bool:
@@ -65,11 +73,15 @@ def is_token_valid() -> bool:
     return bool(FlaskForm().validate())
 
 
-def was_ours() -> bool:
+def was_ours(author: str | None) -> bool:
     """Return whether the form of this request is of this session, though it is too old.
 
+    :param author: the name of the person who sent it, if there is one.
+
     What was typed is kept only then: else another site could fill in a form, whose fresh token
-    would make the rest. A form that the browser says is of this very origin is ours as well.
+    would make the rest. When the session is gone, its token proves nothing: a form is ours as well
+    if it was handed to the same person, and the browser says that it came from this very origin,
+    which no other site can make it say.
     """
     from flask_wtf.csrf import validate_csrf
 
@@ -78,7 +90,8 @@ def was_ours() -> bool:
         # No limit of age.
         validate_csrf(request.form.get(name), time_limit=_FOR_LONG_S)
     except ValueError:  # WTForms' own error is one
-        return request.headers.get("Sec-Fetch-Site") == "same-origin"
+        is_own = is_signed(request.form.get("made_for", ""), "made for", author or "")
+        return is_own and request.headers.get("Sec-Fetch-Site") == "same-origin"
     return True
 
 

@@ -305,10 +305,21 @@ def _clock_widgets(declaration: Declaration, shape: Shape, value: Any) -> Iterat
             _bounds(declaration, shape._replace(metas=()), lambda bound: write(widget, bound))
         )
         if base is not date:
-            widget.attributes["step"] = "1" if not getattr(shown, "microsecond", 0) else "any"
+            widget.attributes["step"] = _step(shown, declaration.min, declaration.max)
         yield widget
     hint = f"{CLOCKS[base]}, UTC" if utc and base is datetime else CLOCKS[base]
     yield Widget("text", base, utc=utc, hint=hint)
+
+
+def _step(*clocks: Any) -> str:
+    """How fine a clock is typed: to the minute, unless its value or a bound is finer.
+
+    A control with seconds stays incomplete until they are typed too, and a browser that brings
+    one back writes them, though nobody typed them.
+    """
+    if any(getattr(clock, "microsecond", 0) for clock in clocks):
+        return "any"
+    return "1" if any(getattr(clock, "second", 0) for clock in clocks) else "60"
 
 
 def _text_widgets(shape: Shape, value: Any) -> Iterator[Widget]:

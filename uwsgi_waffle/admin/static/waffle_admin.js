@@ -197,6 +197,45 @@
 
   // --- the form ------------------------------------------------------------------------------------
 
+  // Rows are added in place. The browser's back button brings no added row back, nor what was typed
+  // into it: so they are kept with this very entry of its history, as it keeps other fields.
+  const growing = (rows) => {
+    const add = one("[data-add-row]", rows);
+    const made = all("[data-row]", rows).length;
+    const grow = () => {
+      const row = all("[data-row]", rows).at(-1).cloneNode(true);
+      const number = all("[data-row]", rows).length + 1;
+      for (const input of all("input", row)) {
+        input.value = "";
+        input.defaultValue = "";
+        input.setAttribute("aria-label", input.getAttribute("aria-label").replace(/\d+$/, number));
+      }
+      add.before(row);
+      return row;
+    };
+    const keep = () => {
+      const added = all("[data-row]", rows).slice(made)
+        .map((row) => all("input", row).map((input) => input.value));
+      const state = history.state || {};
+      const kept = { ...state.rows, [rows.id]: added };
+      history.replaceState({ ...state, rows: kept }, "");
+    };
+    const kept = ((history.state || {}).rows || {})[rows.id] || [];
+    for (const texts of kept) {
+      all("input", grow()).forEach((input, number) => { input.value = texts[number]; });
+    }
+    rows.addEventListener("input", (event) => {
+      const row = event.target.closest("[data-row]");
+      if (all("[data-row]", rows).indexOf(row) >= made) keep();
+    });
+    add.addEventListener("click", (event) => {
+      event.preventDefault();
+      const row = grow();
+      keep();
+      one("input", row).focus();
+    });
+  };
+
   let count = 0;
   const edits = () => {
     const told = one("[data-dirty]");
@@ -253,15 +292,7 @@
       }
       leaving = true;
     });
-    for (const rows of all("[data-rows]", form)) {
-      one("[data-add-row]", rows).addEventListener("click", (event) => {
-        event.preventDefault();
-        const row = all("[data-row]", rows).at(-1).cloneNode(true);
-        for (const input of all("input", row)) { input.value = ""; input.defaultValue = ""; }
-        event.target.before(row);
-        one("input", row).focus();
-      });
-    }
+    all("[data-rows]", form).forEach(growing);
     // After the browser put back what was typed before.
     window.addEventListener("pageshow", () => { leaving = false; update(); refilter(); });
     window.addEventListener("beforeunload", (event) => {
