@@ -11,10 +11,11 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 
-from uwsgi_waffle.errors import StoreUnavailable
+from uwsgi_waffle.errors import StoreError, StoreUnavailable
 from uwsgi_waffle.stores.base import Store
 from uwsgi_waffle.stores.peewee import PeeweeWaffleStore
 from uwsgi_waffle.stores.sqlalchemy import AlchemyWaffleStore
+from uwsgi_waffle.testing import stored
 
 from .support.mariadb_server import MariadbServer
 from .support.server_contract import (
@@ -29,6 +30,9 @@ from .support.server_contract import (
 
 class _Database(OnServer):
     """A database of each test's own."""
+
+    #: of the values in a table of the user's
+    column: Any = mysql.LONGTEXT(charset="utf8mb4")
 
     @pytest.fixture(autouse=True)
     def _database(self, mariadb: MariadbServer) -> Iterator[None]:
@@ -52,14 +56,14 @@ class _Database(OnServer):
 
     def make_model(self) -> sa.Table:
         engine = sa.create_engine(self.url)
-        table = make_model(engine, collation="utf8mb4_bin", value=mysql.LONGTEXT(charset="utf8mb4"))
+        table = make_model(engine, collation="utf8mb4_bin", value=self.column)
         engine.dispose()
         return table
 
 
 class _Alchemy(_Database):
     @pytest.fixture
-    def store(self, _database: None) -> Iterator[AlchemyWaffleStore]:
+    def store(self) -> Iterator[AlchemyWaffleStore]:
         store = AlchemyWaffleStore(
             self.url,
             self.model(),
@@ -75,14 +79,16 @@ class _Alchemy(_Database):
 
 class _Peewee(_Database):
     @pytest.fixture
-    def store(self, _database: None) -> Iterator[PeeweeWaffleStore]:
+    def store(self) -> Iterator[PeeweeWaffleStore]:
         url = self.url
+        more: dict[str, Any] = dict(url.query)
         db = peewee.MySQLDatabase(
             str(url.database),
             host=url.host,
             port=url.port,
             user=url.username,
             password=url.password,
+            **more,
         )
         store = PeeweeWaffleStore(
             db, self.model(), timeout_s=self.timeout_s, write_timeout_s=self.write_timeout_s
@@ -108,6 +114,29 @@ class _Contract(ServerContract, _Database):
         assert store.read_since(0, "") == known
 
 
+class _LossyContract(_Database):
+    """On connections that lose, in silence, what they can't keep: older releases' default."""
+
+    column = sa.String(10, "utf8mb4_bin")
+
+    @pytest.fixture(autouse=True)
+    def _lossy(self, _database: None) -> None:
+        self.url = self.url.update_query_dict({"charset": "utf8", "sql_mode": "PIPES_AS_CONCAT"})
+
+    def test_no_character_is_lost(self, store: Store) -> None:
+        store.prepare()
+        store.write({"A": '"🧇x"'}, author="Åse 🧇", reason="why 🧇")
+        assert stored(store) == {"A": '"🧇x"'}
+        assert store.history()[0][3:6] == ('"🧇x"', "Åse 🧇", "why 🧇")
+
+    def test_value_that_its_column_can_not_hold_is_refused(self, store: Store) -> None:
+        store.prepare()
+        store.write({"A": "1"})
+        with pytest.raises(StoreError, match="too long"):
+            store.write({"A": '"123456789"', "B": "1"})
+        assert stored(store) == {"A": "1"}
+
+
 @pytest.mark.short
 class TestAlchemyOnMysql(_Alchemy, _Contract):
     def test_password_is_in_no_error(self, store: AlchemyWaffleStore) -> None:
@@ -128,6 +157,19 @@ class TestPeeweeOnMysql(_Peewee, _Contract):
 
 
 class TestPeeweeModelOnMysql(_Peewee, ServerContract):
+    def model(self) -> Any:
+        self.make_model()
+        return UserConfs
+
+
+@pytest.mark.short
+class TestAlchemyOnLossyMysql(_Alchemy, _LossyContract):
+    def model(self) -> Any:
+        return self.make_model()
+
+
+@pytest.mark.short
+class TestPeeweeOnLossyMysql(_Peewee, _LossyContract):
     def model(self) -> Any:
         self.make_model()
         return UserConfs

@@ -15,7 +15,7 @@ import peewee
 from ...errors import StoreError, StoreUnavailable
 from ...forking import PerProcess
 from ...masking import redact
-from ..sql.databases import bounds, committing, whole_s
+from ..sql.databases import bounds, committing, whole_s, with_all_characters
 from ..sql.deadline import cut_after, within
 from ..sql.rows import readable
 
@@ -225,7 +225,7 @@ def _connect(db: Any, dialect: str, timeout_s: float) -> Any:
     elif opener is peewee.MySQLDatabase:
         names = ("connect_timeout", "read_timeout", "write_timeout")
         limits = dict.fromkeys(names, whole_s(timeout_s))
-    like.connect_params = {**limits, **db.connect_params}
+    like.connect_params = {**limits, **with_all_characters(db.connect_params)}
     # It would ask for a type's number that no statement of ours needs, and wait for the answer.
     like._register_hstore = False
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from ...errors import OutcomeUnknown, StoreError, StoreUnavailable, WaffleError
@@ -19,14 +19,22 @@ CLOCKS = {
     "mariadb": "UNIX_TIMESTAMP(NOW(6))",
 }
 
+# A session that is not strict cuts off, in silence, what a column can't hold: the default before
+# MySQL 5.7 and MariaDB 10.2, and of each connection of peewee before 4.5.
+# Source: MySQL 8.0 manual, "Server SQL Modes".
+_MYSQL_BOUND = (
+    "SET innodb_lock_wait_timeout = {s}, "
+    "sql_mode = CONCAT_WS(',', NULLIF(@@sql_mode, ''), 'STRICT_ALL_TABLES')"
+)
+
 # Of PostgreSQL for this transaction only, so that it leaves nothing behind in a PgBouncer.
 _BOUNDS = {
     "postgresql": (
         "SET LOCAL statement_timeout = {ms}",
         "SET LOCAL idle_in_transaction_session_timeout = {ms}",
     ),
-    "mysql": ("SET innodb_lock_wait_timeout = {s}",),
-    "mariadb": ("SET innodb_lock_wait_timeout = {s}",),
+    "mysql": (_MYSQL_BOUND,),
+    "mariadb": (_MYSQL_BOUND,),
 }
 
 # Serialisation failures and deadlocks: of PostgreSQL, then of MySQL and MariaDB.
@@ -54,7 +62,8 @@ _VALUE = re.compile(r"((?:Incorrect \w+ value|Duplicate entry):? ')(?:.*)(' for 
 def bounds(dialect: str, timeout_s: float) -> Iterator[str]:
     """Yield what bounds a transaction on the server's side.
 
-    A worker that is stopped within its change must not hold all others up.
+    A worker that is stopped within its change must not hold all others up, and a value that a
+    column can't hold must be refused, not cut off.
     """
     for statement in _BOUNDS.get(dialect, ()):
         yield statement.format(ms=max(1, math.ceil(timeout_s * 1000)), s=whole_s(timeout_s))
@@ -63,6 +72,18 @@ def bounds(dialect: str, timeout_s: float) -> Iterator[str]:
 def whole_s(timeout_s: float) -> int:
     """Return a bound for what knows whole seconds only, and takes 0 for no bound."""
     return max(1, math.ceil(timeout_s))
+
+
+def with_all_characters(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a driver's parameters, with MySQL's ``utf8mb4`` in the place of its ``utf8``.
+
+    The latter has no emoji, for one, and keeps and reads ``????`` instead of it.
+    """
+    if parameters.get("charset") not in ("utf8", "utf8mb3"):
+        return dict(parameters)
+    # A collation belongs to its charset.
+    kept = {name: value for name, value in parameters.items() if name != "collation"}
+    return {**kept, "charset": "utf8mb4"}
 
 
 # What a database may be set to that loses confirmed changes at a crash: the query, and the words.

@@ -14,7 +14,7 @@ from sqlalchemy.engine.interfaces import Dialect
 from sqlalchemy.pool import SingletonThreadPool, StaticPool
 
 from ...masking import redact
-from ..sql.databases import bounds, committing, is_failure, whole_s
+from ..sql.databases import bounds, committing, is_failure, whole_s, with_all_characters
 from ..sql.deadline import Cut, cut_after, within
 from ..sql.rows import readable
 
@@ -244,7 +244,7 @@ def _connect_limited(
         limits = dict.fromkeys(names, whole_s(timeout_s))
     elif dialect.name == "sqlite":
         limits = {"timeout": timeout_s}
-    return dialect.connect(*args, **{**limits, **parameters})
+    return dialect.connect(*args, **{**limits, **with_all_characters(parameters)})
 
 
 def _read_anything(connection: Any, record: Any) -> None:
