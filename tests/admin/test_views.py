@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
@@ -644,6 +646,17 @@ class TestHistory:
     def test_rollback_to_what_is_served_changes_nothing(self, admin: Admin) -> None:
         admin.save(v_LIMIT="20")
         assert "Nothing differs" in admin.open("/rollback?to=1").text
+
+    def test_rollback_names_what_was_changed_in_the_database_by_hand(self, admin: Admin) -> None:
+        admin.save(v_LIMIT="20", v_SITENAME="One")
+        admin.save(v_LIMIT="30")
+        with contextlib.closing(sqlite3.connect(admin.worker.folder / "waffle.db")) as connection:
+            connection.execute("DELETE FROM waffle_settings WHERE name = 'SITENAME'")
+            connection.commit()
+        for path in ("/rollback?to=1", "/rollback?to=2"):
+            page = admin.open(path)
+            assert "Changed in the database without an entry in the history" in page.text
+            assert "as they are: SITENAME." in page.text
 
     @pytest.mark.parametrize("query", ["to=99", "to=-1", "to=x", ""])
     def test_unknown_revision_is_refused(self, admin: Admin, query: str) -> None:

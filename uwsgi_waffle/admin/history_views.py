@@ -95,6 +95,10 @@ class HistoryPages(Frame):
         except DAMAGED as exc:
             text = f"A row of the history is damaged: {exc}. Nothing was changed."
             return self.page("stop.html", 503, title="Not now", notice=text, problems={})
+        seen = [n for n in plan.by_hand if current_access().may_view(state.declarations[n])]
+        if seen and not notice:
+            text = operations.by_hand_notice(seen)
+            notice = f"{text[0].upper()}{text[1:]}."
         return self.page(
             "preview.html",
             code,

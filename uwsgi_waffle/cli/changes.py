@@ -11,6 +11,7 @@ from ..app_state import WaffleState
 from ..errors import RevisionConflict
 from .base import change, change_options, complete_names, group, with_state, yes_option
 from .input import Input, is_elsewhere
+from .tables import visible
 
 
 @group.command("set")
@@ -102,6 +103,8 @@ def rollback(
     if expect_revision not in (None, plan.revision):
         assert expect_revision is not None
         raise RevisionConflict(expect_revision, plan.revision)
+    if plan.by_hand:
+        click.echo(visible(operations.by_hand_notice(plan.by_hand)), err=True)
     # What is shown is what is written: a change that someone makes in between is a conflict.
     change(
         state,

@@ -22,6 +22,7 @@ from .base import (
     is_same,
     show_raw,
 )
+from .by_hand import by_hand_notice, changed_by_hand
 from .copy import copy
 from .describe import describe, history, history_since, preview, read_history, undeclared
 from .rollback import Plan, plan_rollback, plan_undo, rollback
@@ -40,6 +41,8 @@ __all__ = [
     "Settings",
     "UnknownRevisionError",
     "back_up",
+    "by_hand_notice",
+    "changed_by_hand",
     "copy",
     "describe",
     "differences_of",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
@@ -9,7 +10,10 @@ from ..errors import ChangeRefused, RevisionConflict, UnknownRevisionError
 from ..settings.declarations import PINNED
 from ..snapshot import Snapshot
 from .base import Settings, is_same
+from .by_hand import by_hand_notice, changed_by_hand
 from .describe import entries_since
+
+logger = logging.getLogger("uwsgi_waffle")
 
 _ATTEMPTS = 5
 
@@ -19,10 +23,13 @@ class Plan(NamedTuple):
 
     :ivar raws: mapping of setting name to JSON text, or ``None`` for the default.
     :ivar revision: the store's revision that it was worked out from.
+    :ivar by_hand: settings that were changed in the database without an entry in the history, and
+        that the change therefore leaves as they are.
     """
 
     raws: dict[str, str | None]
     revision: int
+    by_hand: frozenset[str] = frozenset()
 
 
 def plan_rollback(state: Settings, revision: int, *, names: Iterable[str] | None = None) -> Plan:
@@ -35,12 +42,13 @@ def plan_rollback(state: Settings, revision: int, *, names: Iterable[str] | None
     :raises StoreError: the store can't be read.
     """
     snapshot = state.refresh()
+    wanted = None if names is None else set(names)
     if not 0 <= revision <= snapshot.revision:
         raise UnknownRevisionError(
             f"there is no revision {revision}: the store is at {snapshot.revision}"
         )
     if revision == snapshot.revision:
-        return Plan({}, revision)
+        return Plan({}, revision, changed_by_hand(state, wanted))
     entries = entries_since(state, revision)
     reaches = bool(entries) and entries[-1].revision <= max(revision, 1)
     # Nothing is older than the first change, so its entries can't show that none is missing.
@@ -48,7 +56,6 @@ def plan_rollback(state: Settings, revision: int, *, names: Iterable[str] | None
         reaches = False
     if not reaches:
         raise UnknownRevisionError(f"the history does not reach back to revision {revision}")
-    wanted = None if names is None else set(names)
     # The oldest entry of a name comes last, and stays.
     old_raws = {
         entry.name: entry.old_raw
@@ -56,7 +63,8 @@ def plan_rollback(state: Settings, revision: int, *, names: Iterable[str] | None
         if revision < entry.revision <= snapshot.revision
         and (wanted is None or entry.name in wanted)
     }
-    return Plan(_restored(state, snapshot, old_raws), snapshot.revision)
+    raws = _restored(state, snapshot, old_raws)
+    return Plan(raws, snapshot.revision, changed_by_hand(state, wanted).difference(raws))
 
 
 def plan_undo(
@@ -64,7 +72,7 @@ def plan_undo(
 ) -> tuple[Plan, frozenset[str]]:
     """Return the change that would take back what one revision changed, and nothing else.
 
-    Also returns which of these settings were changed again since.
+    Also returns which of these settings were changed again since, by hand too.
 
     :param names: take back these only.
     :raises UnknownRevisionError: the history does not have this revision.
@@ -83,6 +91,7 @@ def plan_undo(
         raise UnknownRevisionError(f"the history has no revision {revision}")
     raws = _restored(state, snapshot, {name: entry.old_raw for name, entry in made.items()})
     later = {entry.name for entry in entries if entry.revision > revision}
+    later |= changed_by_hand(state, made)
     return Plan(raws, snapshot.revision), frozenset(later.intersection(raws))
 
 
@@ -131,7 +140,8 @@ def rollback(
     """Restore every setting to what it was at a revision, as one new change; return its revision.
 
     If nothing differs, nothing is written, and the current revision is returned. A change that
-    someone makes at the same time is taken back too, unless ``expected_revision`` is given.
+    someone makes at the same time is taken back too, unless ``expected_revision`` is given. What
+    was changed in the database without an entry in the history stays, and is logged as a warning.
 
     :param names: restore these only.
     :param reason: for the history; it names the revision if left out.
@@ -146,6 +156,8 @@ def rollback(
         plan = plan_rollback(state, revision, names=names)
         if expected_revision is not None and expected_revision != plan.revision:
             raise RevisionConflict(expected_revision, plan.revision)
+        if plan.by_hand:
+            logger.warning("rollback to %d: %s", revision, by_hand_notice(plan.by_hand))
         if not plan.raws:
             return plan.revision
         try:
