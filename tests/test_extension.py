@@ -459,8 +459,12 @@ def test_stored_value_that_no_longer_fits_serves_its_default_and_is_shown_in_sta
     assert len([record for record in caplog.records if "LIMIT" in record.getMessage()]) == 1
     rows = sql(folder, "SELECT raw FROM waffle_settings WHERE name = 'LIMIT'")
     assert rows == [("500",)]
+    caplog.clear()
     later.waffle.update({"LIMIT": 50})
     assert later.waffle.status().faults == {}
+    (record,) = caplog.records
+    assert record.getMessage() == "nothing is wrong with the stored value of LIMIT any more"
+    assert record.levelname == "ERROR"
 
 
 def test_refresh_of_a_thousand_settings_is_one_query(

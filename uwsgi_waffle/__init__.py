@@ -21,9 +21,9 @@ from .errors import (
     WaffleWarning,
 )
 from .extension import WaffleConf
-from .process.health import State, Status
+from .process.health import Failure, State, Status
 from .settings.classes import Setting
-from .signals import setting_changed
+from .signals import SettingsUpdate, setting_changed, settings_updated
 from .snapshot import Delta, Row, Snapshot
 from .stores import Dump, HistoryEntry, Store, WorkerReport
 from .stores.mixin import WaffleMixin
@@ -41,6 +41,7 @@ __all__ = [
     "ConfigurationError",
     "Delta",
     "Dump",
+    "Failure",
     "HistoryEntry",
     "InvalidValueError",
     "NotifierError",
@@ -49,6 +50,7 @@ __all__ = [
     "RevisionConflict",
     "Row",
     "Setting",
+    "SettingsUpdate",
     "Snapshot",
     "State",
     "Status",
@@ -64,6 +66,7 @@ __all__ = [
     "WaffleWarning",
     "WorkerReport",
     "setting_changed",
+    "settings_updated",
 ]
 
 # Mapping of each name that is imported only when it is used to its module: a worker pays memory

@@ -15,7 +15,7 @@ from flask.helpers import get_debug_flag
 
 from . import runtime
 from .config import DEFAULT_STORE_URL, ConfigKeys, Options
-from .errors import ConfigurationError, StoreError
+from .errors import ConfigurationError, OutcomeUnknown, StoreError
 from .forking import PerProcess
 from .masking import redact
 from .notifiers.file import FileNotifier
@@ -27,6 +27,7 @@ from .process.page import Page, is_open
 from .process.page_file import page_path, refuse_remote
 from .process.tickets import Ticket
 from .process.watcher import WATCHER, WatcherTask
+from .reporting.events import Events
 from .reporting.tasks import WatcherTasks
 from .settings.configured import configure
 from .settings.declare import declare
@@ -98,6 +99,9 @@ class WaffleState:
         self.tasks = WatcherTasks(
             app.name, options, self.declarations, self.store, store_name=self._store_name
         )
+        self._events = Events(
+            app, self.store, self.declarations, lambda text: self.engine.manager.mask(text)
+        )
         self._make_redis_notifier = redis_notifier_maker(options)
         self._key = f"uwsgi_waffle.{id(self)}"
         self._gate = Gate(
@@ -165,14 +169,13 @@ class WaffleState:
         self.app.wsgi_app = self._gate.wsgi_app  # type: ignore[method-assign,assignment]
         where = runtime.detect()
         if where.worker_id > 0:
-            if self._wanted:
-                self._launch(self.engine)
+            self._begin(self.engine)
             return
         context = self._make_app_context(self.app.app_context)
         self.app.app_context = context  # type: ignore[method-assign]  # as above
         # What was opened to load the settings must not be carried across a fork.
         self.store.close()
-        if where.under_uwsgi and self._wanted and not where.is_helper:
+        if where.under_uwsgi and not where.is_helper:
             runtime.on_postfork(self._start_in_worker)
 
     def add_task(self, make: Callable[[Engine], WatcherTask]) -> None:
@@ -203,6 +206,7 @@ class WaffleState:
         manager = engine.manager
         if not raws:
             return manager.current().revision
+        before = manager.snapshot
         try:
             revision = manager.commit(
                 raws,
@@ -211,10 +215,16 @@ class WaffleState:
                 expected_revision=expected_revision,
                 may_apply=self._may_apply,
             )
+        except OutcomeUnknown as exc:
+            self._events.unknown(raws, exc, author=author, reason=reason)
+            raise
         finally:
             self._renew()
         if not engine.watching:
             self.tasks.changed(manager)
+        self._events.changed(
+            raws, revision, before=before, after=manager.snapshot, author=author, reason=reason
+        )
         return revision
 
     def replace(self, dump: Dump, *, expected_revision: int | None) -> None:
@@ -225,10 +235,13 @@ class WaffleState:
         :raises StoreError: the store refuses, or can't do this; nothing was written.
         """
         engine = self.engine
-        engine.manager.replace(dump, expected_revision=expected_revision)
+        manager = engine.manager
+        before = manager.snapshot
+        manager.replace(dump, expected_revision=expected_revision)
         if not engine.watching:
-            self.tasks.changed(engine.manager)
+            self.tasks.changed(manager)
         self._renew()
+        self._events.replaced(before, manager.snapshot)
 
     def refresh(self) -> Snapshot:
         """Read the store now and apply what is new; return the newest snapshot.
@@ -351,14 +364,22 @@ class WaffleState:
             # No thread to be had: the look at the watch file serves the requests.
             engine.manager.health.failed(WATCHER, exc)
 
+    def _begin(self, engine: Engine) -> None:
+        if self._wanted:
+            self._launch(engine)
+        else:
+            self._events.started(engine.status())
+
     def _start_in_worker(self) -> None:
         # uWSGI calls this in mules and spoolers too, where only an explicit start() counts.
-        if runtime.detect().worker_id > 0:
+        if runtime.detect().worker_id <= 0:
+            return
+        if self._wanted:
             # Its watcher keeps app.config current, so that no request need pay for this.
             vars(self.app).pop("app_context", None)
             with contextlib.suppress(StoreError):
                 self.engine.manager.refresh()
-            self._launch(self.engine)
+        self._begin(self.engine)
 
     def _make_engine(self) -> Engine:
         options = self.options
@@ -382,6 +403,7 @@ class WaffleState:
             self._make_redis_notifier or (lambda: self._make_listener(page)),
             poll_interval_s=options.poll_interval_s,
             make_tasks=self.tasks.make,
+            started=self._events.started,
         )
 
     def _make_file_notifier(self) -> FileNotifier:

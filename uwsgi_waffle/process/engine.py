@@ -18,6 +18,7 @@ class Engine:
 
     :param make_notifier: makes the notifier that the watcher waits for.
     :param make_tasks: makes the periodic tasks of the watcher.
+    :param started: called when the first watcher was started, in the thread that did it.
     """
 
     def __init__(
@@ -27,11 +28,13 @@ class Engine:
         *,
         poll_interval_s: float,
         make_tasks: Callable[[Engine], Iterable[WatcherTask]] = lambda engine: (),
+        started: Callable[[Status], None] = lambda status: None,
     ) -> None:
         self.manager = manager
         self._make_notifier = make_notifier
         self._poll_interval_s = poll_interval_s
         self._make_tasks = make_tasks
+        self._started: Callable[[Status], None] | None = started
         self._lock = threading.Lock()
         self._watcher: Watcher | None = None
         self._notices = "none"
@@ -59,6 +62,9 @@ class Engine:
             )
             self._watcher.start()
             self.manager.health.switch(off=False)
+            started, self._started = self._started, None
+        if started is not None:
+            started(self.status())
 
     def add_task(self, make: Callable[[Engine], WatcherTask]) -> None:
         """Have the watcher, if it runs, do one task more."""

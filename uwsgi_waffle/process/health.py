@@ -83,7 +83,7 @@ class Status(msgspec.Struct, frozen=True):
     :ivar faults: mapping of setting name to what is wrong with its stored value.
     :ivar refreshes: how often the store was read.
     :ivar failures: how often it could not be read.
-    :ivar notices: ``file`` or ``redis``: how the watcher hears of changes.
+    :ivar notices: how the watcher hears of changes: ``watch file``, ``redis``, or ``none``.
     """
 
     state: State

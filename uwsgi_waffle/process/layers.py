@@ -46,7 +46,8 @@ class Layers:
     def take(self, delta: Delta) -> bool:
         """Lay a delta over the base; return whether there is anything new.
 
-        A stored value that its declaration refuses is logged once; its default is served.
+        A stored value that its declaration refuses is logged once, and its end; its default is
+        served.
         """
         base = self.base
         if not delta.complete and (delta.revision, delta.mark) == (base.revision, base.mark):
@@ -60,6 +61,8 @@ class Layers:
                     name,
                     fault,
                 )
+        for name in base.faults.keys() - snapshot.faults.keys():
+            logger.error("nothing is wrong with the stored value of %s any more", name)
         self._replace(
             snapshot, self._declarations if delta.complete else [row.name for row in delta.rows]
         )

@@ -116,7 +116,7 @@ class Reporter:
         if self._kept is None:
             atexit.register(self.end)
         if self._failing:
-            logger.info("this process reports itself again")
+            logger.warning("this process reports itself again")
         self._told, self._kept, self._failing = news, report, False
         self._backoff.reset()
         now = self._clock()
