@@ -476,8 +476,8 @@ def test_refresh_of_a_thousand_settings_is_one_query(
     statements: list[str] = []
     store = other.state.store
     assert isinstance(store, SqliteStore)
-    reader: Any = store._reader.get()
-    reader._connected().set_trace_callback(statements.append)
+    with store._reader.get()._used() as (connection, _):
+        connection.set_trace_callback(statements.append)
     worker.waffle.update(dict.fromkeys(confs, 7))
     assert other.get("S999") == 7
     assert len(statements) == 1

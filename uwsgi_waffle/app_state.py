@@ -237,19 +237,34 @@ class WaffleState:
         engine = self.engine
         manager = engine.manager
         before = manager.snapshot
-        manager.replace(dump, expected_revision=expected_revision)
+        try:
+            manager.replace(dump, expected_revision=expected_revision, may_apply=self._may_apply)
+        finally:
+            self._renew()
         if not engine.watching:
             self.tasks.changed(manager)
-        self._renew()
         self._events.replaced(before, manager.snapshot)
 
     def refresh(self) -> Snapshot:
-        """Read the store now and apply what is new; return the newest snapshot.
+        """Read the store now; return the newest snapshot.
+
+        It is applied between requests: one that runs, the caller's too, keeps what it has.
 
         :raises StoreError: the store can't be read; what is served stays.
         """
         manager = self.engine.manager
-        manager.refresh()
+        manager.refresh(may_apply=manager.between_requests)
+        return manager.snapshot
+
+    def renew(self, *, complete: bool = False) -> Snapshot:
+        """Read the store now and go on with what it has, in the caller's request too.
+
+        :param complete: read every row again, not only those that are newer.
+        :raises StoreError: the store can't be read; what is served stays.
+        """
+        manager = self.engine.manager
+        manager.refresh(complete=complete, may_apply=self._may_apply)
+        self._renew()
         return manager.snapshot
 
     @contextlib.contextmanager
@@ -293,8 +308,7 @@ class WaffleState:
 
         :raises StoreError: the store can't be read; what is served stays.
         """
-        self.engine.manager.refresh(complete=True)
-        self._renew()
+        self.renew(complete=True)
 
     def _ticket_of(self, current: Request) -> Ticket | None:
         """Return the ticket of a request while it runs.

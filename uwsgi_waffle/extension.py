@@ -255,14 +255,13 @@ class WaffleConf(Generic[ConfT]):
     def refresh(self) -> int:
         """Read the store now and apply what is new; return the revision.
 
-        Needed only where neither requests nor a watcher do it. Blocks for at most the store's
+        Needed only where neither requests nor a watcher do it. A request that calls it goes on
+        with what was read; any other that runs keeps what it has. Blocks for at most the store's
         timeout.
 
         :raises StoreError: the store can't be read; what is served stays.
         """
-        state = self.state
-        state.engine.manager.refresh()
-        return state.engine.manager.snapshot.revision
+        return self.state.renew().revision
 
     def status(self) -> Status:
         """Return how the settings of this process are doing."""

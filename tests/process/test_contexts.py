@@ -10,7 +10,7 @@ import pytest
 from flask import copy_current_request_context
 from werkzeug.test import EnvironBuilder
 
-from uwsgi_waffle import RevisionConflict, setting_changed
+from uwsgi_waffle import RevisionConflict, WaffleConf, setting_changed
 
 from ..support.rig import Rig, Worker, wait_until
 
@@ -26,6 +26,10 @@ def served(worker: Worker, environ: dict[str, Any], path: str) -> Any:
     text = b"".join(body).decode()
     body.close()
     return text
+
+
+def _update_conf(waffle: WaffleConf[Any]) -> None:
+    waffle.state.update_conf()
 
 
 def test_thread_that_outlives_its_request_does_not_change_the_next_one(
@@ -105,6 +109,44 @@ def test_change_by_a_thread_of_the_app_waits_for_the_request_that_runs(
         return f"{worker.app.config['LIMIT']} {worker.waffle.conf['LIMIT']}"
 
     assert worker.app.test_client().get("/").text == "10 10"
+    assert worker.get("LIMIT") == 7
+
+
+@pytest.mark.parametrize("read", [WaffleConf.refresh, WaffleConf.history, _update_conf])
+def test_reading_by_a_thread_of_the_app_waits_for_the_request_that_runs(
+    make_worker: MakeWorker, read: Callable[[WaffleConf[Any]], object]
+) -> None:
+    worker, other = make_worker(), make_worker()
+
+    @worker.app.get("/")
+    def view() -> str:
+        other.update(LIMIT=7)
+        thread = threading.Thread(target=read, args=(worker.waffle,))
+        thread.start()
+        thread.join()
+        return f"{worker.app.config['LIMIT']} {worker.waffle.conf['LIMIT']}"
+
+    assert worker.app.test_client().get("/").text == "10 10"
+    assert worker.get("LIMIT") == 7
+
+
+@pytest.mark.parametrize(
+    ("read", "seen"),
+    [(WaffleConf.refresh, "7 7"), (_update_conf, "7 7"), (WaffleConf.history, "10 10")],
+)
+def test_request_that_reads_the_store_itself_has_one_revision_all_the_same(
+    make_worker: MakeWorker, read: Callable[[WaffleConf[Any]], object], seen: str
+) -> None:
+    worker, other = make_worker(), make_worker()
+
+    @worker.app.get("/")
+    def view() -> str:
+        before = worker.waffle.conf["LIMIT"]
+        other.update(LIMIT=7)
+        read(worker.waffle)
+        return f"{before}: {worker.app.config['LIMIT']} {worker.waffle.conf['LIMIT']}"
+
+    assert worker.app.test_client().get("/").text == f"10: {seen}"
     assert worker.get("LIMIT") == 7
 
 

@@ -205,14 +205,15 @@ class Manager:
         self._announcer.retry(base.revision, base.epoch, base.mark)
         return pause_s if self.reading.is_asked else None
 
-    def refresh(self, *, complete: bool = False) -> None:
+    def refresh(self, *, complete: bool = False, may_apply: Callable[[], bool] = _always) -> None:
         """Read the store now, whatever the notices say, and apply what is new.
 
         :param complete: read every row again, not only those that are newer.
+        :param may_apply: see :meth:`commit`.
         :raises StoreError: the store can't be read; what is served stays.
         """
         self.page.follow_path()
-        error = self._catch_up(force=True, complete=complete, may_apply=_always)
+        error = self._catch_up(force=True, complete=complete, may_apply=may_apply)
         if error is not None:
             raise error
 
@@ -247,9 +248,16 @@ class Manager:
 
         return self._change(write, may_apply)
 
-    def replace(self, dump: Dump, *, expected_revision: int | None) -> None:
+    def replace(
+        self,
+        dump: Dump,
+        *,
+        expected_revision: int | None,
+        may_apply: Callable[[], bool] = _always,
+    ) -> None:
         """Replace all that the store keeps, apply it here, and announce it.
 
+        :param may_apply: see :meth:`commit`.
         :raises RevisionConflict: the store is at another revision; nothing was written.
         :raises OutcomeUnknown: the connection broke within the commit.
         :raises StoreError: the store refuses, or can't do this.
@@ -259,7 +267,7 @@ class Manager:
             self._store.load(dump, expected_revision=expected_revision, **more)
             return 0  # below the own revision in any case: read everything again
 
-        self._change(load, _always)
+        self._change(load, may_apply)
 
     def _change(self, write: Callable[..., int], may_apply: Callable[[], bool]) -> int:
         changes: list[Change] = []

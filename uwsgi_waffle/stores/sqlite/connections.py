@@ -33,7 +33,7 @@ class _Kept:
         self._timeout_s = timeout_s
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
-        self._identity: tuple[int, int] | None = None
+        self._identity: tuple[int, ...] | None = None
 
     def __del__(self) -> None:
         # An app that is dropped, as by a test, closes nothing; Python 3.13 warns of that.
@@ -68,13 +68,16 @@ class _Kept:
             status = os.stat(self._text_path)
         except OSError as exc:
             raise translation(self._path, exc) from exc
-        identity = (status.st_dev, status.st_ino)
+        identity = self._identity_of(status)
         if identity != self._identity:
             self._drop()
         if self._connection is None:
             self._connection = self._open(max(0.0, deadline - time.monotonic()))
             self._identity = identity
         return self._connection
+
+    def _identity_of(self, status: os.stat_result) -> tuple[int, ...]:
+        return status.st_dev, status.st_ino
 
     def _open(self, wait_s: float) -> sqlite3.Connection:
         return connect(self._path, wait_s)
@@ -140,6 +143,10 @@ class Writer(_Kept):
             transaction(connection, wait_s=wait_s, before_commit=before_commit),
         ):
             yield connection
+
+    def _identity_of(self, status: os.stat_result) -> tuple[int, ...]:
+        # A file that was made read-only is not to be written by who has it open already.
+        return *super()._identity_of(status), status.st_mode, status.st_uid, status.st_gid
 
 
 def connect(path: Path, wait_s: float) -> sqlite3.Connection:
