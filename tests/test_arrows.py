@@ -50,7 +50,15 @@ ARROWS = {
 }
 # Third-party modules, or those of a server, and who alone may import them.
 IMPORTERS = {
-    "flask": {"extension", "app_state", "signals", "cli", "admin", "testing.fixture"},
+    "flask": {
+        "extension",
+        "app_state",
+        "signals",
+        "cli",
+        "admin",
+        "testing.fixture",
+        "reporting.health_views",
+    },
     "uwsgi": {"runtime"},
     "uwsgidecorators": {"runtime"},
     "blinker": {"signals"},

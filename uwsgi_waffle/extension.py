@@ -314,6 +314,44 @@ class WaffleConf(Generic[ConfT]):
             require_reason=require_reason,
         )
 
+    def health_blueprint(
+        self,
+        *,
+        healthz: str | None = "/healthz",
+        readyz: str | None = "/readyz",
+        defaults_are_ready: bool = False,
+        longest_staleness_s: float | None = None,
+        details: bool = False,
+        name: str = "waffle_health",
+    ) -> Blueprint:
+        """Return views for probes, to be registered by the app: the status as JSON.
+
+        ``app.register_blueprint(waffle.health_blueprint())``. ``/healthz`` answers 200 as long as
+        the worker answers at all. ``/readyz`` answers 503 if the worker serves the declared
+        defaults because it could never read the store, and 200 else, also while the store is down:
+        what is served then is the last that was read. One blueprint may serve several apps.
+        Each request blocks for at most ``WAFFLE_STORE_TIMEOUT``, as any does.
+
+        :param healthz: path of the first view, or ``None`` for none.
+        :param readyz: path of the second, likewise.
+        :param defaults_are_ready: a worker that serves the defaults is ready, too.
+        :param longest_staleness_s: a worker that has not read the store for longer is not ready.
+        :param details: also show errors, paths and names of settings; for probes that nobody else
+            reaches. Passwords and values of secret settings are never shown.
+        :param name: the blueprint's name, before the dot of its endpoints.
+        """
+        from .reporting.health_views import make_blueprint
+
+        return make_blueprint(
+            self.status,
+            name=name,
+            healthz=healthz,
+            readyz=readyz,
+            defaults_are_ready=defaults_are_ready,
+            longest_staleness_s=longest_staleness_s,
+            details=details,
+        )
+
     def start(self) -> None:
         """Start the watcher in this process, unless it runs.
 

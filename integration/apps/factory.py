@@ -46,6 +46,8 @@ def make_site(name: str) -> Site:
     app.extensions["recorder"] = recorder = _Recorder(name, app.instance_path)
     setting_changed.connect(recorder.record, app)
 
+    app.register_blueprint(waffle.health_blueprint())
+
     @app.get("/")
     def report() -> dict[str, Any]:
         return make_report(app, waffle)
