@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from abc import abstractmethod
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +17,7 @@ from uwsgi_waffle.stores.base import Store
 from uwsgi_waffle.stores.peewee import PeeweeWaffleStore
 from uwsgi_waffle.stores.sqlalchemy import AlchemyWaffleStore
 from uwsgi_waffle.testing import stored
+from uwsgi_waffle.testing.store_contract import raises
 
 from .support.mariadb_server import MariadbServer
 from .support.server_contract import (
@@ -64,14 +66,14 @@ class _Database(OnServer):
 class _Alchemy(_Database):
     @pytest.fixture
     def store(self) -> Iterator[AlchemyWaffleStore]:
-        store = AlchemyWaffleStore(
-            self.url,
-            self.model(),
-            timeout_s=self.timeout_s,
-            write_timeout_s=self.write_timeout_s,
-        )
+        store = self.make(self.url)
         yield store
         store.close()
+
+    def make(self, url: sa.URL) -> AlchemyWaffleStore:
+        return AlchemyWaffleStore(
+            url, self.model(), timeout_s=self.timeout_s, write_timeout_s=self.write_timeout_s
+        )
 
     def model(self) -> Any:
         return None
@@ -80,7 +82,11 @@ class _Alchemy(_Database):
 class _Peewee(_Database):
     @pytest.fixture
     def store(self) -> Iterator[PeeweeWaffleStore]:
-        url = self.url
+        store = self.make(self.url)
+        yield store
+        store.close()
+
+    def make(self, url: sa.URL) -> PeeweeWaffleStore:
         more: dict[str, Any] = dict(url.query)
         db = peewee.MySQLDatabase(
             str(url.database),
@@ -90,17 +96,18 @@ class _Peewee(_Database):
             password=url.password,
             **more,
         )
-        store = PeeweeWaffleStore(
+        return PeeweeWaffleStore(
             db, self.model(), timeout_s=self.timeout_s, write_timeout_s=self.write_timeout_s
         )
-        yield store
-        store.close()
 
     def model(self) -> Any:
         return None
 
 
 class _Contract(ServerContract, _Database):
+    @abstractmethod
+    def make(self, url: sa.URL) -> Store: ...
+
     def test_read_replaces_a_connection_that_was_killed(self, store: Store) -> None:
         store.prepare()
         store.write({"A": "1"})
@@ -112,6 +119,26 @@ class _Contract(ServerContract, _Database):
         for (number,) in mine:
             self.server.ask(f"KILL {number}")
         assert store.read_since(0, "") == known
+
+    def test_server_that_takes_no_changes_is_read_and_heals(self, store: Store) -> None:
+        """As a replica, or a primary that was made one."""
+        store.prepare()
+        store.write({"A": "1"})
+        known = store.read_since(0, "")
+        # The tests' own user writes all the same.
+        self.server.ask("CREATE USER IF NOT EXISTS app@'127.0.0.1' IDENTIFIED BY 's3cret'")
+        self.server.ask(f"GRANT ALL ON {self.url.database}.* TO app@'127.0.0.1'")
+        app = self.make(self.url.set(username="app"))
+        self.server.ask("SET GLOBAL read_only = 1")
+        try:
+            assert app.read_since(0, "") == known
+            with raises(StoreUnavailable) as caught:
+                app.write({"A": "2"})
+        finally:
+            self.server.ask("SET GLOBAL read_only = 0")
+        assert "work again when it is the primary" in str(caught[0])
+        assert app.write({"A": "2"}, expected_revision=1) == 2
+        app.close()
 
 
 class _LossyContract(_Database):

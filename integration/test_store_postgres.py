@@ -38,7 +38,7 @@ from .support.waiting import eventually
 class _Database(OnServer):
     """A database of each test's own."""
 
-    server: PostgresServer
+    server: Any
     database: str
 
     @pytest.fixture(autouse=True)
@@ -152,6 +152,14 @@ class _Contract(ServerContract, _Database):
         store.close()
         eventually("closed", lambda: self._backends() == set())
 
+    def test_read_replaces_a_connection_that_was_killed(self, store: Store) -> None:
+        store.prepare()
+        store.write({"A": "1"})
+        known = store.read_since(0, "")
+        for backend in self._backends():
+            self.server.ask(f"SELECT pg_terminate_backend({backend}, 60000)")
+        assert store.read_since(0, "") == known
+
     def test_database_without_the_right_to_make_tables(self, store: Store) -> None:
         self.server.ask("ALTER SCHEMA public RENAME TO aside", self.database)
         with pytest.raises(StoreError, match="tables"):
@@ -222,6 +230,55 @@ class TestPeeweeModelOnPostgres(_Peewee, _Contract):
         make_model(engine)
         engine.dispose()
         return UserConfs
+
+
+class _ByCommand(_Database):
+    """The app's user may create nothing: another made the tables, as `create-tables` does."""
+
+    @pytest.fixture(autouse=True)
+    def _database(self, postgres: PostgresServer) -> Iterator[None]:
+        with postgres.database() as self.database:
+            owner = AlchemyWaffleStore(
+                postgres.url("postgresql+psycopg", self.database), write_timeout_s=30.0
+            )
+            owner.create_tables()
+            owner.close()
+            self.server = _AsUser(postgres, f"user_of_{self.database}")
+            for statement in (
+                f"CREATE ROLE {self.server.user} LOGIN",
+                "REVOKE CREATE ON SCHEMA public FROM PUBLIC",
+                "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public "
+                f"TO {self.server.user}",
+            ):
+                postgres.ask(statement, self.database)
+            try:
+                yield
+            finally:
+                postgres.restore()
+                postgres.ask(f"DROP OWNED BY {self.server.user}", self.database)
+                postgres.ask(f"DROP ROLE {self.server.user}")
+
+
+class _AsUser:
+    """A server of whose databases another user's URL is given."""
+
+    def __init__(self, server: PostgresServer, user: str) -> None:
+        self._server = server
+        self.user = user
+
+    def url(self, scheme: str, database: str) -> str:
+        return self._server.url(scheme, database).replace("waffle:", f"{self.user}:", 1)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._server, name)
+
+
+class TestAlchemyWithTablesByCommand(_ByCommand, _Alchemy, ServerContract):
+    pass
+
+
+class TestPeeweeWithTablesByCommand(_ByCommand, _Peewee, ServerContract):
+    pass
 
 
 class _Psycopg2(_Database):

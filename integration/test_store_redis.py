@@ -95,6 +95,14 @@ class TestRedis(_Redis, ServerContract):
         lossy.close()
         assert store.write({"A": "3"}, expected_revision=2) == 3
 
+    def test_read_replaces_a_connection_that_was_killed(self, store: RedisStore) -> None:
+        store.prepare()
+        store.write({"A": "1"})
+        known = store.read_since(0, "")
+        assert self.server.ask("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        assert store.read_since(0, "") == known
+        assert store.write({"A": "2"}) == 2
+
     def test_read_whose_connection_broke_is_read_once_more(self, store: RedisStore) -> None:
         store.prepare()
         store.write({"A": "1"})

@@ -38,6 +38,9 @@ class PostgresServer(ServerInFolder):
         self._log_statements = log_statements
         super().__init__("postgres")
         self._databases = itertools.count(1)
+        self._fill()
+
+    def _fill(self) -> None:
         options = ("-U", "waffle", "-A", "trust", "-N", "-E", "UTF8")
         self._run("initdb", "-D", str(self.folder), *options)
 
@@ -120,6 +123,26 @@ class PostgresServer(ServerInFolder):
             timeout=_LIMIT_S,
             check=False,
         )
+
+
+class PostgresStandby(PostgresServer):
+    """A standby that follows another PostgreSQL, which runs, and lags behind it as it likes.
+
+    :param primary: the one that it is a copy of.
+    """
+
+    def __init__(self, primary: PostgresServer) -> None:
+        self._primary = primary
+        super().__init__(primary._programs)
+
+    def promote(self) -> None:
+        """Make it a primary: the database takes changes when it returns."""
+        self.ask("SELECT pg_promote()")
+
+    def _fill(self) -> None:
+        primary = ("-h", "127.0.0.1", "-p", str(self._primary.port), "-U", "waffle")
+        options = ("-R", "-X", "stream", "-c", "fast", "--no-sync")
+        self._run("pg_basebackup", "-D", str(self.folder), *primary, *options)
 
 
 def need_postgres() -> Path:

@@ -27,6 +27,13 @@ def _sent(code: str, text: str) -> psycopg.Error:
     return kind(text)
 
 
+def _answered(code: int, text: str, sqlstate: str) -> pymysql.err.OperationalError:
+    """As a server answered it, to a PyMySQL 1.2."""
+    exc = pymysql.err.OperationalError(code, text)
+    vars(exc)["sqlstate"] = sqlstate
+    return exc
+
+
 def _within_sqlalchemy(orig: Exception) -> Exception:
     return sa.exc.DBAPIError("INSERT …", {}, orig, hide_parameters=True)
 
@@ -100,6 +107,8 @@ def test_what_does_not_heal_names_the_fix(exc: Exception, fix: str) -> None:
         (_sent("57P01", "terminating connection due to administrator command"), True),
         (psycopg.OperationalError("server closed the connection unexpectedly"), True),
         (pymysql.err.OperationalError(1213, "Deadlock found"), False),
+        (_answered(1205, "Lock wait timeout exceeded", "HY000"), False),
+        (_answered(1180, "Got error 5 during COMMIT", "HY000"), True),
         (pymysql.err.OperationalError(2013, "Lost connection to server during query"), True),
         (pymysql.err.InterfaceError(0, ""), True),
         (TimeoutError("it did not answer in time"), True),
@@ -111,3 +120,10 @@ def test_what_does_not_heal_names_the_fix(exc: Exception, fix: str) -> None:
 def test_commit_is_unknown_unless_the_database_refused_it(exc: Exception, is_unknown: bool) -> None:
     with pytest.raises(OutcomeUnknown if is_unknown else type(exc)), committing("db"):
         raise exc
+
+
+def test_number_of_mysql_counts_more_than_its_sqlstate() -> None:
+    with pytest.raises(StoreUnavailable, match="when it is the primary"), translated("db"):
+        raise _answered(1290, "running with the --read-only option", "HY000")
+    with pytest.raises(StoreError, match="create-tables"), translated("db"):
+        raise _answered(1142, "CREATE command denied", "42000")

@@ -119,8 +119,11 @@ def driver_error(exc: BaseException) -> BaseException:
 def code_of(exc: BaseException) -> Any:
     """Return PostgreSQL's SQLSTATE, MySQL's number, or whatever the error's first argument is."""
     exc = driver_error(exc)
-    code = getattr(exc, "sqlstate", None) or getattr(exc, "pgcode", None)
-    return code or (exc.args[0] if exc.args else None)
+    first = exc.args[0] if exc.args else None
+    # Since PyMySQL 1.2 its errors have a SQLSTATE too, which says less: HY000 for nearly all.
+    if isinstance(first, int):
+        return first
+    return getattr(exc, "sqlstate", None) or getattr(exc, "pgcode", None) or first
 
 
 def is_named(exc: BaseException, *names: str) -> bool:
