@@ -14,8 +14,9 @@ import redis
 from uwsgi_waffle.errors import OutcomeUnknown, RevisionConflict, StoreError, StoreUnavailable
 from uwsgi_waffle.notifiers.base import Notice
 from uwsgi_waffle.notifiers.redis import RedisNotifier
-from uwsgi_waffle.stores import Store
+from uwsgi_waffle.stores import Store, WorkerReport
 from uwsgi_waffle.stores.redis import RedisStore
+from uwsgi_waffle.stores.soundness import Found
 from uwsgi_waffle.testing.store_contract import raises, read_after, stored
 
 from .support.redis_server import RedisServer
@@ -63,6 +64,23 @@ class TestRedis(_Redis, ServerContract):
         for number in range(10):
             store.write({"A": str(number), "B": str(number)})
         assert self._calls() - calls == {"evalsha": 10}
+
+    def test_damaged_entries_and_reports_are_left_out_and_counted(self, store: RedisStore) -> None:
+        store.prepare()
+        for value in "12":
+            store.write({"A": value})
+        self.server.ask("XADD", "site:history", "3-0", "name", "A", "at", "a while ago")
+        report = WorkerReport("shop", "host", 1, 1, 1, 0.5, "VALID", None, 60.0)
+        for pid in (1, 2, 3):
+            store.report(report._replace(pid=pid))
+        self.server.ask("SET", "site:workers:shop:host:1", "no report", "KEEPTTL")
+        self.server.ask("SET", "site:workers:shop:host:2", '{"revision": "many"}', "KEEPTTL")
+        entries = store.history(limit=2)
+        assert isinstance(entries, Found)
+        assert ([entry.revision for entry in entries], entries.damaged) == ([2, 1], 1)
+        reports = store.workers(60.0)
+        assert isinstance(reports, Found)
+        assert ([each.pid for each in reports], reports.damaged) == ([3], 2)
 
     def test_change_whose_answer_was_lost_is_made_once_and_its_outcome_unknown(
         self, store: RedisStore

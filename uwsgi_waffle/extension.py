@@ -15,6 +15,7 @@ from .errors import ConfigurationError
 from .process.health import Status
 from .snapshot import Snapshot
 from .stores import Store, WorkerReport
+from .stores.soundness import sound_reports
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -276,7 +277,7 @@ class WaffleConf(Generic[ConfT]):
 
         :raises StoreUnavailable: the store can't be read.
         """
-        return self.state.store.workers(86_400.0)
+        return sound_reports(self.state.store.workers(86_400.0))
 
     def admin_blueprint(
         self,

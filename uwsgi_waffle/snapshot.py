@@ -11,6 +11,7 @@ import msgspec
 from .errors import UnknownSettingError
 from .masking import MASK, forms, mask
 from .settings.declarations import Declarations, differ, unknown_name
+from .settings.raws import cut
 
 T = TypeVar("T")
 
@@ -123,7 +124,8 @@ def advance(snapshot: Snapshot, delta: Delta, declarations: Declarations) -> Sna
         if raw is None:
             stored.pop(name, None)
         else:
-            stored[name] = raw
+            # One that is too long is a fault below, and not held by each worker.
+            stored[name] = cut(raw)
         declaration = declarations.get(name)
         if declaration is None:
             continue

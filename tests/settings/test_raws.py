@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 import msgspec
 import pytest
 
+from uwsgi_waffle import ConfigurationError
 from uwsgi_waffle.settings.declare import declare
-from uwsgi_waffle.settings.raws import dump
+from uwsgi_waffle.settings.raws import MAX_BYTES, dump
 
 
 class Color(enum.Enum):
@@ -95,3 +96,24 @@ def test_raw_text_of_a_set_comes_back_the_same() -> None:
     declaration = declare({"X": spec})["X"]
     raw = declaration.encode({Color.RED, Color.BLUE})
     assert declaration.encode(declaration.decode(raw)) == raw
+
+
+@pytest.mark.parametrize(
+    ("value", "fits"),
+    [
+        ("x" * (MAX_BYTES - 2), True),
+        ("x" * (MAX_BYTES - 1), False),
+        ("🧇" * (MAX_BYTES // 4), False),
+        ("🧇" * (MAX_BYTES // 4 - 1), True),
+    ],
+)
+def test_raw_text_is_bounded_in_bytes_of_utf_8(value: str, fits: bool) -> None:
+    declaration = declare({"X": {"desc": "d", "default": ""}})["X"]
+    if fits:
+        assert declaration.decode(declaration.encode(value)) == value
+        return
+    for refused in (declaration.encode, declaration.parse):
+        with pytest.raises(ValueError, match=r"at most 1,048,576 are kept: put it into a file"):
+            refused(value)
+    with pytest.raises(ConfigurationError, match=r"the default does not fit: it has 1,048,57\d"):
+        declare({"X": {"desc": "d", "default": value}})

@@ -19,6 +19,7 @@ from ..reporting.reporter import make_report
 from ..settings.declarations import Declaration
 from ..settings.raws import dump
 from ..stores.base import HistoryEntry, WorkerReport
+from ..stores.soundness import Found, sound_reports
 from .access import NO_GROUP, Access
 from .diffs import Row, diff
 from .drafts import Draft, Entry, fingerprint, key_of, prove, widget_of
@@ -307,32 +308,6 @@ def made_since(state: WaffleState, revision: int, access: Access) -> list[Histor
     return []
 
 
-def _is_sound_report(report: WorkerReport) -> bool:
-    numbers: tuple[object, ...] = (report.pid, report.worker_id, report.revision)
-    texts: tuple[object, ...] = (report.app, report.host, report.state)
-    ages: tuple[object, ...] = (report.age_s, report.lifetime_s, report.staleness_s or 0.0)
-    return (
-        all(type(number) is int for number in numbers)
-        and all(isinstance(text, str) for text in texts)
-        and all(isinstance(age, (int, float)) for age in ages)
-    )
-
-
-def is_sound(entry: HistoryEntry) -> bool:
-    """Return whether an entry of the history is what a store may keep.
-
-    A row that another program wrote may be anything.
-    """
-    parts: tuple[object, ...] = entry
-    revision, name, *texts, at = parts
-    return (
-        type(revision) is int
-        and isinstance(name, str)
-        and isinstance(at, datetime)
-        and all(text is None or isinstance(text, str) for text in texts)
-    )
-
-
 class Asked(NamedTuple):
     """Which changes of the history are wanted."""
 
@@ -362,11 +337,10 @@ def make_history(
     wanted, limit = page * size + 1, page * size + 1
     while True:
         found = operations.read_history(state, name=asked.name, limit=limit)
-        sound = [entry for entry in found if is_sound(entry)]
         entries = [
-            entry for entry in sound if asked.wants(entry) and _may_see(state, access, entry.name)
+            entry for entry in found if asked.wants(entry) and _may_see(state, access, entry.name)
         ]
-        if len(entries) >= wanted or len(found) < limit:
+        if len(entries) >= wanted or len(found) + found.damaged < limit:
             break
         limit *= 4
     made = []
@@ -380,7 +354,7 @@ def make_history(
             )
             items.append((item, old, new))
         made.append(Made(revision, items))
-    return made, len(entries) > page * size, len(found) - len(sound)
+    return made, len(entries) > page * size, found.damaged
 
 
 def _may_see(state: WaffleState, access: Access, name: str) -> bool:
@@ -391,17 +365,15 @@ def _may_see(state: WaffleState, access: Access, name: str) -> bool:
 def make_workers(state: WaffleState) -> tuple[list[WorkerReport], str]:
     """Return how every process is doing, and why that is not known of all, if so."""
     problem = ""
-    reports: list[WorkerReport] = []
+    reports: Found[WorkerReport] = Found()
     try:
-        reports = state.store.workers(_WORKERS_MAX_AGE_S)
+        reports = sound_reports(state.store.workers(_WORKERS_MAX_AGE_S))
     except StoreError as exc:
         problem = str(exc)
     except DAMAGED as exc:
         problem = f"a report is damaged: {exc}"
-    damaged = [report for report in reports if not _is_sound_report(report)]
-    if damaged:
-        problem = f"{len(damaged)} reports are damaged and left out"
-        reports = [report for report in reports if report not in damaged]
+    if reports.damaged:
+        problem = f"{reports.damaged} reports are damaged and left out"
     own = make_report(state.engine.status(), app=state.app.name, lifetime_s=0.0)
     # Of this process what is true now, not what it told a while ago.
     me = (own.app, own.host, own.pid)
@@ -457,8 +429,7 @@ def _last_changes(state: WaffleState) -> dict[str, HistoryEntry]:
     last: dict[str, HistoryEntry] = {}
     with contextlib.suppress(StoreError, *DAMAGED):
         for entry in operations.read_history(state, limit=_LAST_LIMIT):
-            if is_sound(entry):
-                last.setdefault(entry.name, entry)
+            last.setdefault(entry.name, entry)
     return last
 
 

@@ -225,6 +225,8 @@ def history(
         print_json(items)
     else:
         _print_history(items, with_name=True)
+    if items.damaged:
+        click.echo(f"{items.damaged} rows are damaged and left out", err=True)
 
 
 def _print_history(items: Sequence[HistoryItem], *, with_name: bool) -> None:

@@ -9,6 +9,7 @@ import click
 
 from ..app_state import WaffleState
 from ..stores.base import WorkerReport
+from ..stores.soundness import sound_reports
 from .base import group, json_option, print_json, with_state
 from .tables import table
 
@@ -57,7 +58,7 @@ def workers_(
     revision = state.snapshot.revision
     deadline = time.monotonic() + wait_s
     while True:
-        reports = state.store.workers(_MAX_AGE_S)
+        reports = sound_reports(state.store.workers(_MAX_AGE_S))
         stale = any(behind(report, revision) for report in reports)
         missing = max(0, wanted - len(reports))
         if not (stale or missing) or time.monotonic() >= deadline:
@@ -72,6 +73,8 @@ def workers_(
         )
     else:
         _print(reports, revision)
+    if reports.damaged:
+        click.echo(f"{reports.damaged} reports are damaged and left out", err=True)
     if missing:
         click.echo(f"{len(reports)} of {wanted} workers have reported", err=True)
     if stale or missing:

@@ -12,6 +12,7 @@ from ..checks import Finding
 from ..errors import StoreError
 from ..process.health import State, without_times
 from ..stores.base import Store, WorkerReport
+from ..stores.soundness import sound_reports
 from .rules import finding
 
 #: how long a sound process takes to follow, and to report it, at most
@@ -24,7 +25,7 @@ _MOST_PIDS = 3
 def reports_of(store: Store) -> list[WorkerReport]:
     """Return what the processes of all hosts report; nothing if the store can't say."""
     with contextlib.suppress(StoreError):
-        return store.workers(_DAY_S)
+        return sound_reports(store.workers(_DAY_S))
     return []
 
 

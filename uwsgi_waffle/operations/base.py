@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 from ..errors import RevisionConflict
 from ..masking import MASK
 from ..settings.declarations import Declaration, Declarations, DefaultFrom, differ
+from ..settings.raws import cut
 from ..snapshot import Snapshot
 from ..stores.base import Store
 
@@ -113,7 +114,7 @@ def show_raw(state: Settings, name: str, raw: str | None, *, show_secrets: bool 
         return DEFAULT
     declaration = state.declarations.get(name)
     if show_secrets or (declaration is not None and not declaration.secret):
-        return raw
+        return cut(raw)
     return MASK
 
 

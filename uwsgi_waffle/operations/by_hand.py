@@ -48,6 +48,8 @@ def by_hand_notice(names: Collection[str]) -> str:
 
 def _whole_history(state: Settings) -> list[HistoryEntry]:
     limit = _STEP
-    while len(entries := read_history(state, limit=limit)) == limit:
+    while True:
+        entries = read_history(state, limit=limit)
+        if len(entries) + entries.damaged < limit:
+            return entries
         limit *= 8
-    return entries

@@ -14,6 +14,7 @@ from ..settings.declarations import Declaration, differ, type_name
 from ..settings.shapes import Shape, shape_of
 from ..snapshot import Snapshot
 from ..stores.base import HistoryEntry
+from ..stores.soundness import Found, sound_entries
 from .base import Difference, HistoryItem, Origin, SettingInfo, Settings, is_same, show_raw
 
 _HISTORY_STEP = 256
@@ -40,8 +41,10 @@ def history(
     revision: int | None = None,
     limit: int = 100,
     show_secrets: bool = False,
-) -> list[HistoryItem]:
+) -> Found[HistoryItem]:
     """Return the newest committed changes of one setting, or of all, newest first.
+
+    Its ``damaged`` says how many rows were left out because another program has spoilt them.
 
     :param author: only those that this author made.
     :param since: only those that were committed since then, by the clock of who made them.
@@ -62,8 +65,10 @@ def history(
         entries = read_history(state, name=name, limit=step)
         found = [entry for entry in entries if wanted(entry)]
         reaches = revision is not None and bool(entries) and entries[-1].revision < revision
-        if len(found) >= limit or len(entries) < step or reaches:
-            return [_item(state, entry, show_secrets) for entry in found[:limit]]
+        if len(found) >= limit or len(entries) + entries.damaged < step or reaches:
+            items = Found(_item(state, entry, show_secrets) for entry in found[:limit])
+            items.damaged = entries.damaged
+            return items
         step *= 4
 
 
@@ -105,15 +110,15 @@ def undeclared(state: Settings) -> list[str]:
     return sorted(name for name in state.snapshot.stored if name not in state.declarations)
 
 
-def read_history(state: Settings, *, name: str | None = None, limit: int) -> list[HistoryEntry]:
-    """Return the newest entries of the store, newest first.
+def read_history(state: Settings, *, name: str | None = None, limit: int) -> Found[HistoryEntry]:
+    """Return the newest entries of the store, newest first; what is damaged is left out.
 
     Before it returns one that is newer than the settings of this process, those are refreshed:
     a request that starts anywhere on this host after this sees what the entry says.
 
     :raises StoreUnavailable: the store can't be read within its bound.
     """
-    entries = state.store.history(name=name, limit=limit)
+    entries = sound_entries(state.store.history(name=name, limit=limit))
     if entries and entries[0].revision > state.snapshot.revision:
         state.refresh()
     return entries
@@ -140,7 +145,7 @@ def entries_since(state: Settings, revision: int) -> list[HistoryEntry]:
     while True:
         entries = read_history(state, limit=limit)
         # An entry of the revision itself, or an older one, shows that none is missing.
-        if len(entries) < limit or entries[-1].revision <= revision:
+        if len(entries) + entries.damaged < limit or (entries and entries[-1].revision <= revision):
             return entries
         limit *= 4
 

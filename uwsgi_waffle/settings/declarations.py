@@ -10,7 +10,7 @@ from typing import Any, Literal
 import msgspec
 
 from ..errors import ChangeRefused, InvalidValueError, PinnedSettingError, UnknownSettingError
-from .raws import dump
+from .raws import dump, too_long
 from .shapes import shape_of
 
 DefaultFrom = Literal["declaration", "config"]
@@ -80,6 +80,8 @@ class Declaration:
             raw = dump(typed)
         except Exception as exc:  # a declared class runs its own code here
             raise ValueError(self.refusal(exc)) from exc
+        if fault := too_long(raw):
+            raise ValueError(fault)
         decoded = self.decode(raw)
         if differ(decoded, typed):
             raise ValueError(
@@ -93,6 +95,8 @@ class Declaration:
 
         :raises ValueError: the text is not JSON of this type, or breaks a constraint.
         """
+        if fault := too_long(raw):
+            raise ValueError(fault)
         try:
             value = self.decoder.decode(raw)
         except Exception as exc:  # a declared class runs its own code here

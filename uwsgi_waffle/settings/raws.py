@@ -9,6 +9,29 @@ from typing import Any
 
 import msgspec
 
+#: the longest raw text that is taken, in bytes of UTF-8: each worker holds it in memory
+MAX_BYTES = 1 << 20
+_SHOWN = 100
+
+
+def too_long(raw: str) -> str:
+    """Return what is wrong with a raw text that is too long; empty if it is not."""
+    # No character has more than four bytes, so that nearly none need be encoded.
+    if len(raw) * 4 <= MAX_BYTES:
+        return ""
+    size = len(raw.encode(errors="surrogatepass"))
+    if size <= MAX_BYTES:
+        return ""
+    return (
+        f"it has {size:,} bytes as JSON, and at most {MAX_BYTES:,} are kept: put it into a file, "
+        "and keep the file's name here"
+    )
+
+
+def cut(raw: str) -> str:
+    """Return a raw text for people, and to be held: one that is too long is cut, and is no JSON."""
+    return f"{raw[:_SHOWN]}…" if too_long(raw) else raw
+
 
 def dump(value: Any) -> str:
     """Return the JSON text of a value, the same in every process.

@@ -196,7 +196,7 @@ class StoreContract(ReportContract):
             "EMOJI": '"🧇🏴‍☠️"',
             "SPACES": ' "  x  " \n\t ',
             "QUOTES": '{"a": "it\'s %s :name ? $1 {} \\\\ \\u0000"}',
-            "LARGE": '"' + "é🧇x" * 150_000 + '"',
+            "LARGE": '"' + "é🧇x" * 149_796 + '"',
         }
         store.write(raws, author="Åse 🧇", reason="naïve — reason")
         assert stored(store) == raws

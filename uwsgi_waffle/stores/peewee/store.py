@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import peewee
@@ -10,9 +10,10 @@ import peewee
 from ...errors import ConfigurationError
 from ...snapshot import Delta
 from ..base import HistoryEntry, WorkerReport
+from ..soundness import entries_within, sound_reports
 from ..sql.changes import SqlStore
 from ..sql.databases import is_failure, is_named, lacks_table, loses_changes
-from ..sql.rows import delta_of, entries_of
+from ..sql.rows import delta_of, entry_of
 from . import reports
 from .connections import Connection, Link
 from .statements import PeeweeStatements
@@ -81,8 +82,13 @@ class PeeweeWaffleStore(SqlStore[Connection]):
         query = table.select(*(column(table, field) for field in HistoryEntry._fields))
         if name is not None:
             query = query.where(table.c.name == name)
-        query = query.order_by(table.c.revision.desc(), table.c.name).limit(limit)
-        return entries_of(self._on_reader(lambda connection: connection.run(query)))
+        query = query.order_by(table.c.revision.desc(), table.c.name)
+
+        def read(most: int) -> Sequence[Any]:
+            wanted = query.limit(most)
+            return self._on_reader(lambda connection: connection.run(wanted))
+
+        return entries_within(read, entry_of, limit)
 
     def report(self, report: WorkerReport) -> None:
         table = self._tables.workers
@@ -111,7 +117,8 @@ class PeeweeWaffleStore(SqlStore[Connection]):
                     return []
                 raise
 
-        return [WorkerReport._make((*row[:-1], float(row[-1]))) for row in self._on_reader(read)]
+        rows = self._on_reader(read)
+        return sound_reports(WorkerReport._make((*row[:-1], float(row[-1]))) for row in rows)
 
     def loses_changes(self) -> str | None:
         return self._on_reader(

@@ -28,6 +28,7 @@ from ...forking import PerProcess
 from ...masking import redact
 from ...snapshot import Delta, Row
 from ..base import Dump, HistoryEntry, Store, WorkerReport, time_of
+from ..soundness import Found, sound_entries, sound_reports
 
 T = TypeVar("T")
 
@@ -133,7 +134,7 @@ class RedisStore(Store):
         return self._changed(self._clients.get().write, arguments, expected_revision, before_commit)
 
     def history(self, *, name: str | None = None, limit: int = 100) -> list[HistoryEntry]:
-        found: list[HistoryEntry] = []
+        found = Found[HistoryEntry]()
         newest = "+"
 
         def read(clients: _Clients) -> Any:
@@ -141,12 +142,13 @@ class RedisStore(Store):
 
         while len(found) < limit:
             page = self._on_reader(read)
-            entries = (_entry(key, fields) for key, fields in page)
-            found += [entry for entry in entries if entry and name in (None, entry.name)]
+            entries = sound_entries(_entry(key, fields) for key, fields in page)
+            found.damaged += entries.damaged
+            found += [entry for entry in entries if name in (None, entry.name)]
             if len(page) < _PAGE:
                 break
             newest = _before(page[-1][0])
-        return found[:limit]
+        return found.cut(limit)
 
     def load(
         self,
@@ -194,16 +196,15 @@ class RedisStore(Store):
                 return pipeline.execute()
 
         replies = self._on_reader(read)
-        found = [
+        found = sound_reports(
             _aged(text, left_ms)
             for text, left_ms in zip(replies[::2], replies[1::2], strict=True)
             # The key of a dead process is gone, though its name may be here still.
             if text is not None and left_ms >= 0
-        ]
-        return sorted(
-            (each for each in found if each.age_s <= max_age_s),
-            key=lambda each: (each.app, each.host, each.worker_id, each.pid),
         )
+        found[:] = [each for each in found if each.age_s <= max_age_s]
+        found.sort(key=lambda each: (each.app, each.host, each.worker_id, each.pid))
+        return found
 
     def _worker(self, report: WorkerReport) -> str:
         return f"{self._workers}:{report.app}:{report.host}:{report.pid}"
@@ -322,8 +323,11 @@ class _Clients(NamedTuple):
         )
 
 
-def _aged(text: str, left_ms: int) -> WorkerReport:
-    told = msgspec.json.decode(text, type=WorkerReport)
+def _aged(text: str, left_ms: int) -> WorkerReport | None:
+    try:
+        told = msgspec.json.decode(text, type=WorkerReport)
+    except (ValueError, RecursionError):
+        return None
     return told._replace(age_s=max(0.0, told.lifetime_s - left_ms / 1000))
 
 

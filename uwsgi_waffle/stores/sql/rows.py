@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any
 
 from ...snapshot import Delta, Row
-from ..base import HistoryEntry
+from ..base import HistoryEntry, time_of
 
 
 def delta_of(rows: Sequence[Any]) -> Delta:
@@ -27,14 +26,15 @@ def delta_of(rows: Sequence[Any]) -> Delta:
     )
 
 
-def entries_of(rows: Sequence[Any]) -> list[HistoryEntry]:
-    """Return the entries of a history whose columns are in the order of their fields."""
-    return [
-        HistoryEntry._make(
-            (*row[:2], _text(row[2]), _text(row[3]), *row[4:6], datetime.fromisoformat(row[6]))
-        )
-        for row in rows
-    ]
+def entry_of(row: Sequence[Any]) -> HistoryEntry | None:
+    """Return the entry of a history whose columns are in the order of its fields.
+
+    ``None`` if its time is no time.
+    """
+    at = time_of(row[6])
+    if at is None:
+        return None
+    return HistoryEntry._make((*row[:2], _text(row[2]), _text(row[3]), *row[4:6], at))
 
 
 def readable(text: bytes) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,9 +14,10 @@ from ...errors import ConfigurationError, StoreError, StoreUnavailable
 from ...forking import PerProcess
 from ...snapshot import Delta
 from ..base import HistoryEntry, WorkerReport
+from ..soundness import entries_within, sound_reports
 from ..sql.changes import SqlStore
 from ..sql.databases import loses_changes
-from ..sql.rows import delta_of, entries_of
+from ..sql.rows import delta_of, entry_of
 from . import reports
 from .connections import EngineConnections, shown_url
 from .migrations import leave_alone
@@ -115,8 +116,13 @@ class AlchemyWaffleStore(SqlStore[sa.Connection]):
         wanted = sa.select(*(table.c[field] for field in HistoryEntry._fields))
         if name is not None:
             wanted = wanted.where(table.c.name == name)
-        wanted = wanted.order_by(table.c.revision.desc(), table.c.name).limit(limit)
-        return entries_of(self._on_reader(lambda connection: connection.execute(wanted).fetchall()))
+        wanted = wanted.order_by(table.c.revision.desc(), table.c.name)
+
+        def read(most: int) -> Sequence[Any]:
+            query = wanted.limit(most)
+            return self._on_reader(lambda connection: connection.execute(query).fetchall())
+
+        return entries_within(read, entry_of, limit)
 
     def report(self, report: WorkerReport) -> None:
         def tell(connection: sa.Connection, table: sa.Table) -> None:
@@ -137,7 +143,7 @@ class AlchemyWaffleStore(SqlStore[sa.Connection]):
             if not reports.has_table(connection, table):
                 return []
             wanted = reports.workers(table, connection.dialect.name, max_age_s)
-            return [WorkerReport._make(row) for row in connection.execute(wanted)]
+            return sound_reports(WorkerReport._make(row) for row in connection.execute(wanted))
 
         return self._on_reader(read)
 

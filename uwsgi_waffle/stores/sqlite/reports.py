@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ...errors import StoreUnavailable
 from ..base import WorkerReport
+from ..soundness import sound_reports
 from .connections import Reader, connect, transaction, translated
 
 _TABLE = """CREATE TABLE IF NOT EXISTS {p}workers (
@@ -84,7 +85,7 @@ class Reports:
             if self._is_missing(exc.__cause__):
                 return []
             raise
-        return [WorkerReport._make(row) for row in rows]
+        return sound_reports(map(WorkerReport._make, rows))
 
     def _run(self, report: WorkerReport, *statements: str) -> None:
         values = {**report._asdict(), "now": time.time()}

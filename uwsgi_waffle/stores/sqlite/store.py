@@ -10,12 +10,14 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 from ...errors import RevisionConflict, StoreError, StoreUnavailable
 from ...forking import PerProcess
 from ...snapshot import Delta
-from ..base import Dump, HistoryEntry, Store, WorkerReport, history_row, time_of
-from ..sql.rows import delta_of
+from ..base import Dump, HistoryEntry, Store, WorkerReport, history_row
+from ..soundness import entries_within
+from ..sql.rows import delta_of, entry_of
 from .connections import (
     Reader,
     Writer,
@@ -121,18 +123,10 @@ class SqliteStore(Store):
         return current + 1
 
     def history(self, *, name: str | None = None, limit: int = 100) -> list[HistoryEntry]:
-        wanted = limit
-        while True:
-            rows = self._reader.get().query(self._tables.history, {"name": name, "limit": wanted})
-            found = [
-                HistoryEntry._make((*row[:6], at))
-                for row in rows
-                if (at := time_of(row[6])) is not None
-            ]
-            # As many more as were left out.
-            if len(found) >= limit or len(rows) < wanted:
-                return found[:limit]
-            wanted *= 2
+        def read(most: int) -> list[Any]:
+            return self._reader.get().query(self._tables.history, {"name": name, "limit": most})
+
+        return entries_within(read, entry_of, limit)
 
     def load(
         self,
