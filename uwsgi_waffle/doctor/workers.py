@@ -30,15 +30,25 @@ def reports_of(store: Store) -> list[WorkerReport]:
 
 
 def check_reporting(store: Store, app: str) -> Iterator[Finding]:
-    """Yield what keeps processes from reporting; reports this one, and withdraws it at once."""
+    """Yield what keeps processes from reporting; reports this one, and withdraws it at once.
+
+    Blocks for 3 s while a report can't be kept: one waits hardly for a store that is busy.
+    """
     report = WorkerReport(
         app, os.uname().nodename, os.getpid(), 0, 0, None, State.OFF.value, None, _PAUSE_S
     )
-    try:
-        store.report(report)
-        store.retract(report)
-    except StoreError as exc:
-        yield finding("D022", exc)
+    deadline = time.monotonic() + FOLLOWED_WITHIN_S
+    while True:
+        try:
+            store.report(report)
+            store.retract(report)
+        except StoreError as exc:
+            if time.monotonic() > deadline:
+                yield finding("D022", exc)
+                return
+            time.sleep(_PAUSE_S)
+        else:
+            return
 
 
 def check_workers(store: Store, revision: int) -> Iterator[Finding]:
