@@ -15,7 +15,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run test quick lint types unit integration versions noisy fuzz model bench faults clean
+.PHONY: help run test quick lint types unit integration versions noisy fuzz model bench faults docs dist clean
 
 help:  ## Show this list
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -95,6 +95,19 @@ faults: $(STAMP)  ## Kill, stop, fill and forge around real servers; check every
 bench: $(STAMP) $(VENV)/.bench $(PEERS)  ## Benchmarks beside others, in one run; writes docs/bench
 	$(BIN)/python -m bench --out docs/bench $(BENCH)
 
+docs: $(STAMP)  ## The docs site in docs/_build; each warning is an error, nothing is fetched
+	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build
+
+# The wheel is tried in an environment that has nothing else.
+dist: $(STAMP)  ## Wheel and sdist, checked; the README's first app runs from the wheel
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/python -m twine check --strict dist/*
+	$(PYTHON) -m venv dist/venv
+	dist/venv/bin/python -m pip install --quiet --disable-pip-version-check dist/*.whl
+	$(BIN)/python -m integration.support.first_steps "$(abspath dist/venv/bin/python)"
+	rm -rf dist/venv
+
 clean:  ## Remove the virtual environment and caches
-	rm -rf $(VENV) .venv-run .venv-bench-* .nox .mypy_cache .pytest_cache .ruff_cache build dist
+	rm -rf $(VENV) .venv-run .venv-bench-* .nox .mypy_cache .pytest_cache .ruff_cache build dist docs/_build
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

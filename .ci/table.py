@@ -87,7 +87,7 @@ def _stages(folder: Path, runs: list[Run]) -> int:
         if status != "0":
             print(f"{stage}: failed with status {status}")
             wrong += stage not in counted
-        elif stage not in seen:
+        elif stage not in seen and not stage.startswith("make "):
             print(f"{stage}: not run, because its interpreter is not on this machine")
     return wrong
 

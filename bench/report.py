@@ -145,7 +145,7 @@ def text(results: dict[str, Any], folder: str, plots: Sequence[str]) -> str:
 
 
 def summary(rows: Sequence[Row]) -> str:
-    """Return the table that compares all, as README.md shows it, too."""
+    """Return the table that compares all; README.md shows a part of it, too."""
     columns: dict[str, Cell] = {
         "": lambda rows, who: BY_NAME[who].label,
         "read": _read,

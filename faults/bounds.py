@@ -1,6 +1,6 @@
 """Every bound that the checker holds the package to, and the settings they follow from.
 
-They are those of README.md, "The promises" and "What may block", computed from short intervals so
+They are those of docs/promises.md, with "What may block", computed from short intervals so
 that a run does not take an hour. :data:`MARGIN_S` is what a machine adds, more if it is busy.
 """
 

@@ -1,4 +1,4 @@
-"""The contract table of the README: ``python -m integration.contract_table`` runs the tests for it.
+"""The contract table: ``python -m integration.contract_table`` runs the tests for it.
 
 Prints a table of cases and stores; a tick is a test that passed in this very run, one that was
 skipped says so. With the JUnit reports of a run as arguments it prints that one.

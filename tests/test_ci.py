@@ -95,6 +95,14 @@ def test_stage_without_its_interpreter_is_named(results: Results) -> None:
     assert "newest-3.14: not run, because its interpreter is not on this machine" in text
 
 
+def test_stage_of_make_that_runs_no_test_is_not_said_to_lack_an_interpreter(
+    results: Results,
+) -> None:
+    results.stage("make test", "")
+    results.stage("make docs", records=False)
+    assert "make docs" not in results.table(status=0)
+
+
 def test_run_that_was_cut_off_fails(results: Results) -> None:
     results.stage("make test", "")
     (results.folder / "make test tests.xml").unlink()
