@@ -41,7 +41,7 @@ assert_type(waffle.history(), list[HistoryItem])
 assert_type(waffle.status(), Status)
 assert_type(waffle.status().state, State)
 assert_type(waffle.status().staleness_s, float | None)
-assert_type(waffle.status().last_error, str | None)
+assert_type(waffle.status().last_error, Failure | None)
 assert_type(setting_changed, NamedSignal)
 """
 

@@ -6,6 +6,7 @@ import random
 from datetime import datetime, timezone
 
 import pytest
+from flask import Flask, jsonify
 
 from uwsgi_waffle import State
 from uwsgi_waffle.backoff import Backoff
@@ -163,3 +164,11 @@ def test_backoff_is_jittered_by_half() -> None:
     assert len(waits) > 50
     assert min(waits) >= 1.0
     assert max(waits) <= 2.0
+
+
+def test_status_can_be_answered_by_a_view_as_it_is() -> None:
+    health = Health()
+    health.failed("store", "away")
+    with Flask(__name__).test_request_context():
+        answer = jsonify(health.last_error).get_json()
+    assert (answer["part"], answer["error"]) == ("store", "away")

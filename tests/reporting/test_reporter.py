@@ -9,10 +9,10 @@ import re
 import sqlite3
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
 from integration.support.stopwatch import Stopwatch
@@ -57,7 +57,7 @@ class Reporting:
         self.manager = self.rig.manager
         self.clock = self.rig.clock
         self.reporter = Reporter(
-            lambda: msgspec.structs.replace(self.rig.status(), worker_id=3),
+            lambda: replace(self.rig.status(), worker_id=3),
             self.store,
             app="shop",
             interval_s=interval_s,

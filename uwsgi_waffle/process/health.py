@@ -7,9 +7,8 @@ import logging
 import re
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-
-import msgspec
 
 from ..masking import redact
 
@@ -34,7 +33,9 @@ class State(str, enum.Enum):
     OFF = "OFF"
 
 
-class Failure(msgspec.Struct, frozen=True):
+# Dataclasses, which Flask's JSON knows: an app may show them as they are.
+@dataclass(frozen=True, slots=True)
+class Failure:
     """A part that fails, or that failed and works again.
 
     :ivar part: such as ``store``, ``watch file`` or ``announcing by redis``.
@@ -67,7 +68,8 @@ def without_times(text: str) -> str:
     return _TIMES.sub("", text)
 
 
-class Status(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Status:
     """How the settings of one process are doing: the one record that everybody shows.
 
     :ivar state: see :class:`State`.
@@ -171,7 +173,7 @@ class Health:
             failure = self._failing.pop(part, None)
             if failure is None:
                 return
-            over = msgspec.structs.replace(failure, ended_at=_now())
+            over = replace(failure, ended_at=_now())
             if self.last_error is failure:
                 self.last_error = over
             self._settle()
