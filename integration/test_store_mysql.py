@@ -25,6 +25,7 @@ from .support.server_contract import (
     OnServer,
     ServerContract,
     UserConfs,
+    drop_tables,
     make_model,
     restored_rows,
 )
@@ -46,6 +47,9 @@ class _Database(OnServer):
 
     def going_back(self, store: Store) -> contextlib.AbstractContextManager[None]:
         return restored_rows(self.url)
+
+    def lose(self, store: Store) -> None:
+        drop_tables(self.url)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:

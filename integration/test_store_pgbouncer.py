@@ -18,7 +18,13 @@ from uwsgi_waffle.testing.store_contract import stored
 from .support.pgbouncer import Pgbouncer
 from .support.postgres_server import PostgresServer
 from .support.server import Server
-from .support.server_contract import FrozenContract, OnServer, ServerContract, restored_rows
+from .support.server_contract import (
+    FrozenContract,
+    OnServer,
+    ServerContract,
+    drop_tables,
+    restored_rows,
+)
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +84,9 @@ class _Peewee(_Behind):
 class _Pooled(ServerContract, _Behind):
     def going_back(self, store: Store) -> contextlib.AbstractContextManager[None]:
         return restored_rows(self.pgbouncer.url("postgresql+psycopg", self.database))
+
+    def lose(self, store: Store) -> None:
+        drop_tables(self.server.url("postgresql+psycopg", self.database))
 
     def test_many_statements_of_many_processes_share_few_connections(self, store: Store) -> None:
         """What a driver prepares, or sets for its session, is there for another's statements."""

@@ -28,6 +28,7 @@ from .support.server_contract import (
     OnServer,
     ServerContract,
     UserConfs,
+    drop_tables,
     make_model,
     restored_rows,
 )
@@ -58,6 +59,9 @@ class _Database(OnServer):
 
     def going_back(self, store: Store) -> contextlib.AbstractContextManager[None]:
         return restored_rows(self.server.url("postgresql+psycopg", self.database))
+
+    def lose(self, store: Store) -> None:
+        drop_tables(self.server.url("postgresql+psycopg", self.database))
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:

@@ -45,7 +45,7 @@ ARROWS = {
     "process": {
         *("errors", "backoff", "runtime", "masking", "ownership", "settings", "snapshot"),
         "process",
-        *("stores.base", "notifiers.base", "notifiers.file"),
+        *("stores.base", "stores.epochs", "notifiers.base", "notifiers.file"),
     },
 }
 # Third-party modules, or those of a server, and who alone may import them.

@@ -19,12 +19,19 @@ from .errors import ConfigurationError, OutcomeUnknown, StoreError
 from .forking import PerProcess
 from .masking import redact
 from .notifiers.file import FileNotifier
-from .preflight import check_runtime, check_watch_file, make_folder, redis_notifier_maker
+from .preflight import (
+    check_folder,
+    check_runtime,
+    check_watch_file,
+    make_folder,
+    redis_notifier_maker,
+)
 from .process.engine import Engine
 from .process.gate import Gate
 from .process.manager import Manager
 from .process.page import Page, is_open
 from .process.page_file import page_path, refuse_remote
+from .process.reading import LastKnown
 from .process.tickets import Ticket
 from .process.watcher import WATCHER, WatcherTask
 from .reporting.events import Events
@@ -77,24 +84,32 @@ class WaffleState:
         self._wanted = where.under_uwsgi if options.multiproc is None else options.multiproc
         check_runtime(where, options, watched=self._wanted)
         in_folder = configstore is None and options.store_url == DEFAULT_STORE_URL
-        if in_folder or folder == options.watcher_file.parent:
-            make_folder(folder)
-        check_watch_file(options.watcher_file)
+        self._makes_folder = in_folder or folder == options.watcher_file.parent
+        # A command may only read: what is missing is made when it changes a setting or serves.
+        self._may_make = not runtime.in_flask_command()
+        if self._makes_folder:
+            (make_folder if self._may_make else check_folder)(folder)
+        check_watch_file(options.watcher_file, make=self._may_make, folder=folder)
         timeouts = {
             "timeout_s": options.store_timeout_s,
             "write_timeout_s": options.write_timeout_s,
         }
         if configstore is None:
             self.store = store_from_url(
-                options.store_url, folder=folder, prefix=options.store_prefix, **timeouts
+                options.store_url,
+                folder=folder,
+                prefix=options.store_prefix,
+                makes_folder=in_folder,
+                **timeouts,
             )
         else:
             self.store = configstore.for_app(app, **timeouts)
-        # A store that the user made may have an address in its repr.
-        made = type(configstore).__qualname__
-        # Two apps with one URL and a prefix each have two stores, so that each has its own page.
-        named = " ".join(filter(None, [redact(options.store_url), options.store_prefix]))
-        self._store_name = named if configstore is None else made
+        self._store_name = self.store.identity
+        if configstore is None and folder == options.watcher_file.parent:
+            # Two apps with one URL and a prefix each have two stores, so that each has its own
+            # page; a relative file is the same one wherever its folder is mounted.
+            named = [redact(options.store_url), options.store_prefix]
+            self._store_name = " ".join(filter(None, named))
         refuse_remote(self.page_file)
         self.tasks = WatcherTasks(
             app.name, options, self.declarations, self.store, store_name=self._store_name
@@ -125,6 +140,10 @@ class WaffleState:
     def last_known_file(self) -> Path:
         """Where this host keeps the last known values."""
         return self.tasks.last_known_file
+
+    def last_known(self) -> LastKnown | None:
+        """Return the values that this host keeps from its last good read, or ``None``."""
+        return self.tasks.last_known()
 
     @property
     def engine(self) -> Engine:
@@ -207,6 +226,7 @@ class WaffleState:
         if not raws:
             return manager.current().revision
         before = manager.snapshot
+        self._make_missing(engine)
         try:
             revision = manager.commit(
                 raws,
@@ -237,6 +257,7 @@ class WaffleState:
         engine = self.engine
         manager = engine.manager
         before = manager.snapshot
+        self._make_missing(engine)
         try:
             manager.replace(dump, expected_revision=expected_revision, may_apply=self._may_apply)
         finally:
@@ -244,6 +265,29 @@ class WaffleState:
         if not engine.watching:
             self.tasks.changed(manager)
         self._events.replaced(before, manager.snapshot)
+
+    def recreate(self, dump: Dump | None, epochs: Iterable[str], *, revision: int | None) -> None:
+        """Have the store stand in for those that are gone; see :meth:`Manager.recreate`.
+
+        :raises RevisionConflict: the store is at another revision; nothing was written.
+        :raises OutcomeUnknown: the connection broke within a commit.
+        :raises StoreError: the store refuses, or can't do this.
+        """
+        engine = self.engine
+        manager = engine.manager
+        before = manager.snapshot
+        self._make_missing(engine)
+        manager.recreate(dump, epochs, revision=revision)
+        if not engine.watching:
+            self.tasks.changed(manager)
+        self._renew()
+        self._events.replaced(before, manager.snapshot)
+
+    def start(self) -> None:
+        """Start the watcher in this process, unless it runs."""
+        engine = self.engine
+        self._make_missing(engine)
+        engine.start()
 
     def refresh(self) -> Snapshot:
         """Read the store now; return the newest snapshot.
@@ -338,6 +382,10 @@ class WaffleState:
         # All that a request may have to see to at its start; what shares a ticket can wait for it
         # for a few milliseconds. A child that is forked shares its parent's until then.
         engine = self._current_engine()
+        if not engine.manager.may_make:
+            # What can't be made shows in the state.
+            with contextlib.suppress(ConfigurationError):
+                self._make_missing(engine)
         self._gate.tickets = engine.manager.tickets
         nested = has_request_context()
         if nested:
@@ -371,8 +419,19 @@ class WaffleState:
             self._launch(engine)
         return engine
 
+    def _make_missing(self, engine: Engine) -> None:
+        """Make folder, watch file, page and store where they are missing, now or soon.
+
+        :raises ConfigurationError: the instance folder can't be made.
+        """
+        if not engine.manager.may_make:
+            if self._makes_folder:
+                make_folder(Path(self.app.instance_path))
+            engine.manager.make()
+
     def _launch(self, engine: Engine) -> None:
         try:
+            self._make_missing(engine)
             engine.start()
         except Exception as exc:
             # No thread to be had: the look at the watch file serves the requests.
@@ -397,7 +456,7 @@ class WaffleState:
 
     def _make_engine(self) -> Engine:
         options = self.options
-        page = Page(self.page_file)
+        page = Page(self.page_file, may_make=self._may_make)
         manager = Manager(
             self.declarations,
             self.store,

@@ -60,6 +60,17 @@ class StoreUnavailable(StoreError):
     """
 
 
+class StoreMissing(StoreUnavailable):
+    """The database can be reached, but holds no settings: none were made, or they are lost."""
+
+
+class StoreLost(StoreUnavailable):
+    """The store that this host knows is gone, or another one is in its place.
+
+    Its values stay in force until ``flask waffle recreate`` says what comes after them.
+    """
+
+
 class OutcomeUnknown(StoreUnavailable):
     """The connection broke within the commit: the change may have been made, or not.
 

@@ -358,7 +358,7 @@ class WaffleConf(Generic[ConfT]):
 
         For mules, spoolers and programs of your own; workers start theirs themselves.
         """
-        self.state.engine.start()
+        self.state.start()
 
     def stop(self) -> None:
         """Stop the watcher of this process until :meth:`start`; blocks for at most 2 s.

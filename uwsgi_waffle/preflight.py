@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import warnings
 from collections.abc import Callable
@@ -52,27 +53,48 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
-        raise ConfigurationError(
-            f"the instance folder {folder} can't be made ({exc.strerror}): make it writable, or "
-            f"name other places in {ConfigKeys.STORE_URL} and {ConfigKeys.WATCHER_FILE}"
-        ) from exc
+        raise _no_folder(folder, exc.strerror) from exc
 
 
-def check_watch_file(path: Path) -> None:
-    """Make the watch file unless it is there; warn if this process may not write to it.
+def check_folder(folder: Path) -> None:
+    """Check that the instance folder is there or can be made; makes nothing.
 
+    :raises ConfigurationError: it can't be made.
+    """
+    if folder.is_dir():
+        return
+    above = next(parent for parent in folder.parents if os.path.lexists(parent))
+    if folder.exists() or not above.is_dir():
+        raise _no_folder(folder, os.strerror(errno.ENOTDIR))
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise _no_folder(folder, os.strerror(errno.EACCES))
+
+
+def _no_folder(folder: Path, reason: str | None) -> ConfigurationError:
+    return ConfigurationError(
+        f"the instance folder {folder} can't be made ({reason}): make it writable, or "
+        f"name other places in {ConfigKeys.STORE_URL} and {ConfigKeys.WATCHER_FILE}"
+    )
+
+
+def check_watch_file(path: Path, *, make: bool, folder: Path) -> None:
+    """Check that the watch file can be used; warn if this process may not write to it.
+
+    :param make: make it unless it is there.
+    :param folder: the instance folder, which may be made later.
     :raises ConfigurationError: its folder is missing, or it is no regular file.
     """
-    if not path.parent.is_dir():
+    if not path.parent.is_dir() and path.parent != folder:
         raise ConfigurationError(
             f"the folder {path.parent} of the watch file does not exist: "
             f"create it, or name another file in {ConfigKeys.WATCHER_FILE}"
         )
-    try:
-        FileNotifier(path).ensure()
-    except NotifierError as exc:
-        raise ConfigurationError(str(exc)) from exc
-    if not os.access(path, os.W_OK):
+    if make or os.path.lexists(path):
+        try:
+            FileNotifier(path).ensure()
+        except NotifierError as exc:
+            raise ConfigurationError(str(exc)) from exc
+    if os.path.lexists(path) and not os.access(path, os.W_OK):
         warnings.warn(
             f"the watch file {path} is not writable for this process, whose changes other "
             "workers will see only at their next resync: make it writable for every worker, "

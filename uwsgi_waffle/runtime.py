@@ -1,4 +1,4 @@
-"""uWSGI, seen from this process; the only module that imports ``uwsgi``."""
+"""What runs this process: uWSGI, or a command; the only module that imports ``uwsgi``."""
 
 from __future__ import annotations
 
@@ -61,6 +61,20 @@ def detect() -> Runtime:
         clears_environ=b"holy" not in map(getattr(uwsgi, "opt", {}).get, _ENV_BEHAVIOUR),
         workers=getattr(uwsgi, "numproc", 0),
     )
+
+
+def in_flask_command() -> bool:
+    """Return whether a command of ``flask`` runs here, which may only read.
+
+    That a request or a change comes later, as under ``flask run``, is not known yet.
+
+    Source: Flask 2.3 to 3.1, ``FlaskGroup.make_context``: the outermost context of click holds a
+    ``ScriptInfo``. Click is not imported for this.
+    """
+    click = sys.modules.get("click")
+    context = None if click is None else click.get_current_context(silent=True)
+    found = None if context is None else context.find_root().obj
+    return any(kind.__module__ == "flask.cli" for kind in type(found).__mro__)
 
 
 def on_postfork(function: Callable[[], None]) -> None:

@@ -37,6 +37,14 @@ def restored_rows(url: sa.URL | str) -> Iterator[None]:
                 connection.execute(table.insert(), [row._asdict() for row in rows])
 
 
+def drop_tables(url: sa.URL | str) -> None:
+    """Drop our tables; those of the user's own model stay."""
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
+    with engine.begin() as connection:
+        for name in ("meta", "settings", "revisions", "history", "workers"):
+            connection.exec_driver_sql(f"DROP TABLE IF EXISTS waffle_{name}")
+
+
 class OnServer:
     """The server that the store of a test is in, and the timeouts of that store."""
 

@@ -43,7 +43,7 @@ def test_no_request_sees_less_than_anyone_had_seen_before_it(
 
 
 def _identity_first(
-    page: Page, identity: bytes, revision: int, *, within_change: bool = False
+    page: Page, identity: bytes, revision: int, *, epoch: str = "", within_change: bool = False
 ) -> None:
     page._file.put(32, identity)
     if not within_change:

@@ -6,6 +6,7 @@ import os
 import struct
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -402,7 +403,7 @@ def test_snapshot_is_marked_before_it_is_served(rig: Rig, monkeypatch: pytest.Mo
     served: list[int] = []
     mark = Page.mark
 
-    def noting(page: Page, identity: bytes, revision: int, **more: bool) -> None:
+    def noting(page: Page, identity: bytes, revision: int, **more: Any) -> None:
         served.append(rig.manager.snapshot.revision)
         served.append(rig.manager.applied_revision)
         mark(page, identity, revision, **more)

@@ -39,6 +39,17 @@ class FileStoreContract(StoreContract):
         store.close()
         _copy(saved, self.path)
 
+    def lose(self, store: Store) -> None:
+        with contextlib.closing(sqlite3.connect(self.path)) as connection:
+            tables = [row[0] for row in connection.execute("SELECT name FROM sqlite_master")]
+            if "waffle_revisions" in tables:
+                # The others are the user's own.
+                for name in ("meta", "revisions", "history", "workers"):
+                    connection.execute(f"DROP TABLE IF EXISTS waffle_{name}")
+                return
+        for part in self.path.parent.glob(f"{self.path.name}*"):
+            part.unlink()
+
     def test_file_is_made_for_its_owner_and_group_alone(self, store: Store) -> None:
         if self.path.exists():
             pytest.skip("the user made it, with a table of the user's")

@@ -6,7 +6,20 @@ module adds commands by ``@group.command()``, and is imported here.
 
 from __future__ import annotations
 
-from . import backup, changes, create, diff, doctor, edit, legacy, queries, transfer, watch, workers
+from . import (
+    backup,
+    changes,
+    create,
+    diff,
+    doctor,
+    edit,
+    legacy,
+    queries,
+    recreate,
+    transfer,
+    watch,
+    workers,
+)
 from .base import group
 
 __all__ = [
@@ -19,6 +32,7 @@ __all__ = [
     "group",
     "legacy",
     "queries",
+    "recreate",
     "transfer",
     "watch",
     "workers",

@@ -25,6 +25,7 @@ from .base import (
 from .by_hand import by_hand_notice, changed_by_hand
 from .copy import copy
 from .describe import describe, history, history_since, preview, read_history, undeclared
+from .recreate import Loss, dump_of, find_loss
 from .rollback import Plan, plan_rollback, plan_undo, rollback
 from .transfer import export, import_, parse_json, plan_import, prune, trim
 
@@ -35,6 +36,7 @@ __all__ = [
     "BackupError",
     "Difference",
     "HistoryItem",
+    "Loss",
     "Origin",
     "Plan",
     "SettingInfo",
@@ -46,7 +48,9 @@ __all__ = [
     "copy",
     "describe",
     "differences_of",
+    "dump_of",
     "export",
+    "find_loss",
     "history",
     "history_since",
     "import_",

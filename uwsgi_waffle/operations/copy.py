@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from ..errors import StoreError
 from ..stores.base import Dump, Store
+from ..stores.epochs import word_of
 
 
 def copy(source: Store, target: Store, *, overwrite: bool = False) -> Dump:
     """Copy settings, revision and history from one store to another; return what was copied.
 
-    The target is prepared if it is not. Its epoch is a new one, so that workers that use it
-    already read all of it.
+    The target is prepared if it is not. It then stands in for the source: a host that knows that
+    one takes it over.
 
     :param overwrite: replace what the target keeps, if anything.
     :raises RevisionConflict: the target was changed at the same time; nothing was written.
@@ -28,5 +29,9 @@ def copy(source: Store, target: Store, *, overwrite: bool = False) -> Dump:
             f"the target has settings already, at revision {there.revision}: name an empty store, "
             "or overwrite it"
         )
+    if target.keeps_replaced:
+        # Before it is filled, because nobody that knows the source reads it yet.
+        earlier = source.replaced() if source.keeps_replaced else frozenset()
+        target.stand_in({word_of(dump.epoch), *earlier})
     target.load(dump, expected_revision=there.revision)
     return dump

@@ -5,16 +5,24 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from ..errors import RevisionConflict, StoreError, StoreUnavailable
+from ..errors import (
+    OutcomeUnknown,
+    RevisionConflict,
+    StoreError,
+    StoreLost,
+    StoreMissing,
+    StoreUnavailable,
+)
 from ..masking import redact
 from ..notifiers.base import Notice, Notifier
 from ..notifiers.file import FileNotifier
 from ..settings.declarations import Declarations
 from ..snapshot import Change, Snapshot, mask_secrets
 from ..stores.base import Dump, Store
+from ..stores.epochs import word_of
 from .announcer import Announcer
 from .health import Health
 from .layers import Layers
@@ -100,6 +108,8 @@ class Manager:
             watch_file,
             self.health,
             source="defaults" if not snapshot.epoch else "master",
+            may_make=page.may_make,
+            host_epoch=lambda: page.epoch,
             last_known=last_known,
             resync_interval_s=resync_interval_s,
             clock=clock,
@@ -137,9 +147,27 @@ class Manager:
             base.epoch, base.revision, base.mark
         )
 
+    def known_epochs(self) -> frozenset[str]:
+        """Return which epochs of the store this host knows, by their words."""
+        return self.reading.known_epochs(self._layers.base)
+
     def mask(self, text: str) -> str:
         """Return a text in which no current value of a secret setting is shown."""
         return mask_secrets(text, self._served, self._declarations)
+
+    @property
+    def may_make(self) -> bool:
+        """Whether this process makes what is missing; see :meth:`make`."""
+        return self.page.may_make
+
+    def make(self) -> None:
+        """Make what is missing from now on: page, watch file, and a store that no host knows.
+
+        For a process that serves or changes settings, and was made as one that only reads.
+        """
+        if not self.may_make:
+            self.page.may_make = self.reading.may_make = True
+            self.reading.ask()
 
     # Serving
 
@@ -246,6 +274,7 @@ class Manager:
                 raws, author=author, reason=reason, expected_revision=expected_revision, **more
             )
 
+        self._know_store(may_apply)
         return self._change(write, may_apply)
 
     def replace(
@@ -267,7 +296,44 @@ class Manager:
             self._store.load(dump, expected_revision=expected_revision, **more)
             return 0  # below the own revision in any case: read everything again
 
+        self._know_store(may_apply)
         self._change(load, may_apply)
+
+    def recreate(self, dump: Dump | None, epochs: Iterable[str], *, revision: int | None) -> None:
+        """Have the store stand in for those that are gone; make it if there is none.
+
+        Whoever knows one of those takes the store over, on this host at once.
+
+        :param dump: put into the store before; ``None`` leaves what it holds.
+        :param epochs: by their words.
+        :param revision: the one that the store is expected at; ``None`` if there is none.
+        :raises RevisionConflict: it is at another; nothing was written.
+        :raises OutcomeUnknown: the connection broke within a commit.
+        :raises StoreError: the store refuses, or can't do this.
+        """
+
+        def stand_in(**more: Any) -> int:
+            # A new epoch, which no process that knows another one takes: not before it is full.
+            self._store.prepare()
+            if dump is not None:
+                self._store.load(dump, expected_revision=revision, **more)
+            self._store.stand_in(epochs, **more)
+            return 0
+
+        self.make()
+        self._change(stand_in, _always)
+
+    def _know_store(self, may_apply: Callable[[], bool]) -> None:
+        """Make a store that is to be changed if none is known, and refuse one that is not known.
+
+        :raises StoreLost: the store that this host knows is gone, or another is in its place.
+        :raises StoreMissing: there is none, and none can be made.
+        """
+        self.make()
+        if self._store.keeps_replaced and (self.reading.lost or not self._layers.base.epoch):
+            error = self._catch_up(force=True, may_apply=may_apply)
+            if isinstance(error, StoreLost | StoreMissing):
+                raise error
 
     def _change(self, write: Callable[..., int], may_apply: Callable[[], bool]) -> int:
         changes: list[Change] = []
@@ -285,13 +351,15 @@ class Manager:
                     raise
                 # From here on the change stands: what fails is reported and healed by a
                 # resync. A revision that is not above the own one came back.
-                self._catch_up(
+                error = self._catch_up(
                     force=True,
                     complete=revision <= self._layers.base.revision,
                     may_apply=may_apply,
                     change=change,
                     receive=changes,
                 )
+                if isinstance(error, StoreLost):
+                    raise OutcomeUnknown(f"the change was written where nobody reads it: {error}")
                 base = self._layers.base
                 self._announcer.announce(max(revision, base.revision), base.epoch, base.mark)
         finally:
@@ -434,10 +502,16 @@ class Manager:
             # 4. Marked before it is served; if others have marked meanwhile, read again.
             base = layers.base
             identity = identity_of(base.epoch, base.revision, base.mark)
-            if page.identity != identity:
+            # A store that was never made has nothing to mark.
+            if base.epoch and page.identity != identity:
                 if page.words() != words and attempt < _READS:
                     continue
-                page.mark(identity, base.revision, within_change=bool(change and change.covers))
+                page.mark(
+                    identity,
+                    base.revision,
+                    epoch=word_of(base.epoch) if self._store.keeps_replaced else "",
+                    within_change=bool(change and change.covers),
+                )
             break
         # 5. Seen and served.
         reading.succeeded(look)

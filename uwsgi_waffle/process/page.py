@@ -13,6 +13,7 @@ offset    word         meaning
 24        seq          a random value, written before an identity that no change of this host made
 32        identity     hash of epoch, revision and mark of what this host has served
 40        revision     the same as a number, for people
+48        epoch        hash of the epoch alone: which store this host knows; zero if none
 ========  ===========  ==========================================================================
 
 Each word is written by one ``pwrite`` of eight aligned bytes. New values come from
@@ -37,7 +38,7 @@ from .page_file import PageFile, View, inode_of, make, opened
 TICKET_WORDS = slice(8, 32)
 
 _WORD = 8
-_OPENED, _CLOSED, _SEQ, _IDENTITY, _REVISION = 8, 16, 24, 32, 40
+_OPENED, _CLOSED, _SEQ, _IDENTITY, _REVISION, _EPOCH = 8, 16, 24, 32, 40, 48
 _IDENTITY_WORD = slice(_IDENTITY, _IDENTITY + _WORD)
 _ATTEMPTS = 3
 
@@ -47,11 +48,13 @@ class Page:
 
     :ivar problem: why this process can't use the page, or can't write to it; or ``""``.
 
-    :param path: made, with the owner and group of its folder, unless it is there.
+    :ivar may_make: whether this process makes the page where there is none, with the owner and
+        group of its folder; one that only reads does not.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, may_make: bool = True) -> None:
         self.path = path
+        self.may_make = may_make
         self.problem = ""
         self._file = PageFile()
         self.follow_path()
@@ -75,6 +78,12 @@ class Page:
         """What this host has served or acknowledged."""
         return self._file.view[_IDENTITY_WORD]
 
+    @property
+    def epoch(self) -> str:
+        """The epoch of the store that this host knows, by its word; empty if it knows none."""
+        word = self._file.view[_EPOCH : _EPOCH + _WORD]
+        return word.hex() if any(word) else ""
+
     def follow_path(self) -> None:
         """Use the page that the path names now; one ``lstat`` unless it was replaced or is gone."""
         try:
@@ -85,6 +94,9 @@ class Page:
             return
         try:
             if inode is None:
+                if not self.may_make:
+                    self._file, self.problem = PageFile(), ""
+                    return
                 make(self.path)
             self._file = file = opened(self.path)
         except OSError as exc:
@@ -97,11 +109,14 @@ class Page:
 
     # Writing
 
-    def mark(self, identity: bytes, revision: int, *, within_change: bool = False) -> None:
+    def mark(
+        self, identity: bytes, revision: int, *, epoch: str = "", within_change: bool = False
+    ) -> None:
         """Write what this process is about to serve or to acknowledge.
 
         Blocks for at most :data:`TICKET_S`, and only after the page was replaced.
 
+        :param epoch: the word of the store's epoch, from a store of which it matters.
         :param within_change: a change of this process is open, so that no ticket is shared,
             and ``seq`` need not change.
         """
@@ -113,6 +128,7 @@ class Page:
                 # First: who finds this identity must not share a ticket from before it.
                 file.put(_SEQ, os.urandom(_WORD))
             file.put(_REVISION, struct.pack("=q", revision))
+            file.put(_EPOCH, bytes.fromhex(epoch) or bytes(_WORD))
             file.put(_IDENTITY, identity)
         except OSError as exc:
             self._failed("written", exc)

@@ -8,16 +8,21 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from ..backoff import Backoff
-from ..errors import NotifierError, StoreError
+from ..errors import NotifierError, StoreError, StoreLost, StoreMissing
 from ..notifiers.file import FileNotifier, Signature
 from ..snapshot import Delta, Snapshot
 from ..stores.base import Store
+from ..stores.epochs import word_of
 from .health import Health, describe_source
 
 logger = logging.getLogger("uwsgi_waffle")
 
 STORE = "store"
 _NEVER: Signature = (-1, -1, -1)
+_RECREATE = (
+    "`flask waffle recreate` makes it again, from the last known values or a backup, or takes what "
+    "is there now"
+)
 
 
 class LastKnown(NamedTuple):
@@ -54,10 +59,14 @@ class Reading:
     :ivar failures: how often it could not be read.
     :ivar failing: the newest attempt failed.
     :ivar read_at: when it was last read with success, by the clock of the host in UTC seconds.
+    :ivar lost: the newest attempt failed because the store that this host knows is gone.
+    :ivar may_make: whether this process makes what is missing, of store and watch file; one that
+        only reads does not.
     :ivar source: where the settings come from: ``store``, ``defaults``, ``master`` (read before
         the fork), or the path of the file of last known values.
 
-    :param last_known: asked once, if the first read fails.
+    :param host_epoch: returns the word of the epoch that this host knows by its page, if any.
+    :param last_known: asked once, if the first read fails, or if no page knows the store.
     :param resync_interval_s: a read is due this long after the last one, notice or not.
     """
 
@@ -68,6 +77,8 @@ class Reading:
         health: Health,
         *,
         source: str,
+        may_make: bool,
+        host_epoch: Callable[[], str],
         last_known: Callable[[], LastKnown | None],
         resync_interval_s: float,
         clock: Callable[[], float],
@@ -77,12 +88,17 @@ class Reading:
         self.refreshes = 0
         self.failures = 0
         self.failing = False
+        self.lost = False
         self.read_at: float | None = None
+        self.may_make = may_make
         self.source = source
         self._store = store
         self._watch_file = watch_file
         self._health = health
+        self._host_epoch = host_epoch
         self._ask_last_known: Callable[[], LastKnown | None] | None = last_known
+        self._kept: LastKnown | None = None
+        self._offers_kept = True
         self._resync_interval_s = resync_interval_s
         self._clock = clock
         self._seen: Signature | None = _NEVER
@@ -145,6 +161,8 @@ class Reading:
             return Look(seen, self._touch, notices)
         mark = self._watch_file.mark()
         if mark.signature is None:
+            if not self.may_make:
+                return Look(None, mark.touch, notices)
             try:
                 self._watch_file.ensure()
             except NotifierError as exc:
@@ -159,20 +177,37 @@ class Reading:
     def read(self, base: Snapshot, look: Look, *, complete: bool) -> Delta:
         """Return what the store has that a snapshot lacks; blocks for the store's own bound.
 
+        A store that this host knows is not made again, and no other is taken for it. Where none is
+        known, a process that may not make one takes it for empty.
+
         :param complete: return every row, not only the newer ones.
+        :raises StoreLost: the store that this host knows is gone, or another is in its place.
         :raises StoreError: the store can't be read, whatever it raised.
         """
         self.begun += 1
         complete = complete or look.touch != self._touch or not self._complete
+        # Before the rows: another process may follow to the next epoch meanwhile.
+        known = self._known_epoch(base)
         try:
-            if not self._prepared:
-                self._store.prepare()
-                self._prepared = True
+            self._prepare(known)
             delta = self._ask_store(None if complete else base)
             if delta.epoch == base.epoch and delta.revision < base.revision and not complete:
                 # It went back: only a read of everything is believed.
                 delta = self._ask_store(None)
+            if known and word_of(delta.epoch) != known and known not in self._store.replaced():
+                raise StoreLost(
+                    f"{self._store!r} is not the one that this host knows (its epoch is "
+                    f"{word_of(delta.epoch)}, not {known}), so the values of that one stay in "
+                    f"force: {_RECREATE}"
+                )
             return delta
+        except StoreMissing as exc:
+            self._prepared = False
+            if known:
+                raise StoreLost(f"{exc}; what was in it stays in force: {_RECREATE}") from exc
+            if self.may_make or not self._store.keeps_replaced:
+                raise
+            return Delta(0, "", (), complete=True)
         except StoreError:
             raise
         except Exception as exc:
@@ -188,13 +223,13 @@ class Reading:
         self._checked_at = now
         self.read_at = time.time()
         self._resync_at = now + self._resync_interval_s
-        self.failing = False
+        self.failing = self.lost = False
         self._retry_at = 0.0
         self._complete = True
         self.done = self.begun
         self.refreshes += 1
         self.source = STORE
-        self._ask_last_known = None
+        self._ask_last_known = self._kept = None
         self._backoff.reset()
         self._health.works(STORE)
         self._health.initialized()
@@ -207,6 +242,7 @@ class Reading:
         """
         self.failures += 1
         self.failing = True
+        self.lost = isinstance(error, StoreLost)
         self._failed_identity = identity
         self._retry_at = self._clock() + self._backoff.next_s()
         text = str(error) or type(error).__name__
@@ -224,8 +260,8 @@ class Reading:
 
         Reads a file at the first call, and returns ``None`` at all others.
         """
-        ask, self._ask_last_known = self._ask_last_known, None
-        known = ask() if ask is not None else None
+        known = self._asked_last_known() if self._offers_kept else None
+        self._offers_kept = False
         if known is None:
             return None
         # What the master read before it forked this process may be the newer one.
@@ -233,6 +269,41 @@ class Reading:
             return None
         self.source = known.place
         return known
+
+    def known_epochs(self, base: Snapshot) -> frozenset[str]:
+        """Return the words of all epochs that this host knows: page, this process, kept values."""
+        kept = self._asked_last_known()
+        epochs = [base.epoch, kept.delta.epoch if kept is not None else ""]
+        return frozenset(filter(None, [self._host_epoch(), *map(word_of, filter(None, epochs))]))
+
+    def _known_epoch(self, base: Snapshot) -> str:
+        """Return the word of the newest epoch that this host knows, or nothing.
+
+        That of the page goes first: its processes follow to the next epoch together.
+        """
+        if not self._store.keeps_replaced:
+            return ""
+        if not self._store.outlives_process:
+            return word_of(base.epoch) if base.epoch else ""
+        if word := self._host_epoch():
+            return word
+        if base.epoch:
+            return word_of(base.epoch)
+        kept = self._asked_last_known()
+        return "" if kept is None else word_of(kept.delta.epoch)
+
+    def _asked_last_known(self) -> LastKnown | None:
+        ask, self._ask_last_known = self._ask_last_known, None
+        if ask is not None:
+            self._kept = ask()
+        return self._kept
+
+    def _prepare(self, known: str) -> None:
+        """Prepare the store once, unless that would make one that this host knows again."""
+        ours = self._store.keeps_replaced
+        if not self._prepared and not known and (self.may_make or not ours):
+            self._store.prepare()
+            self._prepared = True
 
     def _ask_store(self, base: Snapshot | None) -> Delta:
         if base is None:

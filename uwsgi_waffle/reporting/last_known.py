@@ -163,8 +163,9 @@ class LastKnownFile:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise ValueError("it is not a regular file")
-            # Its writer decides what every worker of the next start serves.
-            if status.st_uid not in (os.geteuid(), 0):
+            # Its writer decides what every worker of the next start serves. Whose the folder is may
+            # put any file there: what root's command makes belongs to that user.
+            if status.st_uid not in (os.geteuid(), 0, os.stat(self.path.parent).st_uid):
                 raise ValueError(f"it belongs to user {status.st_uid}, not to this process's")
             if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
                 raise ValueError("other users may write to it")
@@ -221,7 +222,7 @@ class Keeper:
         """
         manager = self._manager
         snapshot = manager.snapshot
-        if manager.reading.source != STORE or self._settled is snapshot:
+        if manager.reading.source != STORE or not snapshot.epoch or self._settled is snapshot:
             return
         now = self._clock()
         if now < self._not_before:

@@ -26,7 +26,13 @@ _SQL = ("postgresql", "mysql", "mariadb")
 
 
 def store_from_url(
-    url: str, *, folder: Path, timeout_s: float, write_timeout_s: float, prefix: str = ""
+    url: str,
+    *,
+    folder: Path,
+    timeout_s: float,
+    write_timeout_s: float,
+    prefix: str = "",
+    makes_folder: bool = False,
 ) -> Store:
     """Return the store that a URL names; opens nothing.
 
@@ -37,6 +43,7 @@ def store_from_url(
     :param prefix: what the names of our tables or keys begin with, unless the URL names one; empty
         for the store's own default.
     :param folder: what a relative file is relative to.
+    :param makes_folder: it is made later, if it is not there.
     :raises ConfigurationError: no store knows this URL, what it needs is not installed, or the
         file's folder does not exist.
     """
@@ -53,7 +60,7 @@ def store_from_url(
                 write_timeout_s=write_timeout_s,
             )
         path = folder / unquote(parts.path[1:])
-        if not path.parent.is_dir():
+        if not path.parent.is_dir() and not (makes_folder and path.parent == folder):
             raise ConfigurationError(
                 f"the folder {path.parent} of the settings database does not exist: "
                 "create it, or name another file in WAFFLE_STORE_URL"

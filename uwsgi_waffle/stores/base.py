@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
@@ -86,6 +86,22 @@ class Store(ABC):
 
     #: whether :meth:`write` calls ``before_commit``; it is passed to no other store
     calls_before_commit: bool = False
+    #: whether the store keeps which epochs it stands in for: :meth:`replaced`, :meth:`stand_in`.
+    #: Only then can a process tell that a store that it knows is gone.
+    keeps_replaced: bool = False
+
+    @property
+    def outlives_process(self) -> bool:
+        """Whether a process that starts later finds what is kept; false for one in memory."""
+        return True
+
+    @property
+    def identity(self) -> str:
+        """Names what the store keeps among the stores of one host, without any password.
+
+        The page and the last known values belong to it.
+        """
+        return type(self).__qualname__
 
     def for_app(self, app: Any, *, timeout_s: float, write_timeout_s: float) -> Store:
         """Return the store that serves one app; called by ``init_app``, before anything else.
@@ -101,6 +117,10 @@ class Store(ABC):
     @abstractmethod
     def prepare(self) -> None:
         """Make what the store needs, unless it is there already. May be called again.
+
+        A store that is made has a new epoch. One that sets :attr:`keeps_replaced` is prepared only
+        by a process of a host that knows no epoch of it, so that what is lost is not made again
+        by the way.
 
         :raises StoreUnavailable: the store can't be reached.
         :raises StoreError: it can be reached, but not prepared.
@@ -118,6 +138,7 @@ class Store(ABC):
         :param mark: the mark that the reader has of its revision; empty if it knows none, which a
             store that keeps marks answers completely. It is passed only by readers that once got
             a mark, so a store without them may leave it out of its signature.
+        :raises StoreMissing: the store is not prepared, or what it kept is gone.
         :raises StoreUnavailable: the store can't be read within its bound.
         """
 
@@ -178,8 +199,8 @@ class Store(ABC):
     ) -> None:
         """Replace everything that is kept by a dump, in one transaction; the store is prepared.
 
-        The revision becomes the dump's, and the epoch a new one, so that every reader reads the
-        whole of it. Marks are made anew. Rows of the user's own table that the dump lacks go.
+        The revision becomes the dump's. New marks, or in a store without marks a new epoch, have
+        every reader read the whole of it. Rows of the user's own table that the dump lacks go.
         Only stores that can be restored and copied to have it.
 
         :param before_commit: see :meth:`write`.
@@ -190,6 +211,30 @@ class Store(ABC):
         raise StoreError(
             f"{self!r} can't be restored or copied to: {type(self).__name__} has no load()"
         )
+
+    def replaced(self) -> frozenset[str]:
+        """Return which epochs the store stands in for, by :func:`~.epochs.word_of`.
+
+        Only of a store that sets :attr:`keeps_replaced`.
+
+        :raises StoreMissing: there is none.
+        :raises StoreUnavailable: the store can't be read within its bound.
+        """
+        return frozenset()
+
+    def stand_in(
+        self, epochs: Iterable[str], *, before_commit: Callable[[], None] | None = None
+    ) -> None:
+        """Keep that this store stands in for others, so that who knows those takes it over.
+
+        Changes no setting, and no revision.
+
+        :param epochs: of those that are gone, by :func:`~.epochs.word_of`.
+        :param before_commit: see :meth:`write`.
+        :raises StoreMissing: there is none to keep it in.
+        :raises StoreError: the store refuses to be written, or can't do this.
+        """
+        raise StoreError(f"{self!r} can't stand in for another: {type(self).__name__} can't do it")
 
     def report(self, report: WorkerReport) -> None:
         """Keep what a process tells of itself, instead of what it told before.

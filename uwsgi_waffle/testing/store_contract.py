@@ -11,20 +11,21 @@ from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from typing import Any, NoReturn
 
-from ..errors import RevisionConflict, StoreError, StoreUnavailable
+from ..errors import RevisionConflict, StoreError, StoreMissing, StoreUnavailable
 from ..snapshot import Delta, Row
 from ..stores.base import Store
+from ..stores.epochs import word_of
 from .forked import LIMIT_S, children, in_processes, results
-from .report_contract import ReportContract
+from .report_contract import ReportContract, a_report
 
 
 class StoreContract(ReportContract):
     """What every store must do; subclass it and give it a fixture named ``store``.
 
     The fixture gives a store that is empty and not yet prepared. Override :meth:`outage` to have
-    failures of the server tested as well, and :meth:`going_back` to have restored backups tested.
-    What only a store with marks can do, or only one that calls ``before_commit``, is skipped for
-    others.
+    failures of the server tested as well, :meth:`going_back` to have restored backups tested, and
+    :meth:`lose` to have lost data tested. What only a store with marks can do, or only one that
+    calls ``before_commit`` or keeps what it has replaced, is skipped for others.
     """
 
     #: how many changes each of many concurrent writers makes
@@ -41,6 +42,10 @@ class StoreContract(ReportContract):
         and history are those of the beginning.
         """
         self._skip("no going_back() is given for this store")
+
+    def lose(self, store: Store) -> None:
+        """Take away all that the store keeps, behind its back, as by a file that is removed."""
+        self._skip("no lose() is given for this store")
 
     def test_prepared_store_is_empty_at_revision_zero(self, store: Store) -> None:
         store.prepare()
@@ -501,13 +506,92 @@ class StoreContract(ReportContract):
         def read(number: int) -> str:
             try:
                 store.read_since(0, "")
-            except StoreError as exc:
-                return type(exc).__name__
+            except StoreUnavailable:
+                return "unavailable"
             return "read"
 
         with self.outage():
-            assert in_processes(1, read) == ["StoreUnavailable"]
+            assert in_processes(1, read) == ["unavailable"]
         assert in_processes(1, read) == ["read"]
+
+    def test_store_that_was_never_made_is_missing_and_is_not_made_by_reading(
+        self, store: Store
+    ) -> None:
+        self._need_replaced(store)
+        for _ in range(2):
+            self._check_missing(store)
+        store.prepare()
+        assert store.read_since(0, "").revision == 0
+
+    def test_store_whose_data_is_lost_is_missing_until_it_is_prepared(self, store: Store) -> None:
+        self._need_replaced(store)
+        store.prepare()
+        store.write({"A": "1"})
+        before = store.read_since(0, "")
+        self.lose(store)
+        for _ in range(2):
+            self._check_missing(store)
+            # A worker that runs goes on to report.
+            with contextlib.suppress(StoreError):
+                store.report(a_report())
+        assert in_processes(1, lambda _: self._check_missing(store)) == [None]
+        store.prepare()
+        after = store.read_since(before.revision, before.epoch, before.mark)
+        assert after.epoch != before.epoch
+        assert after.complete
+        assert store.replaced() == frozenset()
+        store.write({"A": "2"})
+        assert stored(store)["A"] == "2"
+
+    def test_store_keeps_what_it_stands_in_for(self, store: Store) -> None:
+        self._need_replaced(store)
+        store.prepare()
+        store.write({"A": "1"})
+        before = store.read_since(0, ""), store.history()
+        assert store.replaced() == frozenset()
+        one, other, third = map(word_of, ("one", "other", "third"))
+        store.stand_in([one, other])
+        store.stand_in([other])
+        store.stand_in([])
+        assert store.replaced() == {one, other}
+        assert (store.read_since(0, ""), store.history()) == before
+        store.prepare()
+        store.write({"A": "2"})
+        store.load(store.dump())
+        assert store.replaced() == {one, other}
+        assert store.read_since(0, "").epoch == before[0].epoch
+
+        def refuse() -> None:
+            raise ZeroDivisionError
+
+        with raises(ZeroDivisionError):
+            store.stand_in([third], before_commit=refuse)
+        assert store.replaced() == {one, other}
+
+    def test_store_stands_in_for_what_each_of_many_processes_names(self, store: Store) -> None:
+        self._need_replaced(store)
+        store.prepare()
+        words = [word_of(str(number)) for number in range(8)]
+        in_processes(8, lambda number: store.stand_in([words[number]]))
+        assert store.replaced() == set(words)
+
+    def _check_missing(self, store: Store) -> None:
+        for call in (
+            lambda: store.read_since(0, ""),
+            lambda: store.read_since(1, "another", "mark"),
+            lambda: store.write({"A": "2"}),
+            lambda: store.write({"A": "2"}, expected_revision=1),
+            lambda: store.history(),
+            lambda: store.replaced(),
+            lambda: store.stand_in([word_of("another")]),
+            lambda: store.dump(),
+        ):
+            with raises(StoreMissing):
+                call()
+
+    def _need_replaced(self, store: Store) -> None:
+        if not store.keeps_replaced:
+            self._skip("it does not keep which stores it has replaced")
 
     def _marked(self, store: Store) -> tuple[Delta, Delta]:
         """Make two changes; return a complete read after each, of a store that keeps marks."""

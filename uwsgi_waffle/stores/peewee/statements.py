@@ -27,9 +27,23 @@ class PeeweeStatements(Statements):
         row = next(iter(self._connection.run(meta.select(meta.c.revision))), None)
         return None if row is None else int(row[0])
 
-    def restart(self, revision: int, epoch: str) -> None:
+    def restart(self, revision: int) -> None:
         meta = self._tables.meta
-        self._connection.run(meta.update({meta.c.revision: revision, meta.c.epoch: epoch}))
+        self._connection.run(meta.update({meta.c.revision: revision}))
+
+    def lock(self) -> bool:
+        row = self._tables.meta.select(self._tables.meta.c.revision)
+        # A transaction of SQLite has the lock already.
+        is_sqlite = self._connection.dialect == "sqlite"
+        return bool(self._connection.run(row if is_sqlite else row.for_update()))
+
+    def replaced(self) -> list[str]:
+        meta = self._tables.meta
+        return [row[0] for row in self._connection.run(meta.select(meta.c.replaced))]
+
+    def stand_in(self, replaced: str) -> None:
+        meta = self._tables.meta
+        self._connection.run(meta.update({meta.c.replaced: replaced}))
 
     def stored(self, names: Iterable[str] | None) -> dict[str, Any]:
         values = self._tables.values

@@ -63,6 +63,10 @@ class PeeweeWaffleStore(SqlStore[Connection]):
     def __repr__(self) -> str:
         return f"<PeeweeWaffleStore {self._link.shown}>"
 
+    @property
+    def identity(self) -> str:
+        return f"{self._link.shown} {self._tables.prefix}"
+
     def for_app(self, app: Any, *, timeout_s: float, write_timeout_s: float) -> PeeweeWaffleStore:
         return PeeweeWaffleStore(
             **self._arguments,
@@ -142,8 +146,7 @@ class PeeweeWaffleStore(SqlStore[Connection]):
                     if is_last or not is_failure(exc) or not known:
                         raise
                 # Made only now, so that a database of an earlier release has it too.
-                for statement in schema(connection.db, self._tables):
-                    connection.run(statement)
+                connection.run(schema(connection.db, self._tables, reports_only=True)[0])
 
         # On the connection that reads keep, so that a report need not open one.
         self._on_reader(run)

@@ -129,10 +129,11 @@ def column(table: Any, name: str) -> Any:
     return make(table, name)
 
 
-def schema(db: Any, tables: Tables) -> list[str]:
+def schema(db: Any, tables: Tables, *, reports_only: bool = False) -> list[str]:
     """Return the statements that make the tables unless they are there.
 
     :param db: the user's database, for what is quoted how.
+    :param reports_only: only the one that makes the table of workers' reports.
     """
     mysql = isinstance(db, peewee.MySQLDatabase)
     # MySQL's own TEXT ends at 64 KiB, and its usual collations take "Name" for "NAME".
@@ -146,7 +147,7 @@ def schema(db: Any, tables: Tables) -> list[str]:
     marks = _quoted(db, tables.marks_name)
     columns = {
         f"{tables.prefix}meta": "id INTEGER PRIMARY KEY, revision BIGINT NOT NULL, "
-        f"epoch VARCHAR(32) NOT NULL, {mark}",
+        f"epoch VARCHAR(32) NOT NULL, {mark}, replaced {text}",
         f"{tables.prefix}history": f"revision BIGINT NOT NULL, name {name} NOT NULL, "
         f"old_raw {text}, new_raw {text}, author {text}, reason {text}, at VARCHAR(32) NOT NULL, "
         f"{mark}, PRIMARY KEY (revision, name)",
@@ -157,11 +158,13 @@ def schema(db: Any, tables: Tables) -> list[str]:
         f"staleness_s {double}, state VARCHAR(32) NOT NULL, last_error {text}, "
         f"lifetime_s {double} NOT NULL, at {double} NOT NULL, PRIMARY KEY (app, host, pid)",
     }
+    if reports_only:
+        columns = {f"{tables.prefix}workers": columns[f"{tables.prefix}workers"]}
     statements = [
         f"CREATE TABLE IF NOT EXISTS {_quoted(db, table)} ({text}){end}"
         for table, text in columns.items()
     ]
-    if not mysql:
+    if not mysql and not reports_only:
         statements.append(f"CREATE INDEX IF NOT EXISTS {index} ON {marks} (revision)")
     return statements
 

@@ -6,7 +6,7 @@ import contextlib
 import re
 import secrets
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timezone
 from importlib.resources import files
 from typing import Any, NamedTuple, TypeVar
@@ -22,12 +22,14 @@ from ...errors import (
     OutcomeUnknown,
     RevisionConflict,
     StoreError,
+    StoreMissing,
     StoreUnavailable,
 )
 from ...forking import PerProcess
 from ...masking import redact
 from ...snapshot import Delta, Row
 from ..base import Dump, HistoryEntry, Store, WorkerReport, time_of
+from ..epochs import words_in
 from ..soundness import Found, sound_entries, sound_reports
 
 T = TypeVar("T")
@@ -60,6 +62,7 @@ class RedisStore(Store):
     """
 
     calls_before_commit = True
+    keeps_replaced = True
 
     def __init__(
         self,
@@ -84,6 +87,10 @@ class RedisStore(Store):
 
     def __repr__(self) -> str:
         return f"<RedisStore {self._shown}>"
+
+    @property
+    def identity(self) -> str:
+        return f"{self._shown} {self._keys[0]}"
 
     def prepare(self) -> None:
         """Make the revision and the epoch, unless they are there.
@@ -148,6 +155,10 @@ class RedisStore(Store):
             if len(page) < _PAGE:
                 break
             newest = _before(page[-1][0])
+        if not found and not self._on_reader(
+            lambda clients: clients.reader.hexists(self._keys[0], "epoch")
+        ):
+            raise self._lost()
         return found.cut(limit)
 
     def load(
@@ -160,8 +171,7 @@ class RedisStore(Store):
         arguments: list[str | int] = [
             "" if expected_revision is None else expected_revision,
             dump.revision,
-            uuid.uuid4().hex,
-            # No reader has a mark of this epoch yet, so that one for all revisions is enough.
+            # No reader has this mark yet, so that one for all revisions is enough.
             secrets.token_hex(8) if dump.revision else "",
             self._channel,
             len(dump.raws),
@@ -172,6 +182,19 @@ class RedisStore(Store):
         for entry in reversed(dump.history[: self._max_history]):
             arguments += _fields(entry)
         self._changed(self._clients.get().load, arguments, expected_revision, before_commit)
+
+    def replaced(self) -> frozenset[str]:
+        wanted = ["epoch", "replaced"]
+        found: Any = self._on_reader(lambda clients: clients.reader.hmget(self._keys[0], wanted))
+        epoch, text = found
+        if epoch is None:
+            raise self._lost()
+        return words_in(text)
+
+    def stand_in(
+        self, epochs: Iterable[str], *, before_commit: Callable[[], None] | None = None
+    ) -> None:
+        self._changed(self._clients.get().stand_in, sorted(epochs), None, before_commit)
 
     def report(self, report: WorkerReport) -> None:
         lifetime_ms = max(1, round(report.lifetime_s * 1000))
@@ -290,10 +313,9 @@ class RedisStore(Store):
                 f"{text}; check that it is running, and that WAFFLE_STORE_URL names it"
             ) from exc
 
-    def _lost(self) -> StoreUnavailable:
-        return StoreUnavailable(
-            f"Redis at {self._shown} has lost its data (the key {self._keys[0]} is gone): restore "
-            "it from a backup, or reload the workers to begin anew with the defaults"
+    def _lost(self) -> StoreMissing:
+        return StoreMissing(
+            f"Redis at {self._shown} holds no settings (there is no key {self._keys[0]})"
         )
 
 
@@ -306,6 +328,7 @@ class _Clients(NamedTuple):
     read_since: Any
     write: Any
     load: Any
+    stand_in: Any
     report: Any
 
     @classmethod
@@ -319,6 +342,7 @@ class _Clients(NamedTuple):
             read_since=reader.register_script(_script("read_since")),
             write=writer.register_script(_script("write")),
             load=writer.register_script(_script("load")),
+            stand_in=writer.register_script(_script("stand_in")),
             report=reader.register_script(_script("report")),
         )
 

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from ...backoff import Backoff
-from ...errors import RevisionConflict, StoreUnavailable
+from ...errors import RevisionConflict, StoreMissing
 from ...ownership import give_to_owner_of_folder
 from ..base import Dump, Store, history_row
+from ..epochs import with_words, words_in
 from .databases import is_failure, is_named, is_outage, is_transient, translated
 
 T = TypeVar("T")
@@ -76,8 +77,20 @@ class Statements(ABC):
         """Raise the revision by one; return it, or ``None`` if its row is missing."""
 
     @abstractmethod
-    def restart(self, revision: int, epoch: str) -> None:
-        """Set revision and epoch."""
+    def restart(self, revision: int) -> None:
+        """Set the revision."""
+
+    @abstractmethod
+    def lock(self) -> bool:
+        """Take the lock on the row of the revision; return whether there is one."""
+
+    @abstractmethod
+    def replaced(self) -> list[str]:
+        """Return the epochs that the store stands in for, as one text; empty without a row."""
+
+    @abstractmethod
+    def stand_in(self, replaced: str) -> None:
+        """Set the epochs that the store stands in for."""
 
     @abstractmethod
     def stored(self, names: Iterable[str] | None) -> dict[str, Any]:
@@ -116,6 +129,7 @@ class SqlStore(Store, Generic[C]):
     """
 
     calls_before_commit = True
+    keeps_replaced = True
 
     def __init__(
         self, *, has_model: bool, timeout_s: float | None, write_timeout_s: float | None
@@ -220,7 +234,7 @@ class SqlStore(Store, Generic[C]):
             mark = secrets.token_hex(8)
             # Takes the lock on the row, like every change.
             self._next_revision(to, expected_revision, mark)
-            to.restart(dump.revision, uuid.uuid4().hex)
+            to.restart(dump.revision)
             to.delete("history")
             to.insert("history", [{**history_row(entry), "mark": mark} for entry in dump.history])
             to.delete("marks")
@@ -238,6 +252,25 @@ class SqlStore(Store, Generic[C]):
 
         self._commit(replace, may_retry=_is_collision, before_commit=before_commit)
 
+    def replaced(self) -> frozenset[str]:
+        found = self._on_reader(lambda connection: self._statements(connection).replaced())
+        if not found:
+            raise self._lost()
+        return words_in(found[0])
+
+    def stand_in(
+        self, epochs: Iterable[str], *, before_commit: Callable[[], None] | None = None
+    ) -> None:
+        words = list(epochs)
+
+        def change(connection: C) -> None:
+            to = self._statements(connection)
+            if not to.lock():
+                raise self._lost()
+            to.stand_in(with_words(to.replaced()[0], words))
+
+        self._commit(change, may_retry=_is_collision, before_commit=before_commit)
+
     def _make_file(self) -> None:
         # SQLite would make it readable for everyone, and writable for its owner only. What can't
         # be made is reported when it is opened.
@@ -251,6 +284,15 @@ class SqlStore(Store, Generic[C]):
                 finally:
                     os.close(descriptor)
 
+    def _need_file(self) -> None:
+        """Check that the file of an SQLite database is there, which connecting would make.
+
+        :raises StoreMissing: it is not.
+        """
+        path = self._connections().file
+        if path is not None and not os.path.exists(path):
+            raise StoreMissing(f"{path} holds no settings: there is no such file")
+
     def _on_reader(self, run: Callable[[C], T]) -> T:
         """Return what single statements on the kept connection return.
 
@@ -259,6 +301,7 @@ class SqlStore(Store, Generic[C]):
         """
         deadline = time.monotonic() + self._timeout_s
         connections = self._connections()
+        self._need_file()
         with translated(connections.shown, connections.passwords):
             try:
                 with connections.reading(self._timeout_s) as connection:
@@ -283,6 +326,7 @@ class SqlStore(Store, Generic[C]):
         was not answered.
         """
         connections = self._connections()
+        self._need_file()
         call = None if before_commit is None else _Call(before_commit)
         try:
             with translated(connections.shown, connections.passwords):
@@ -323,10 +367,9 @@ class SqlStore(Store, Generic[C]):
             raise RevisionConflict(expected, revision - 1)
         return revision
 
-    def _lost(self) -> StoreUnavailable:
-        return StoreUnavailable(
-            f"{self._connections().shown}: the row that holds the revision is missing: reload the "
-            "workers to begin with the defaults, or bring it back from a backup"
+    def _lost(self) -> StoreMissing:
+        return StoreMissing(
+            f"{self._connections().shown} holds no settings: the row of the revision is missing"
         )
 
 

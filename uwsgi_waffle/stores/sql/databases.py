@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from ...errors import OutcomeUnknown, StoreError, StoreUnavailable, WaffleError
+from ...errors import OutcomeUnknown, StoreError, StoreMissing, StoreUnavailable, WaffleError
 from ...masking import MASK, mask, redact
 
 #: the server's clock, in seconds: those of the hosts need not agree
@@ -49,6 +49,8 @@ _REFUSED = _TRANSIENT | _READ_ONLY_SERVER | {1205, 3101}
 _UNSURE = ("08", "57", "58", "XX")
 # Rights: of PostgreSQL, then of MySQL and MariaDB.
 _FORBIDDEN = {"42501", 1142, 1044}
+# No such table: of PostgreSQL, then of MySQL and MariaDB.
+_NO_TABLE = {"42P01", 1146}
 
 _OUTAGES = ("OperationalError", "InterfaceError", "InternalError", "TimeoutError", "OSError")
 # The DB-API's, their libraries', and the network's. Drivers raise others too: on an answer that is
@@ -160,6 +162,11 @@ def lacks_table(exc: BaseException) -> bool:
     return is_named(exc, "ProgrammingError") or "no such table" in str(exc)
 
 
+def _lacks_store(exc: BaseException) -> bool:
+    """Say whether a table is not there; a column that is missing is another matter."""
+    return code_of(exc) in _NO_TABLE or "no such table" in str(driver_error(exc))
+
+
 def translation(exc: BaseException, shown: str, passwords: Iterable[str] = ()) -> StoreError:
     """Return the error of the store for one of the driver's.
 
@@ -169,6 +176,8 @@ def translation(exc: BaseException, shown: str, passwords: Iterable[str] = ()) -
     text = f"{shown}: {_shown(exc, passwords)}"
     if not is_named(exc, *_KNOWN):
         text = f"{shown}: {type(driver_error(exc)).__name__}: {_shown(exc, passwords)}"
+    if _lacks_store(exc):
+        return StoreMissing(f"{shown} holds no settings: {_shown(exc, passwords)}")
     code = code_of(exc)
     if code in _READ_ONLY_SERVER:
         return StoreUnavailable(

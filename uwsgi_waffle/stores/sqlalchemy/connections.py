@@ -35,8 +35,8 @@ class EngineConnections:
         self._base = base
         self.shown = shown_url(base)
         self.passwords = _passwords(base.url)
-        self._is_sqlite = base.dialect.name == "sqlite"
-        self.file = _file_of(base.url) if self._is_sqlite else None
+        self.is_sqlite = base.dialect.name == "sqlite"
+        self.file = _file_of(base.url) if self.is_sqlite else None
         # Such a pool is the whole database when that is in memory: it can only be shared.
         self._shared = isinstance(base.pool, StaticPool | SingletonThreadPool)
         if self._shared:
@@ -53,7 +53,7 @@ class EngineConnections:
             self._writer = self._derive(isolation_level="READ COMMITTED")
         else:
             self._writer = self._derive()
-        if self._is_sqlite:
+        if self.is_sqlite:
             for engine in (self._reader, self._writer):
                 event.listen(engine, "connect", _read_anything)
             event.listen(self._writer, "connect", _leave_transactions_alone)
@@ -65,7 +65,7 @@ class EngineConnections:
         deadline = time.monotonic() + timeout_s
         with self._open(self._reader, timeout_s) as connection:
             # A file may be replaced by another of the same name.
-            if self._is_sqlite and not self._shared:
+            if self.is_sqlite and not self._shared:
                 connection.detach()
             rest_s = deadline - time.monotonic()
             try:
@@ -120,7 +120,7 @@ class EngineConnections:
         pool._pre_ping = False
         # It would wait for other threads' reads, by a timeout of its own.
         pool._max_overflow = -1
-        pool._creator = _bounded(pool._invoke_creator, may_hang=not self._is_sqlite)
+        pool._creator = _bounded(pool._invoke_creator, may_hang=not self.is_sqlite)
         return sa.Engine(
             pool,
             self._base.dialect,

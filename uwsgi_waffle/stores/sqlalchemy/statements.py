@@ -27,10 +27,19 @@ class AlchemyStatements(Statements):
         revision = self._connection.scalar(sa.select(meta.c.revision))
         return None if revision is None else int(revision)
 
-    def restart(self, revision: int, epoch: str) -> None:
-        self._connection.execute(
-            sa.update(self._tables.meta).values(revision=revision, epoch=epoch)
-        )
+    def restart(self, revision: int) -> None:
+        self._connection.execute(sa.update(self._tables.meta).values(revision=revision))
+
+    def lock(self) -> bool:
+        # SQLite, whose transaction has the lock already, is not asked for one.
+        row = sa.select(self._tables.meta.c.revision).with_for_update()
+        return self._connection.scalar(row) is not None
+
+    def replaced(self) -> list[str]:
+        return [row[0] for row in self._connection.execute(sa.select(self._tables.meta.c.replaced))]
+
+    def stand_in(self, replaced: str) -> None:
+        self._connection.execute(sa.update(self._tables.meta).values(replaced=replaced))
 
     def stored(self, names: Iterable[str] | None) -> dict[str, Any]:
         return self._select(self._tables.name, self._tables.raw, names)

@@ -83,6 +83,17 @@ class AlchemyWaffleStore(SqlStore[sa.Connection]):
         return f"<AlchemyWaffleStore {shown}>"
 
     @property
+    def identity(self) -> str:
+        return f"{self._shown_name()} {self._prefix}"
+
+    @property
+    def outlives_process(self) -> bool:
+        with contextlib.suppress(StoreUnavailable):
+            connections = self._connections()
+            return not connections.is_sqlite or connections.file is not None
+        return True
+
+    @property
     def tables(self) -> Tables:
         """The tables that this store reads and writes."""
         return self._tables
@@ -194,6 +205,11 @@ class AlchemyWaffleStore(SqlStore[sa.Connection]):
             connection.execute(
                 sa.insert(tables.meta), {"id": 1, "revision": 0, "epoch": epoch, "mark": ""}
             )
+
+    def _shown_name(self) -> str:
+        with contextlib.suppress(StoreUnavailable):
+            return self._connections().shown
+        return repr(self)
 
     def _app_engine(self) -> sa.Engine:
         try:

@@ -58,6 +58,7 @@ def define_tables(
         sa.Column("revision", sa.BigInteger, nullable=False),
         sa.Column("epoch", sa.String(32), nullable=False),
         sa.Column("mark", sa.String(16), nullable=False, server_default=""),
+        sa.Column("replaced", text),
     )
     history = _table(
         f"{prefix}history",

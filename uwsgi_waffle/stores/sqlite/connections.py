@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ...errors import OutcomeUnknown, StoreError, StoreUnavailable
+from ...errors import OutcomeUnknown, StoreError, StoreMissing, StoreUnavailable
 
 T = TypeVar("T")
 
@@ -263,6 +263,8 @@ def translation(path: Path, exc: Exception) -> StoreError:
     text = f"{path}: {exc}"
     if "readonly" in str(exc):
         return StoreError(f"{text}; make the file and its folder writable")
+    if "no such table" in str(exc) or not path.exists():
+        return StoreMissing(f"{path} holds no settings: {exc}")
     return StoreUnavailable(
         f"{text}; check that the file and its folder are there and that this process may "
         "write to them"

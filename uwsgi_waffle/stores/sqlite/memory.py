@@ -41,6 +41,10 @@ class MemorySqliteStore(SqliteStore):
             write_timeout_s=write_timeout_s,
         )
 
+    @property
+    def outlives_process(self) -> bool:
+        return False
+
     def __repr__(self) -> str:
         return "<MemorySqliteStore>"
 

@@ -7,15 +7,17 @@ import os
 import secrets
 import sqlite3
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from ...errors import RevisionConflict, StoreError, StoreUnavailable
+from ...errors import RevisionConflict, StoreError, StoreMissing
 from ...forking import PerProcess
+from ...ownership import give_to_owner_of_folder
 from ...snapshot import Delta
 from ..base import Dump, HistoryEntry, Store, WorkerReport, history_row
+from ..epochs import with_words, words_in
 from ..soundness import entries_within
 from ..sql.rows import delta_of, entry_of
 from .connections import (
@@ -48,6 +50,7 @@ class SqliteStore(Store):
     """
 
     calls_before_commit = True
+    keeps_replaced = True
 
     def __init__(
         self,
@@ -69,6 +72,10 @@ class SqliteStore(Store):
     def __repr__(self) -> str:
         shown = "" if self._prefix == DEFAULT_PREFIX else f" prefix={self._prefix!r}"
         return f"<SqliteStore {self.path}{shown}>"
+
+    @property
+    def identity(self) -> str:
+        return repr(self)
 
     def prepare(self) -> None:
         """Make the file (mode 0660) and its tables, unless they are there.
@@ -135,7 +142,7 @@ class SqliteStore(Store):
         expected_revision: int | None = None,
         before_commit: Callable[[], None] | None = None,
     ) -> None:
-        # No reader has a mark of this epoch yet, so that one for all revisions is enough.
+        # No reader has this mark yet, so that one for all revisions is enough.
         mark = secrets.token_hex(8) if dump.revision else ""
         # Rows of revision 0 would be newer than nothing.
         rows = [
@@ -147,14 +154,26 @@ class SqliteStore(Store):
             for statement in self._tables.clear:
                 connection.execute(statement)
             connection.execute(
-                self._tables.begin_epoch,
-                {"revision": dump.revision, "epoch": uuid.uuid4().hex, "mark": mark},
+                self._tables.raise_revision, {"revision": dump.revision, "mark": mark}
             )
             connection.executemany(
                 self._tables.load_history,
                 ({**history_row(entry), "mark": mark} for entry in dump.history),
             )
             connection.executemany(self._tables.write_setting, rows)
+
+    def replaced(self) -> frozenset[str]:
+        rows = self._reader.get().query(self._tables.replaced, {})
+        if not rows:
+            raise self._lost()
+        return words_in(rows[0][0])
+
+    def stand_in(
+        self, epochs: Iterable[str], *, before_commit: Callable[[], None] | None = None
+    ) -> None:
+        with self._changing(None, before_commit) as (connection, _):
+            (known,) = connection.execute(self._tables.replaced).fetchone()
+            connection.execute(self._tables.stand_in, {"replaced": with_words(known, epochs)})
 
     def report(self, report: WorkerReport) -> None:
         self._reports.put(report)
@@ -191,6 +210,8 @@ class SqliteStore(Store):
             descriptor = os.open(self.path, flags, 0o660)
             try:
                 os.fchmod(descriptor, 0o660)
+                # SQLite gives the files that it makes beside it to its owner itself.
+                give_to_owner_of_folder(descriptor, self.path.absolute().parent)
             finally:
                 os.close(descriptor)
         except FileExistsError:
@@ -217,5 +238,5 @@ class SqliteStore(Store):
                 "put it on a local disk, not on a network file system"
             )
 
-    def _lost(self) -> StoreUnavailable:
-        return StoreUnavailable(f"{self.path}: the revision is missing from {self._tables.meta}")
+    def _lost(self) -> StoreMissing:
+        return StoreMissing(f"{self.path}: the revision is missing from {self._tables.meta}")

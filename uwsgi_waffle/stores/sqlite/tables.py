@@ -13,7 +13,8 @@ _SCHEMA = (
         id INTEGER PRIMARY KEY CHECK (id = 1),
         revision INTEGER NOT NULL,
         epoch TEXT NOT NULL,
-        mark TEXT NOT NULL DEFAULT ''
+        mark TEXT NOT NULL DEFAULT '',
+        replaced TEXT NOT NULL DEFAULT ''
     )""",
     """CREATE TABLE IF NOT EXISTS {p}settings (
         name TEXT PRIMARY KEY,
@@ -99,9 +100,8 @@ class Tables:
         self.is_prepared = named("SELECT 1 FROM {p}meta")
         self.revision = named("SELECT revision FROM {p}meta")
         self.raise_revision = named("UPDATE {p}meta SET revision = :revision, mark = :mark")
-        self.begin_epoch = named(
-            "UPDATE {p}meta SET revision = :revision, epoch = :epoch, mark = :mark"
-        )
+        self.replaced = named("SELECT replaced FROM {p}meta")
+        self.stand_in = named("UPDATE {p}meta SET replaced = :replaced")
         self.clear = (named("DELETE FROM {p}history"), named("DELETE FROM {p}settings"))
         self.read_since = named(_READ_SINCE)
         self.history = named(_HISTORY)
