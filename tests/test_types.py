@@ -25,7 +25,7 @@ from blinker import NamedSignal
 from flask import Flask
 from typing_extensions import assert_type
 
-from uwsgi_waffle import HistoryItem, Snapshot, State, Status, WaffleConf, setting_changed
+from uwsgi_waffle import Failure, HistoryItem, Snapshot, State, Status, WaffleConf, setting_changed
 
 app = Flask("shop")
 waffle = WaffleConf(app)
