@@ -15,15 +15,16 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run test quick lint types unit integration versions noisy fuzz model bench faults docs dist clean
+.PHONY: help run test quick lint types unit integration versions noisy fuzz model bench faults docs dist pictures clean
 
 help:  ## Show this list
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-$(STAMP): pyproject.toml
+$(STAMP): pyproject.toml integration/axe.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement integration/axe.txt
 	touch $@
 
 # pyuwsgi in a virtual environment re-executes the base python on a reload, and
@@ -107,6 +108,9 @@ dist: $(STAMP)  ## Wheel and sdist, checked; the README's first app runs from th
 	dist/venv/bin/python -m pip install --quiet --disable-pip-version-check dist/*.whl
 	$(BIN)/python -m integration.support.first_steps "$(abspath dist/venv/bin/python)"
 	rm -rf dist/venv
+
+pictures: $(STAMP)  ## Take the pictures of the admin page for its documentation
+	$(BIN)/python -m integration.pictures docs/admin
 
 clean:  ## Remove the virtual environment and caches
 	rm -rf $(VENV) .venv-run .venv-bench-* .nox .mypy_cache .pytest_cache .ruff_cache build dist docs/_build

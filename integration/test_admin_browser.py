@@ -1,12 +1,8 @@
-"""The admin page in a real Chromium, served by a real uWSGI.
-
-``WAFFLE_SCREENSHOTS=docs`` writes the pictures of the documentation.
-"""
+"""The admin page in a real Chromium, served by a real uWSGI."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -317,30 +313,3 @@ return [...document.querySelectorAll("body *")]
   })
   .filter(([ratio]) => ratio < 4.5);
 """
-
-
-PICTURES: dict[str, dict[str, Any]] = {
-    "admin.png": {"width": 1000, "height": 900},
-    "admin-dark.png": {"width": 1000, "height": 900, "dark": True},
-    "admin-phone.png": {"width": 360, "height": 800},
-}
-
-
-def test_pictures_of_the_documentation(site: UwsgiServer, browser: Browser, tmp_path: Path) -> None:
-    folder = Path(os.environ.get("WAFFLE_SCREENSHOTS", tmp_path))
-    site.post(1, {"SITENAME": "Waffle & Co", "LIMIT": 2500}, "/shop/change")
-    for name, device in PICTURES.items():
-        browser.emulate(**device)
-        browser.open(url(site))
-        browser.wait_for_text("Nothing edited.")
-        browser.run("document.getElementById('f-TONE').focus()")
-        browser.press(Keys.DOWN)
-        browser.wait_for_text("1 edited, not saved yet.")
-        browser.run("document.activeElement.blur(); scrollTo(0, 0)")
-        assert browser.driver.save_screenshot(str(folder / name))
-        assert 10_000 < (folder / name).stat().st_size < 150_000
-        # Else the browser would ask whether to leave.
-        browser.run(
-            "document.querySelector('[data-settings]').reset();"
-            "document.querySelector('#f-TONE').dispatchEvent(new Event('input', {bubbles: true}))"
-        )

@@ -14,6 +14,7 @@ from werkzeug.serving import make_server
 
 from tests.support.rig import MemoryStore
 from uwsgi_waffle import WaffleConf
+from uwsgi_waffle.stores import Store
 
 from .browser import Browser
 
@@ -29,7 +30,7 @@ class AdminSite:
         self,
         folder: Path,
         confs: Mapping[str, Any],
-        store: MemoryStore,
+        store: Store,
         authorize: Callable[[], object] = lambda: "ann",
         **pages: Any,
     ) -> None:
@@ -45,7 +46,7 @@ class AdminSite:
 
 @contextlib.contextmanager
 def serving(
-    confs: Mapping[str, Any], store: MemoryStore | None = None, **options: Any
+    confs: Mapping[str, Any], store: Store | None = None, **options: Any
 ) -> Iterator[AdminSite]:
     """Serve an app until the block ends."""
     with tempfile.TemporaryDirectory() as folder:

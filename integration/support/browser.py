@@ -86,6 +86,10 @@ class Browser:
             mobile=width < 500,
         )
 
+    def live_in(self, zone: str) -> None:
+        """Show times as a device in some time zone would."""
+        self._cdp("Emulation.setTimezoneOverride", timezoneId=zone)
+
     def quit(self) -> None:
         """End the browser and its driver."""
         self.driver.quit()

@@ -138,6 +138,15 @@ CASES = {
     "no list": Case(None, list[str] | None, "lines", "", "a", ["a"]),
     "no struct": Case(None, Box | None, "struct", "", '{"width": "3"}', Box(3)),
     "set": Case({"b", "a"}, set[str], "lines", "a\nb", "c", {"c"}),
+    "words of a set": Case(
+        {"WELCOME", "SALE", "SPRING"}, set[str], "lines", "SALE\nSPRING\nWELCOME", "c", {"c"}
+    ),
+    "numbers and words of a set": Case(
+        {"mo", 1}, set[Literal["mo", 1]], "boxes", '["mo",1]', "[1]", {1}
+    ),
+    "boxes of a set": Case(
+        {"mo", "fr"}, set[Literal["mo", "fr"]], "boxes", '["mo","fr"]', '["fr"]', {"fr"}
+    ),
     "numbers of a set": Case({10, 9}, set[int], "lines", "9\n10", "11", {11}),
     "struct": Case(Box(), Box, "struct", '{"width": "1"}', '{"width": " 2"}', Box(2)),
     "union": Case(1, int | str, "json", "1", '"1"', "1"),
@@ -229,19 +238,19 @@ def test_no_text_is_another_thing_than_an_empty_one() -> None:
 @pytest.mark.parametrize(
     ("typed", "case", "problem"),
     [
-        ("x", CASES["int"], "it must be an int, got a string"),
+        ("x", CASES["int"], "it must be a whole number, got x"),
         ("", CASES["int"], "it must not be empty"),
         ("tomorrow", CASES["date"], "it is not a date such as 2026-05-31"),
         ("25:00", CASES["time"], "it is not a time such as 14:30"),
         ("soon", CASES["datetime"], "it is not a date and time such as"),
         ("{", CASES["any"], "it is not JSON: Expecting property name"),
         ("{", CASES["struct"], "not what the form's fields make"),
-        ('[["a", "x"]]', CASES["rows"], "a: it must be an int, got a string"),
+        ('[["a", "x"]]', CASES["rows"], "a: it must be a whole number, got x"),
         ('[["a", "1"], ["a", "2"]]', CASES["rows"], "a is there twice: give row 2"),
         ('[["", "1"]]', CASES["rows"], "row 1 has a value, but no name"),
-        ("1\nx", CASES["list"], "line 2: it must be an int, got a string"),
+        ("1\nx", CASES["list"], "line 2: it must be a whole number, got x"),
         ('["c"]', CASES["boxes"], "is not one of its choices"),
-        ('{"width": "x"}', CASES["struct"], "width: it must be an int, got a string"),
+        ('{"width": "x"}', CASES["struct"], "width: it must be a whole number, got x"),
         ("[" * 100_000, CASES["nested"], "it is nested too deeply|malformed|not JSON"),
         ('"c"', CASES["literal"], 'it must be one of "a", "b", got "c"'),
         ("maybe", CASES["bool"], "it is not JSON"),

@@ -11,8 +11,10 @@ from ..app_state import WaffleState, state_of
 from ..errors import RevisionConflict, StoreError
 from .access import current_access, current_author
 from .drafts import Draft, Outcome, read_draft, touched, work_out
+from .fields import make_groups
 from .frame import EXPIRED, FOREIGN, NOTHING_TICKED, Answer, Frame, not_saved
-from .presenting import made_since, make_groups, make_lines
+from .past import made_since
+from .review import make_lines
 from .tokens import is_token_valid, was_ours
 
 

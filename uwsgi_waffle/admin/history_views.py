@@ -12,7 +12,8 @@ from ..app_state import WaffleState, state_of
 from ..errors import ChangeRefused, RevisionConflict, StoreError, WaffleError
 from .access import current_access, current_author
 from .frame import EXPIRED, FOREIGN, Answer, Frame, not_saved
-from .presenting import DAMAGED, Asked, Made, make_history, make_lines
+from .past import DAMAGED, Asked, Made, make_history, title_of
+from .review import make_lines
 from .tokens import is_token_valid, was_ours
 
 HISTORY_SIZE = 50
@@ -51,7 +52,8 @@ class HistoryPages(Frame):
             name=asked.name,
             by=asked.author,
             since=args.get("since", "") if asked.since else "",
-            names=[n for n, d in state.declarations.items() if access.may_view(d)],
+            title=title_of(state, asked.name or ""),
+            names=[(n, d.label or n) for n, d in state.declarations.items() if access.may_view(d)],
             notice=notice,
         )
 

@@ -9,7 +9,8 @@ from ..errors import RevisionConflict, StoreError
 from .access import current_access, current_author
 from .drafts import fingerprint, key_of, widget_of
 from .frame import Answer, Frame, not_saved
-from .presenting import made_since, make_workers
+from .past import made_since
+from .reports import make_workers
 from .tokens import is_token_valid
 
 
@@ -38,7 +39,7 @@ class LivePages(Frame):
         response.make_conditional(request)
         if response.status_code == 200 and seen < revision:
             items = made_since(state, seen, current_access())
-            names = list(dict.fromkeys(item.name for item in items))
+            names = list(dict.fromkeys(item.title for item in items))
             authors = list(dict.fromkeys(item.author or "someone" for item in items))
             response.data = jsonify(revision=revision, names=names, authors=authors).data
         return response

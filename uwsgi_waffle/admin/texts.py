@@ -96,8 +96,11 @@ def holds(widget: Widget, value: Any) -> bool:
     try:
         if bare is not None:
             return not differ(bare.decode(read(widget, bare, text)), value)
-        built = _assemble(widget, text)
-        return bool(json.loads(built) == json.loads(dump(value)))
+        built, now = json.loads(_assemble(widget, text)), json.loads(dump(value))
+        if isinstance(value, (set, frozenset)):
+            # Its order means nothing; that of boxes is the order of its choices.
+            return sorted(map(json.dumps, built)) == sorted(map(json.dumps, now))
+        return bool(built == now)
     except (ValueError, RecursionError):
         return False
 
@@ -172,9 +175,15 @@ def _write_struct(widget: Widget, value: Any) -> str:
 
 
 def _in_order(value: Any) -> list[Any]:
+    """The items as they are written; those of a set sorted, numbers by size."""
     if isinstance(value, (set, frozenset)):
-        return sorted(value, key=lambda item: (isinstance(item, str), dump(item).zfill(24)))
+        return sorted(value, key=_place)
     return list(value)
+
+
+def _place(item: Any) -> tuple[bool, Any]:
+    is_number = isinstance(item, (int, float, Decimal))
+    return not is_number, item if is_number else dump(item)
 
 
 def _assemble(widget: Widget, text: str) -> str:

@@ -136,7 +136,11 @@ class Declaration:
             # What was meant as JSON gets the error of that reading, which names the wrong item.
             if text.lstrip()[:1] in ("[", "{"):
                 raise ValueError(self.refusal(exc)) from exc
-            raise ValueError(spelling.hint(self.type) or self.refusal(plain)) from exc
+            hint = spelling.hint(self.type)
+            # A number as it was typed, and not how the reader of types calls it.
+            if not hint and "got `str`" in str(plain):
+                hint = spelling.no_number(self.type, "" if self.secret else text.strip())
+            raise ValueError(hint or self.refusal(plain)) from exc
 
     def _check_constraints(self, value: Any) -> None:
         # Optional settings: "no value" has no size.

@@ -11,6 +11,8 @@ import msgspec
 
 from .shapes import shape_of
 
+#: a text that is longer is not repeated in an error
+_SHORT = 80
 _BOOLS = {"yes": "true", "on": "true", "no": "false", "off": "false"}
 _UNITS = {
     "weeks": ("w", "week", "weeks"),
@@ -70,6 +72,17 @@ def duration_text(value: timedelta) -> str:
         seconds = f"{left.seconds}.{left.microseconds:06}".rstrip("0").rstrip(".")
         parts.append(f"{seconds} s")
     return ("-" if value < timedelta() else "") + " ".join(parts)
+
+
+def no_number(type_: Any, text: str) -> str:
+    """Return that a text is no number of a type, in the words of people; empty for other types.
+
+    :param text: what was typed, or an empty text if it may not be shown.
+    """
+    kind = {int: "a whole number", float: "a number"}.get(shape_of(type_).base)
+    if kind is None:
+        return ""
+    return f"it must be {kind}" + (f", got {text}" if 0 < len(text) <= _SHORT else "")
 
 
 def hint(type_: Any) -> str:

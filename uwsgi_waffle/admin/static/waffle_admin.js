@@ -17,6 +17,8 @@
       .format(Math.round(seconds / length), unit);
   };
 
+  const inShort = (date) => date.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
+
   const localTimes = (root) => {
     for (const time of all("time[data-time]", root)) {
       const date = new Date(time.dateTime);
@@ -24,10 +26,10 @@
       time.dataset.shown = "";
       const utc = time.textContent;
       if (time.closest(".wa-more")) {
-        time.title = `${date.toLocaleString()} (${utc})`;
+        time.title = `${inShort(date)} (${utc})`;
         time.textContent = ago(date);
-      } else {
-        time.textContent = `${date.toLocaleString()} (${utc})`;
+      } else if (date.getTimezoneOffset() !== 0) {
+        time.textContent = `${inShort(date)} (${utc})`;
       }
     }
     for (const control of all("input[type=datetime-local][data-utc]", root)) showLocal(control);
@@ -43,7 +45,8 @@
       control.after(place);
     }
     const date = new Date(`${control.value}Z`);
-    place.textContent = Number.isNaN(date.getTime()) ? "" : `${date.toLocaleString()} in your time zone`;
+    const isHere = Number.isNaN(date.getTime()) || date.getTimezoneOffset() === 0;
+    place.textContent = isHere ? "" : `${inShort(date)} in your time zone`;
   };
 
   const toast = (text, link) => {
@@ -161,9 +164,11 @@
     const text = control.value.trim();
     const number = Number(text);
     if (!text) return "";
-    if (!/^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(text)) {
-      return control.step === "1" || control.getAttribute("step") === "1"
-        ? `it must be a whole number, got ${text}` : `it must be a number, got ${text}`;
+    const isWhole = control.getAttribute("step") === "1";
+    const isNumber = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(text);
+    if (!isNumber || (isWhole && !Number.isInteger(number))) {
+      const got = text.length <= 80 ? `, got ${text}` : "";
+      return `it must be ${isWhole ? "a whole number" : "a number"}${got}`;
     }
     const { min, max } = control.dataset;
     if (min !== undefined && number < Number(min)) return `it must be at least ${min}, got ${text}`;
