@@ -13,9 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from uwsgi_waffle.errors import OutcomeUnknown, StoreUnavailable
+from uwsgi_waffle.errors import OutcomeUnknown, StoreMissing, StoreUnavailable
 from uwsgi_waffle.stores.sqlite import SqliteStore
 from uwsgi_waffle.stores.sqlite.connections import connect, transaction
+
+from ..support.rig import ordinary_user
 
 _UNDER_GEVENT = """
 from gevent import monkey
@@ -207,3 +209,20 @@ def test_write_after_one_that_was_broken_off_starts_clean(store: SqliteStore) ->
         store.write({"A": "2"}, before_commit=stop)
     assert store.write({"B": "3"}) == 2
     assert store.dump().raws == {"A": "1", "B": "3"}
+
+
+def test_folder_that_may_not_be_entered_is_an_outage_and_no_lost_store(open_folder: Path) -> None:
+    folder = open_folder / "instance"
+    folder.mkdir(mode=0o777)
+    folder.chmod(0o777)
+    with ordinary_user():
+        store = SqliteStore(folder / "waffle.db")
+        store.prepare()
+        store.close()
+    folder.chmod(0o000)
+    with ordinary_user():
+        for use in (lambda: store.read_since(0, ""), lambda: store.write({"A": "1"})):
+            with pytest.raises(StoreUnavailable) as caught:
+                use()
+            assert not isinstance(caught.value, StoreMissing)
+    folder.chmod(0o777)

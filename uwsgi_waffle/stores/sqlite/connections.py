@@ -263,12 +263,23 @@ def translation(path: Path, exc: Exception) -> StoreError:
     text = f"{path}: {exc}"
     if "readonly" in str(exc):
         return StoreError(f"{text}; make the file and its folder writable")
-    if "no such table" in str(exc) or not path.exists():
+    if "no such table" in str(exc) or _is_gone(path):
         return StoreMissing(f"{path} holds no settings: {exc}")
     return StoreUnavailable(
         f"{text}; check that the file and its folder are there and that this process may "
         "write to them"
     )
+
+
+def _is_gone(path: Path) -> bool:
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        # Of a folder that may not be entered nobody knows what it holds.
+        return False
+    return False
 
 
 def _readable(text: bytes) -> str:
