@@ -1,0 +1,254 @@
+"""Every code block of the documentation runs, or says why it does not.
+
+A comment before the block excuses it: ``<!-- not run: REASON -->``, or ``<!-- run by: TEST -->``.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import types
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from flask import Flask
+from flask.cli import FlaskGroup
+
+from uwsgi_waffle import WaffleConf
+from uwsgi_waffle.__main__ import main
+from uwsgi_waffle.checks.binary import ask, find_binary
+from uwsgi_waffle.checks.vocabulary import KNOWN
+from uwsgi_waffle.cli import group
+
+from ..support.pages import AT_WORK, ROOT, Block, blocks, name, pages
+
+BLOCKS = [block for page in pages() if not AT_WORK.match(name(page)) for block in blocks(page)]
+#: shown, not run: what a program prints, and drawings
+PROSE = ("", "text")
+CONFS: dict[str, Any] = {
+    "SITENAME": {"desc": "Name of the site", "default": "Waffle"},
+    "MAX_FILESIZE": {"desc": "Largest upload, in bytes", "default": 1000, "min": 1},
+    "POOL_SIZE": {"desc": "Connections", "default": 5},
+    "MODE": {"desc": "What may be done", "default": "normal"},
+}
+#: what a page takes for granted: code that is run before each of its blocks
+GIVEN = {
+    "docs/admin.md": """
+import hmac
+from flask import Response, request
+PASSWORD = b"sesame"
+may_change = lambda: True
+""",
+    "docs/background.md": "async def something(): pass",
+    "docs/stores.md": """
+import contextlib, peewee, pytest, sqlalchemy
+from flask_sqlalchemy import SQLAlchemy
+from uwsgi_waffle import AlchemyWaffleStore
+app.config["SQLALCHEMY_DATABASE_URI"] = "sqlite://"
+engine = sqlalchemy.create_engine("sqlite://")
+db = SQLAlchemy(app)
+""",
+}
+#: modules that pages import and no test needs, each with the name that is imported
+STAND_INS = (("flask_login", "current_user"),)
+
+
+def of(*languages: str, marked: bool = False) -> list[Any]:
+    """Return the blocks of some languages that are not excused, as parameters of a test."""
+    found = [block for block in BLOCKS if block.language in languages]
+    return [pytest.param(block, id=block.id) for block in found if marked or not block.marker]
+
+
+def test_blocks_were_found() -> None:
+    assert len(of("python")) > 20
+    assert len(of("console")) > 20
+
+
+@pytest.mark.parametrize("block", [pytest.param(block, id=block.id) for block in BLOCKS])
+def test_block_is_of_a_language_that_is_tried_or_says_why_it_is_not(block: Block) -> None:
+    assert block.marker or block.language in (*PROSE, *TRIED), (
+        f"{block.id}: nothing runs a block of {block.language}: write "
+        "<!-- run by: tests/… --> or <!-- not run: the reason --> before it"
+    )
+
+
+@pytest.mark.parametrize(
+    "block", [pytest.param(block, id=block.id) for block in BLOCKS if block.marker == "run by"]
+)
+def test_test_that_is_said_to_run_a_block_exists(block: Block) -> None:
+    assert (ROOT / block.because.split()[0].partition("::")[0]).is_file()
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory of a block: empty, and thrown away."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "instance").mkdir()
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", sorted({block.page for block in BLOCKS}))
+def test_python_of_the_page_runs(
+    page: str, elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A page shows how the two are put together; what is imported itself is not what is tried.
+    for module, imported in STAND_INS:
+        stand_in = types.ModuleType(module)
+        setattr(stand_in, imported, None)
+        monkeypatch.setitem(sys.modules, module, stand_in)
+    names: dict[str, Any] = {"__name__": "shop"}
+    for block in BLOCKS:
+        if block.page == page and block.language == "python" and not block.marker:
+            _run(block, names, elsewhere)
+
+
+def _run(block: Block, names: dict[str, Any], folder: Path) -> None:
+    """Run a block in an app of its own; names that the page has made so far are there."""
+    app = Flask("shop", instance_path=str(folder / "instance"))
+    app.config.update(SECRET_KEY="secret", WAFFLE_CONFS=CONFS)
+    names["app"] = app
+    names["Flask"], names["WaffleConf"] = Flask, WaffleConf
+    exec(GIVEN.get(block.page, ""), names)
+    if not re.search(r"^[^#\n]*(WaffleConf\(|init_app\()", block.code, re.MULTILINE):
+        names["waffle"] = WaffleConf(app)
+    # So that a traceback names the page and the line.
+    code = compile("\n" * block.line + block.code, block.page, "exec", dont_inherit=True)
+    try:
+        exec(code, names)
+    finally:
+        for made in list(names.values()):
+            if isinstance(made, Flask) and "waffleconf" in made.extensions:
+                state = made.extensions["waffleconf"]
+                state.engine.stop()
+                state.store.close()
+
+
+def commands(code: str) -> Iterator[list[str]]:
+    """Yield the words of each command of a session, without what a shell does with them."""
+    for line in re.findall(r"^\$ ((?:.*\\\n)*.*)$", code, re.MULTILINE):
+        lexer = shlex.shlex(line.replace("\\\n", " "), posix=True, punctuation_chars=";|&<>()")
+        lexer.whitespace_split = True
+        words: list[str] = []
+        for word in [*lexer, ";"]:
+            if set(word) <= set(";|&"):
+                while words and re.match(r"\w+=|(do|then|sudo|nice|exec|env)$", words[0]):
+                    del words[0]
+                if words:
+                    yield words
+                words = []
+            else:
+                words.append(word)
+
+
+@pytest.mark.parametrize("block", of("console", marked=True))
+def test_commands_of_the_session_exist(block: Block) -> None:
+    for words in commands(block.code):
+        program = Path(words[0]).name
+        if program in ("python", "python3") and words[1:2] == ["-m"]:
+            module, *words = words[2:]
+            if module == "uwsgi_waffle":
+                _check_command(main, words)
+            elif module not in ("pip", "venv", "pytest"):
+                assert importlib.util.find_spec(module), module
+            if module == "pip":
+                _check_pip(words)
+        elif program in CHECKS:
+            CHECKS[program](words[1:])
+
+
+def _check_flask(words: list[str]) -> None:
+    while words and words[0].startswith("-"):
+        words = words[2:] if words[0] in ("--app", "-A", "--env-file", "-e") else words[1:]
+    if words and words[0] == "waffle":
+        _check_command(group, words[1:])
+    elif words and words[0] in ("run", "shell", "routes"):
+        _check_command(FlaskGroup(), words)
+
+
+def _check_command(known: click.Command, words: list[str]) -> None:
+    """Check that the words name a command and options that it has."""
+    with click.Context(known) as context:
+        while isinstance(known, click.Group) and words and not words[0].startswith("-"):
+            found = known.get_command(context, words[0])
+            assert found is not None, f"there is no command {words[0]!r}"
+            known, words = found, words[1:]
+        options = {name for item in known.get_params(context) for name in item.opts}
+        options |= {name for item in known.get_params(context) for name in item.secondary_opts}
+    for word in words:
+        if re.match(r"--?[a-zA-Z]", word):
+            assert word.partition("=")[0] in options, f"{known.name} has no option {word}"
+
+
+def _check_make(words: list[str]) -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for word in words:
+        if re.fullmatch(r"[a-z]+", word):
+            assert f"\n{word}:" in makefile, f"there is no `make {word}`"
+
+
+def _check_pip(words: list[str]) -> None:
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    for extras in re.findall(r"uwsgi-waffle\[([\w,]+)\]", " ".join(words)):
+        for extra in extras.split(","):
+            assert re.search(rf"^{extra} = \[", project, re.MULTILINE), f"there is no [{extra}]"
+
+
+def _check_uwsgi(words: list[str]) -> None:
+    for word in words:
+        if word.startswith("--"):
+            assert word[2:].partition("=")[0] in _uwsgi_options(), f"uWSGI has no {word}"
+
+
+CHECKS: dict[str, Callable[[list[str]], None]] = {
+    "flask": _check_flask,
+    "make": _check_make,
+    "pip": _check_pip,
+    "uwsgi": _check_uwsgi,
+}
+
+
+@cache
+def _uwsgi_options() -> frozenset[str]:
+    path = find_binary(None, os.environ)
+    return KNOWN | {"ini"} | (ask(path, os.environ).options if path else frozenset())
+
+
+def _check_ini(code: str) -> None:
+    section = ""
+    for line in filter(None, map(str.strip, code.splitlines())):
+        if line.startswith("["):
+            section = line
+        elif section == "[uwsgi]" and line[0] not in ";#":
+            key = line.partition("=")[0].strip()
+            assert key in _uwsgi_options(), f"uWSGI has no option {key}"
+
+
+def _check_script(code: str) -> None:
+    done = subprocess.run(
+        ["bash", "-n"], input=code, text=True, capture_output=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+FORMATS: dict[str, Callable[[str], object]] = {
+    "ini": _check_ini,
+    "json": json.loads,
+    "bash": _check_script,
+    "sh": _check_script,
+}
+#: the languages of which each block is tried
+TRIED = ("python", "console", *FORMATS)
+
+
+@pytest.mark.parametrize("block", of(*FORMATS))
+def test_file_that_is_shown_has_its_form(block: Block) -> None:
+    FORMATS[block.language](block.code)
