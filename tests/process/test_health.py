@@ -104,6 +104,17 @@ def test_failure_that_was_over_before_another_began_leaves_the_newer_one() -> No
     assert (health.last_error.part, health.last_error.ended_at) == ("redis", None)
 
 
+def test_harmless_failure_hides_no_other_one() -> None:
+    health = Health()
+    health.failed("metrics", "odd", harmless=True)
+    assert health.last_error is not None
+    assert health.last_error.part == "metrics"
+    health.failed("store", "down")
+    health.failed("metrics", "odder", harmless=True)
+    assert health.last_error.part == "store"
+    assert health.failing() == {"metrics": "odder", "store": "down"}
+
+
 def test_text_of_a_failure_has_its_times_which_can_be_left_out() -> None:
     began = datetime(2026, 3, 4, 5, 6, 7, tzinfo=timezone.utc)
     failing = Failure("store", "gone (x)", began)

@@ -17,7 +17,7 @@ import pytest
 
 from integration.support.stopwatch import Stopwatch
 from uwsgi_waffle import StoreUnavailable
-from uwsgi_waffle.reporting.reporter import Reporter, make_report
+from uwsgi_waffle.reporting.reporter import REPORTS, Reporter, make_report
 from uwsgi_waffle.stores import Store, WorkerReport
 from uwsgi_waffle.stores.sqlite import SqliteStore
 from uwsgi_waffle.testing import in_processes
@@ -59,6 +59,7 @@ class Reporting:
         self.reporter = Reporter(
             lambda: replace(self.rig.status(), worker_id=3),
             self.store,
+            self.manager.health,
             app="shop",
             interval_s=interval_s,
             clock=self.clock,
@@ -175,11 +176,44 @@ def test_failing_report_is_dropped_logged_once_and_tried_less_and_less_often(
     assert record.levelno == logging.WARNING
     assert "redis://:***@host is down" in record.getMessage()
     assert reporting.manager.health.state.value == "VALID"
+    assert list(reporting.manager.health.failing()) == [REPORTS]
     reporting.store.report_error = None
     assert reporting.turn(60.0) == 1
-    reporting.store.report_error = StoreUnavailable("again")
+    assert caplog.messages[1].startswith("reporting to the store works again after ")
+    assert reporting.manager.health.failing() == {}
+
+
+def test_process_reports_as_soon_as_the_store_works_again(reporting: Reporting) -> None:
+    reporting.manager.refresh()
+    error = StoreUnavailable("down")
+    reporting.rig.memory.error = reporting.store.error = reporting.store.report_error = error
+    with pytest.raises(StoreUnavailable):
+        reporting.manager.refresh()
+    for _ in range(6000):
+        reporting.turn(0.2)
     reporting.turn(60.0)
-    assert [record.levelname for record in caplog.records] == ["WARNING"] * 3
+    assert reporting.count == 0
+    reporting.store.error = reporting.store.report_error = None
+    assert reporting.turn(0.01) == 0
+    reporting.manager.refresh()
+    assert reporting.turn(0.01) == 1
+    (report,) = reporting.store.reports
+    assert report.state == "VALID"
+    assert (report.last_error or "").startswith("store: down")
+
+
+def test_one_report_that_is_dropped_is_no_fault(
+    reporting: Reporting, caplog: pytest.LogCaptureFixture
+) -> None:
+    reporting.manager.refresh()
+    for _ in range(5):
+        reporting.store.report_error = StoreUnavailable("busy")
+        reporting.turn(60.0)
+        reporting.store.report_error = None
+        reporting.turn(60.0)
+    assert reporting.count == 5
+    assert caplog.records == []
+    assert reporting.manager.health.last_error is None
 
 
 def test_any_exception_of_a_users_own_store_is_survived(reporting: Reporting) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
 from ..masking import redact
+from .claims import Claims
 
 logger = logging.getLogger("uwsgi_waffle")
 
@@ -132,11 +133,18 @@ class Health:
     """Keeps the state and the failures of one process; every method may be called by any thread.
 
     :param mask: returns an error's text without what may not be shown.
+    :param claims: of this process: what another of its server has logged in the same words, and
+        which is not over there, is not logged again.
     """
 
-    def __init__(self, mask: Callable[[str], str] = redact) -> None:
+    def __init__(
+        self, mask: Callable[[str], str] = redact, *, claims: Claims | None = None
+    ) -> None:
         self._lock = threading.Lock()
         self._mask = mask
+        self._claims = claims
+        # By part: what was logged here, and is not over.
+        self._said: dict[str, str] = {}
         self._failing: dict[str, Failure] = {}
         # As they were raised, because masking a text costs more than to compare it.
         self._raised: dict[str, str] = {}
@@ -149,20 +157,36 @@ class Health:
     def failed(self, part: str, error: object, *, harmless: bool = False) -> None:
         """Record that a part fails; log it if it did not fail in the same way already.
 
+        A failure that another process of the server has logged is logged here only if it lasts
+        longer here.
+
         :param harmless: it is shown, but leaves the state as it is.
         """
         raised = str(error) or type(error).__name__
         with self._lock:
             known = self._failing.get(part)
             if known is not None and self._raised[part] == raised and known.harmless == harmless:
+                failure = known
+                if part in self._said:
+                    return
+            else:
+                began_at = _now() if known is None else known.began_at
+                failure = Failure(part, self._mask(raised), began_at, harmless=harmless)
+                self._failing[part] = failure
+                # What is harmless does not hide what is not: often it comes of that.
+                if not harmless or self.state is not State.INTERRUPTED:
+                    self.last_error = failure
+                self._raised[part] = raised
+                self._settle()
+                self._unsay(part)
+            if not self._may_say(failure):
                 return
-            began_at = _now() if known is None else known.began_at
-            failure = Failure(part, self._mask(raised), began_at, harmless=harmless)
-            self._failing[part] = self.last_error = failure
-            self._raised[part] = raised
-            self._settle()
-        text = "%s fails, which leaves the settings current: %s" if harmless else "%s fails: %s"
-        logger.warning(text, part, failure.error, extra=_fields(failure, "fails"))
+        logger.warning(
+            "%s fails, which leaves the settings current: %s" if harmless else "%s fails: %s",
+            part,
+            failure.error,
+            extra=_fields(failure, "fails"),
+        )
 
     def works(self, part: str) -> None:
         """Record that a part works; log it, as loud as its failure, if it failed before."""
@@ -173,11 +197,14 @@ class Health:
             failure = self._failing.pop(part, None)
             if failure is None:
                 return
-            over = replace(failure, ended_at=_now())
+            now = _now()
+            over = replace(failure, ended_at=now)
             if self.last_error is failure:
                 self.last_error = over
             self._settle()
-        lasted_s = (_now() - over.began_at).total_seconds()
+            if not self._unsay(part):
+                return
+        lasted_s = (now - over.began_at).total_seconds()
         logger.warning("%s works again after %.0f s", part, lasted_s, extra=_fields(over, "works"))
 
     def initialized(self) -> None:
@@ -197,6 +224,19 @@ class Health:
         """Return each part that fails now, with its error."""
         with self._lock:
             return {part: failure.error for part, failure in self._failing.items()}
+
+    def _may_say(self, failure: Failure) -> bool:
+        text = f"{failure.part}: {failure.error}"
+        if self._claims is not None and not self._claims.take(text):
+            return False
+        self._said[failure.part] = text
+        return True
+
+    def _unsay(self, part: str) -> bool:
+        text = self._said.pop(part, None)
+        if text is not None and self._claims is not None:
+            self._claims.drop(text)
+        return text is not None
 
     def _settle(self) -> None:
         if self._off:

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..settings.declarations import Declarations
 from ..snapshot import Change, Delta, Snapshot, advance, diff, overlay
+from .claims import Claims
 
 logger = logging.getLogger("uwsgi_waffle")
 
@@ -26,6 +27,7 @@ class Layers:
     :ivar settled: they are the same. May be read without the lock.
 
     :param apply: called with the values that changed, to put them into ``app.config``.
+    :param claims: of this process, so that one of a server's processes logs a fault.
     """
 
     def __init__(
@@ -33,6 +35,7 @@ class Layers:
         declarations: Declarations,
         snapshot: Snapshot,
         apply: Callable[[Mapping[str, Any]], None],
+        claims: Claims,
     ) -> None:
         self.base = snapshot
         self.newest = snapshot
@@ -40,6 +43,7 @@ class Layers:
         self.settled = True
         self._declarations = declarations
         self._apply_values = apply
+        self._claims = claims
         self._overrides: list[Mapping[str, Any]] = []
         self._touched: set[str] = set()
 
@@ -54,15 +58,21 @@ class Layers:
             return False
         snapshot = advance(base, delta, self._declarations)
         for name, fault in snapshot.faults.items():
-            if base.faults.get(name) != fault:
+            if base.faults.get(name) != fault and self._claims.take(f"{name}: {fault}"):
                 logger.error(
                     "the stored value of %s does not fit its declaration, its default is served: "
                     "%s; correct it with an update, or declare it so that it fits",
                     name,
                     fault,
                 )
-        for name in base.faults.keys() - snapshot.faults.keys():
-            logger.error("nothing is wrong with the stored value of %s any more", name)
+        for name, fault in base.faults.items():
+            # A fault that became another is over, too, though nothing is well.
+            if (
+                snapshot.faults.get(name) != fault
+                and self._claims.drop(f"{name}: {fault}")
+                and name not in snapshot.faults
+            ):
+                logger.error("nothing is wrong with the stored value of %s any more", name)
         self._replace(
             snapshot, self._declarations if delta.complete else [row.name for row in delta.rows]
         )

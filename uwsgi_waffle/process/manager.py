@@ -24,6 +24,7 @@ from ..snapshot import Change, Snapshot, mask_secrets
 from ..stores.base import Dump, Store
 from ..stores.epochs import word_of
 from .announcer import Announcer
+from .claims import Claims
 from .health import Health
 from .layers import Layers
 from .page import Page, PageChange, identity_of, is_open
@@ -85,7 +86,8 @@ class Manager:
         poll_interval_s: float = 0.2,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.health = Health(lambda text: self.mask(redact(text)))
+        claims = Claims(page.path.with_name(f"{page.path.name}.said"))
+        self.health = Health(lambda text: self.mask(redact(text)), claims=claims)
         self.tickets = Tickets()
         self.page = page
         # When the watcher last turned.
@@ -102,7 +104,7 @@ class Manager:
         self._lock = threading.Lock()
         # The thread that reads just now: its store may ask for the app's context.
         self._reader: int | None = None
-        self._layers = Layers(declarations, snapshot, apply)
+        self._layers = Layers(declarations, snapshot, apply, claims)
         self.reading = Reading(
             store,
             watch_file,

@@ -11,12 +11,14 @@ import time
 from collections.abc import Callable
 
 from ..backoff import Backoff
-from ..masking import redact
-from ..process.health import Status
+from ..process.health import Health, Status
+from ..process.reading import STORE
 from ..stores.base import Store, WorkerReport
 
 logger = logging.getLogger("uwsgi_waffle")
 
+#: the part that fails when the list of workers lacks this process
+REPORTS = "reporting to the store"
 #: how many intervals without a report a process is taken for alive
 LIFETIME_INTERVALS = 3
 _LEAST_PAUSE_S = 1.0
@@ -30,9 +32,10 @@ class Reporter:
 
     It reports at its first turn, when revision, state or last error changed, but at most once a
     second, and in any case once in an interval. A report that fails is dropped, and the next one
-    waits for longer; that is logged once, until one succeeds.
+    waits for longer; if that fails too, it is shown in the state, and logged.
 
     :param status: returns how this process is doing; reads nothing but memory.
+    :param health: of this process.
     :param app: the Flask app's name.
     :param interval_s: seconds between two reports of which nothing changed.
     """
@@ -41,6 +44,7 @@ class Reporter:
         self,
         status: Callable[[], Status],
         store: Store,
+        health: Health,
         *,
         app: str,
         interval_s: float,
@@ -48,6 +52,7 @@ class Reporter:
     ) -> None:
         self._status = status
         self._store = store
+        self._health = health
         self._app = app
         self._interval_s = interval_s
         self._clock = clock
@@ -58,6 +63,8 @@ class Reporter:
         self._earliest = self._due = clock()
         self._kept: WorkerReport | None = None
         self._failing = False
+        # How often the store had been read when it failed and a report with it.
+        self._reads: int | None = None
         self._ended = False
 
     def turn(self) -> None:
@@ -66,9 +73,11 @@ class Reporter:
         Runs in the watcher thread, and costs about a microsecond when there is nothing to tell.
         """
         now = self._clock()
-        if now < self._earliest:
+        if now < self._earliest and self._reads is None:
             return
         status = self._status()
+        if now < self._earliest and status.refreshes == self._reads:
+            return
         news = (status.applied_revision, status.state, status.last_error)
         if news == self._told and now < self._due:
             return
@@ -105,19 +114,17 @@ class Reporter:
             self._store.report(report)
         except Exception as exc:
             self._earliest = self._clock() + self._backoff.next_s()
-            if not self._failing:
-                logger.warning(
-                    "this process can't report itself, so the list of workers lacks it; that "
-                    "harms nothing else: %s",
-                    redact(str(exc)),
-                )
+            # One that a busy store drops is no fault: the next one comes.
+            if self._failing:
+                self._health.failed(REPORTS, exc, harmless=True)
             self._failing = True
+            # Failing with the store, it works again with it.
+            self._reads = status.refreshes if STORE in status.failing else None
             return
         if self._kept is None:
             atexit.register(self.end)
-        if self._failing:
-            logger.warning("this process reports itself again")
-        self._told, self._kept, self._failing = news, report, False
+        self._health.works(REPORTS)
+        self._told, self._kept, self._failing, self._reads = news, report, False, None
         self._backoff.reset()
         now = self._clock()
         self._earliest = now + min(_LEAST_PAUSE_S, self._interval_s)

@@ -69,6 +69,7 @@ class WatcherTasks:
                 Reporter(
                     engine.status,
                     self._store,
+                    engine.manager.health,
                     app=self._app,
                     interval_s=self._options.report_interval_s,
                 )
