@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +15,7 @@ import sqlalchemy as sa
 from uwsgi_waffle.errors import OutcomeUnknown, StoreUnavailable
 from uwsgi_waffle.stores.base import Store
 from uwsgi_waffle.stores.mixin import WaffleMixin
+from uwsgi_waffle.testing.report_contract import a_report
 from uwsgi_waffle.testing.store_contract import StoreContract, raises, stored
 
 from .stopwatch import Stopwatch
@@ -74,6 +76,20 @@ class OnServer:
 
 class ServerContract(OnServer, StoreContract):
     """The contract of all stores, with an outage of the server."""
+
+    @pytest.mark.parametrize("off_s", [-3600.0, 3600.0])
+    def test_host_whose_clock_is_an_hour_off_is_in_the_list_with_its_right_age(
+        self, store: Store, monkeypatch: pytest.MonkeyPatch, off_s: float
+    ) -> None:
+        store.prepare()
+        right = time.time
+        with monkeypatch.context() as patch:
+            patch.setattr(time, "time", lambda: right() + off_s)
+            store.report(a_report(host="web2", lifetime_s=300.0))
+        store.report(a_report(host="web1", lifetime_s=300.0))
+        reports = store.workers(600.0)
+        assert [report.host for report in reports] == ["web1", "web2"]
+        assert all(report.age_s < 120 for report in reports), reports
 
     def test_outcome_is_unknown_when_the_server_ends_within_the_commit(self, store: Store) -> None:
         if not store.calls_before_commit:
