@@ -45,7 +45,7 @@ NOTES = """\
 - **Plain Flask and os.stat** looks at a file in each request, and does nothing with it: the least
   that a request costs which looks for changes itself, and does not share a look with others.
 - **Throughput**: of one worker on a core of its own, the client on another, one connection for
-  each request; all servers are started anew eight times (the peers three times). The processor
+  each request; all servers are restarted eight times (the peers three times). The processor
   time is what the worker spent on a request, by `/proc/*/schedstat`. It compares what differs by
   tens of percent; two servers with the very same app differ by some percent, as their memory
   happens to lie, and a shared machine by more.
@@ -67,7 +67,7 @@ NOTES = """\
   nothing that follows; it asks its store at each read.
 - **Published to applied**: through Redis to workers of another host (another watch file), beside
   raw publish and receive in turns.
-- **Refresh**: of one process; "all" reads everything anew, and is what Flask-WaffleConf does for
+- **Refresh**: of one process; "all" reads everything again, and is what Flask-WaffleConf does for
   each change; constance reads all values by `get_values()`.
 - **Memory** is private memory (USS) of a worker that has served one request; "more" is what it
   has more than the same app without live settings.

@@ -30,7 +30,7 @@ def run(record: Record) -> None:
             rounds = [list(sites)] * record.rounds(5, 2)
             rounds += [[one.name for one in many]] * record.rounds(3, 0)
             for names in rounds:
-                # Whoever always came second would be measured on a warmer machine.
+                # One that always came second would be measured on a warmer machine.
                 for who in order.sample(names, len(names)):
                     rate, cpu_ns = _round(sites[who])
                     rates[who].append(rate)
@@ -51,7 +51,7 @@ def run(record: Record) -> None:
 
 
 def _start(chosen: list[Contender], stack: contextlib.ExitStack) -> dict[str, Site]:
-    """Start every contender anew, and let it serve for a while.
+    """Restart every contender, and let it serve for a while.
 
     Two servers with the very same app differ by up to 5 %, as their memory happens to lie: no
     number of rounds with the same two would tell that from what is measured.

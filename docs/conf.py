@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from sphinx.application import Sphinx
+
 from uwsgi_waffle import __version__
 
 project = "uwsgi_waffle"
@@ -29,3 +31,12 @@ html_copy_source = False
 html_show_sourcelink = False
 
 add_module_names = False
+
+
+def setup(app: Sphinx) -> None:
+    """Leave out the fields of named tuples, of which Python itself says nothing."""
+
+    def skip(app: Sphinx, what: str, name: str, thing: object, skip: bool, options: object) -> bool:
+        return skip or (getattr(thing, "__doc__", None) or "").startswith("Alias for field number")
+
+    app.connect("autodoc-skip-member", skip)

@@ -123,7 +123,7 @@ class Log:
         """Return what a request saw, or made."""
         number = entry.values[0] if isinstance(entry, Read) else entry.number
         gone = self._gone.get(number)
-        # What the backup has, too, is read from it by whoever ends after it was put back: the
+        # What the backup has, too, is read from it by each that ends after it was put back: the
         # store was far beyond it before.
         return Rank(self.era(entry.end) if gone is None else gone - 1, entry.revision)
 

@@ -281,7 +281,7 @@ class PostgresDatabase(Database):
                 connection.execute(f"CREATE TABLE backup.{name} AS TABLE {name}".encode())
 
     def put_back(self) -> None:
-        # In one transaction: whoever looks finds the one or the other.
+        # In one transaction: each look finds the one or the other.
         with self._connected() as connection, connection.transaction():
             for name in TABLES:
                 connection.execute(f"DELETE FROM {name}".encode())

@@ -214,7 +214,7 @@ def _garbage_in_its_place(path: Path) -> None:
 def database_down(folder: Path, take_down: Callable[[Path], None]) -> Iterator[None]:
     """Replace the database by something else meanwhile.
 
-    Missing it would be made anew: then it is a new and empty store, not one that is down.
+    Missing it would be made again: then it is a new and empty store, not one that is down.
     """
     path, hidden = folder / "waffle.db", folder / "hidden"
     hidden.mkdir()

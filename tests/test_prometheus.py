@@ -156,7 +156,7 @@ def test_worker_that_is_stopped_is_behind_and_its_last_read_stays(tmp_path: Path
             {name("revision", pid=one.pid): 1, 'waffle_workers_behind{app="shop"}': 1}
         )
         assert found[name("revision", pid=two.pid)] == 0
-        # What Prometheus takes from its own clock: it grows, whoever hangs.
+        # What Prometheus takes from its own clock: it grows, whatever hangs.
         assert found[name("last_read_timestamp_seconds", pid=two.pid)] == before
         two.popen.send_signal(signal.SIGCONT)
         one.until({'waffle_workers_behind{app="shop"}': 0})

@@ -147,7 +147,7 @@ class WaffleState:
 
     @property
     def engine(self) -> Engine:
-        """What runs for this app in this process."""
+        """The engine of this app in this process."""
         return self._engines.get()
 
     @property

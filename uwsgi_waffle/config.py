@@ -47,7 +47,7 @@ class ConfigKeys:
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """What the keys say; times in seconds."""
+    """The values of the keys; times in seconds."""
 
     multiproc: bool | None
     watchtype: Literal["file", "redis"]
@@ -126,7 +126,7 @@ class _Reader:
             value = str(value)
         # The value is not shown: a store's URL holds a password.
         if not isinstance(value, str) or not value:
-            raise ConfigurationError(f"{key} must be a text, got {type(value).__name__}")
+            raise ConfigurationError(f"{key} must be a string, got {type(value).__name__}")
         return value
 
     def file(self, key: str, folder: Path) -> Path | None:

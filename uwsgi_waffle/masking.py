@@ -1,4 +1,4 @@
-"""What people may be shown: the mask of a secret, and texts in which nothing steers a terminal."""
+"""Safe to show to people: the mask of a secret, and texts in which nothing steers a terminal."""
 
 from __future__ import annotations
 

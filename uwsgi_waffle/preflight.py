@@ -1,4 +1,4 @@
-"""What is checked and made when an app starts, before its store is read."""
+"""Checks at the start of an app, and the files it needs, before its store is read."""
 
 from __future__ import annotations
 

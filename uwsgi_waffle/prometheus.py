@@ -152,7 +152,7 @@ class _Meter:
 
 
 class _Families:
-    """What a registry collects, as a registry of its own."""
+    """The metrics that a registry collects, as a registry of their own."""
 
     def __init__(self, families: Iterable[Metric]) -> None:
         self._families = list(families)

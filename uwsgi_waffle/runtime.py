@@ -1,4 +1,4 @@
-"""What runs this process: uWSGI, or a command; the only module that imports ``uwsgi``."""
+"""The server that runs this process, or a command; the only module that imports ``uwsgi``."""
 
 from __future__ import annotations
 

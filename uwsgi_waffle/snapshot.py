@@ -27,7 +27,7 @@ class Row(NamedTuple):
 
 
 class Delta(NamedTuple):
-    """What a store knows that a reader does not.
+    """The part of a store that a reader does not have yet.
 
     :ivar revision: the store's revision; 0 before the first change.
     :ivar epoch: identifies one life of the store; another epoch means that it was made again.

@@ -65,7 +65,7 @@ def watch_unreadable(world: World) -> Steps:
 
 @fault(hold_s=3.0)
 def watch_locked(world: World) -> Steps:
-    """Hold the lock that whoever announces by it needs."""
+    """Hold the lock that each announcement by it needs."""
     with world.one.watch_file.open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

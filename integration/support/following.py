@@ -43,7 +43,7 @@ def assert_every_worker_follows(
         assert status["watcher_alive"], server.evidence()
         assert status["watcher_pid"] == report["pid"], server.evidence()
 
-    # At the next request, of every worker, whoever made the change.
+    # At the next request, of every worker, wherever the change was made.
     for writer in range(1, server.workers + 1):
         name = next(_names)
         revision = server.post(writer, {"SITENAME": name}, path + "/update")["revision"]

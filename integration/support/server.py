@@ -72,7 +72,7 @@ class Server(ABC):
 class ServerInFolder(Server):
     """One with a folder of its own, under ``/tmp``.
 
-    No other user than root may enter the folders of pytest, which each run of it closes anew.
+    No other user than root may enter the folders of pytest, which each run of it closes again.
     """
 
     def __init__(self, name: str) -> None:

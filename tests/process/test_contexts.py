@@ -257,7 +257,7 @@ def test_conflict_names_no_revision_that_others_do_not_see_yet(rig: Rig) -> None
     rig.changed_silently(LIMIT=7)
     with pytest.raises(RevisionConflict):
         rig.manager.commit({"LIMIT": "8"}, author=None, reason=None, expected_revision=0)
-    # Whoever was told of it has put it on the page: every process of the host looks again.
+    # The process that noticed it has put it on the page: every process of the host looks again.
     assert rig.manager.page.identity != before
     assert rig.manager.snapshot["LIMIT"] == 7
 

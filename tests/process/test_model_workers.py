@@ -282,7 +282,7 @@ class WorkersMachine(RuleBasedStateMachine):
             process.expected = dict(process.rig.config)
 
     def log_state(self, revision: int, values: Values, told: set[int]) -> None:
-        # Whoever changes something within a read of another has logged its own state first.
+        # A worker that changes something within a read of another has logged its own state first.
         assert revision == self.log[-1].revision + 1
         self.log.append(Entry(revision, {**self.log[-1].values, **values}, self.now, told))
 

@@ -146,7 +146,7 @@ def test_sharing_waits_for_no_lock(served: Served, clock: Clock) -> None:
     clock.advance(1.0)
     with rig.manager._lock:
         assert served.looked()
-        assert served.looked(), "whoever could not share must not keep an older ticket"
+        assert served.looked(), "one who could not share must not keep an older ticket"
 
 
 # --- in use ------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What the watcher does besides harms neither the watcher nor each other."""
+"""The watcher's other tasks harm neither the watcher nor each other."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """How hard the fuzzed and the model-based tests try: quick and repeatable, or deep.
 
-``WAFFLE_FUZZ=deep``, as ``make fuzz`` sets it, tries anew what no run before it tried, and keeps
+``WAFFLE_FUZZ=deep``, as ``make fuzz`` sets it, tries what no run before it tried, and keeps
 what failed in ``.hypothesis``. Everything else takes the same examples each time.
 """
 

@@ -38,7 +38,7 @@ class _Everything(Collection[str]):
 
 @dataclass(frozen=True)
 class Access:
-    """What somebody may do on the page; ``authorize`` may return one.
+    """The rights of a person on the page; ``authorize`` may return one.
 
     :param name: who it is, for the history; one short line.
     :param view: ``True``, or the groups and settings that are shown; ``General`` is the group of

@@ -1,4 +1,4 @@
-"""What a form says that settings should become, and what that amounts to."""
+"""Drafts: the values that a form wants settings to have, and the changes that they make."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _TWO_THINGS = "you typed a value, and ticked that it is to {}: take one of them 
 
 
 class Entry(NamedTuple):
-    """What a form says of one setting.
+    """The entry of a form for one setting.
 
     :ivar text: what the control holds; see :func:`~uwsgi_waffle.admin.texts.write`.
     :ivar null: the box for ``None`` is ticked.
@@ -77,7 +77,7 @@ class Draft:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a draft amounts to now.
+    """The changes that a draft makes now.
 
     :ivar raws: mapping of setting name to JSON text, or ``None`` for the default.
     :ivar problems: mapping of setting name to what is wrong with what was typed.
@@ -167,7 +167,7 @@ def _text_of(form: MultiDict[str, str], key: str) -> str | None:
 
 
 class Typed(NamedTuple):
-    """What an entry means: how it differs from what was shown.
+    """Return how an entry differs from what was shown.
 
     :ivar text: it was altered.
     :ivar null: the box for ``None`` was.

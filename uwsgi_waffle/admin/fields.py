@@ -90,7 +90,7 @@ class Field:
 
     @property
     def search_text(self) -> str:
-        """What the search looks at; never a secret."""
+        """The text that the search looks at; never a secret."""
         return _search_text(self.info)
 
     @property
@@ -203,7 +203,7 @@ def _matches(info: SettingInfo, query: str, only: str, entry: Entry | None, erro
 
 
 def _loaded(text: str, type_: type) -> Any:
-    """What a text of a composite control holds; of a forged form, nothing."""
+    """Return the content of a composite control's text; of a forged form, nothing."""
     try:
         found = json.loads(text or "null")
     except ValueError:
@@ -212,7 +212,7 @@ def _loaded(text: str, type_: type) -> Any:
 
 
 def _proof(name: str, entry: Entry) -> str:
-    """What shows later that a secret was typed."""
+    """Return a mark that shows later that a secret was typed."""
     if entry.reset and not entry.text:
         return ""
     return prove(name, entry.text) if entry.text else entry.proof

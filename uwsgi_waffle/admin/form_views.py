@@ -88,7 +88,7 @@ class FormPages(Frame):
 
     @staticmethod
     def _work_out(state: WaffleState, draft: Draft, *, saving: bool = False) -> Outcome:
-        """What a draft amounts to, and what of it may not be changed by this user."""
+        """Return the changes of a draft, and those that this user may not make."""
         outcome = work_out(state, draft, saving=saving)
         access = current_access()
         for name in draft.entries:
@@ -195,6 +195,6 @@ class FormPages(Frame):
     def _kept(self, template: str, code: int, **context: Any) -> Answer:
         """A page that the back button finds again, with what was typed into it."""
         response = self.page(template, code, **context)
-        # Of this browser alone. With no-store it would fetch the page anew, and lose the text.
+        # Of this browser alone. With no-store it would fetch the page again, and lose the text.
         response.headers["Cache-Control"] = "private, no-cache"
         return response

@@ -39,7 +39,7 @@ Answer = str | BaseResponse
 
 
 class Frame:
-    """What every page shares.
+    """The parts that every page shares.
 
     :param render: called with a template's name and its variables.
     :param layout: the template that every page extends.

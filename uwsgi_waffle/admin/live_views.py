@@ -1,4 +1,4 @@
-"""What an open page asks for: workers, newer revisions, one switch."""
+"""Answers to an open page: workers, newer revisions, one switch."""
 
 from __future__ import annotations
 

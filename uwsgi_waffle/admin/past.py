@@ -1,4 +1,4 @@
-"""What was changed, by whom and when: the history as a person may see it."""
+"""The history as a person may see it: changes, by whom and when."""
 
 from __future__ import annotations
 

@@ -237,7 +237,7 @@ def _assemble_rows(item: Declaration, rows: list[tuple[str, str]]) -> str:
 
 
 def _loaded(text: str, type_: type) -> Any:
-    """What the fields of a composite control were put together to.
+    """The value that the fields of a composite control were put together to.
 
     :raises ValueError: a forged form sent something else.
     """

@@ -1,4 +1,4 @@
-"""What keeps forms of other sites out, and tells whether a value is the one that was shown."""
+"""Tokens that keep forms of other sites out, and show whether a value is the one that was shown."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def was_ours(author: str | None) -> bool:
 
 
 def sign(purpose: str, *parts: str) -> str:
-    """Return a text that only this app can make, and that tells nothing about the parts."""
+    """Return a text that only this app can make, and that shows nothing about the parts."""
     key = current_app.secret_key
     key = key.encode() if isinstance(key, str) else key or b""
     message = "\0".join([f"uwsgi_waffle.admin.{purpose}", *(str(len(p)) for p in parts), *parts])

@@ -1,6 +1,6 @@
 """A private copy of what was scanned, for uWSGI to read in place of the files themselves.
 
-Whoever can write the files could swap them between our look and uWSGI's, which runs
+A user who can write the files could swap them between our look and uWSGI's, which runs
 commands at once. So uWSGI gets other files: each line that the reader saw, with its magic
 variables and its blocks resolved, and with its includes led to the copies of their targets.
 """

@@ -92,7 +92,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """What a check found, and how it read the file.
+    """The findings of a check, and how it read the file.
 
     :ivar parser: ``uWSGI 2.0.30`` or ``built-in``.
     :ivar python: version of the Python inside uWSGI, such as ``3.13``; None if not known.

@@ -27,7 +27,7 @@ _BY_ID = {rule.id: rule for rule in RULES}
 
 
 class Subject(msgspec.Struct, frozen=True):
-    """What the rules look at.
+    """The input of the rules.
 
     :ivar server: None where no uWSGI is installed.
     :ivar python: the server's Python; None if not known.

@@ -1,4 +1,4 @@
-"""What uWSGI's options mean, as far as a check needs to know."""
+"""The meaning of uWSGI's options, as far as a check needs to know."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from .tables import visible
 
 
 class _Content(NamedTuple):
-    """What the store is to hold.
+    """The content that the store is to have.
 
     :ivar dump: ``None`` if that is what it holds already.
     :ivar raws: mapping of setting name to raw text, in either case.

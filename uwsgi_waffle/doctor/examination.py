@@ -40,7 +40,7 @@ _NO_REVISION = -1
 
 
 class Diagnosis(msgspec.Struct, frozen=True):
-    """What an examination found, and what it could not see.
+    """The findings of an examination, and what it could not see.
 
     :ivar revision: of the store, or ``None`` if it can't be read.
     """

@@ -1,4 +1,4 @@
-"""Notifiers: how one process tells the others that the store has a newer revision."""
+"""Notifiers: how one process lets the others know that the store has a newer revision."""
 
 from __future__ import annotations
 

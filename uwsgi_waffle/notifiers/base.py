@@ -1,4 +1,4 @@
-"""What every notifier does."""
+"""The interface of every notifier."""
 
 from __future__ import annotations
 

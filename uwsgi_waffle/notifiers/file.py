@@ -1,4 +1,4 @@
-"""The watch file: its stat signature tells the workers of one host that something changed."""
+"""The watch file: its stat signature shows the workers of one host that something changed."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _never() -> bool:
 
 
 class Mark(NamedTuple):
-    """What the watch file showed at one instant.
+    """The state of the watch file at one instant.
 
     :ivar signature: its inode, mtime and size, or ``None`` if it can't be seen.
     :ivar revision: the revision written in it, or ``None`` if there is none to read.
@@ -240,7 +240,7 @@ class FileNotifier(Notifier):
             return after is not None and after[0] == before.st_ino
 
     def _lock(self, descriptor: int, deadline: float) -> None:
-        # flock(2) has no time limit of its own, and whoever can open the file can hold it.
+        # flock(2) has no time limit of its own, and each user who can open the file can hold it.
         while True:
             try:
                 return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

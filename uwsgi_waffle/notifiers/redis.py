@@ -1,4 +1,4 @@
-"""Redis pub/sub: tells the workers of every host."""
+"""Redis pub/sub: reaches the workers of every host."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _decode = msgspec.json.Decoder(Message).decode
 class RedisNotifier(Notifier):
     """Announces by publishing the revision on a channel.
 
-    Redis keeps nothing for a subscriber that is away, and redis-py subscribes anew on its own
+    Redis keeps nothing for a subscriber that is away, and redis-py subscribes again on its own
     after a reconnect. Each confirmation of a subscription therefore is a notice that only the
     store can tell what was missed.
 
@@ -187,7 +187,7 @@ class RedisNotifier(Notifier):
         return heard if notice in (None, heard) else Notice(None)
 
     def _check_alive(self) -> None:
-        # A peer that vanished without a word leaves a socket that stays silent for ever.
+        # A peer that vanished without a word leaves a socket that stays silent permanently.
         now = self._clock()
         if self._pinged_at is not None:
             if now - self._pinged_at > self._timeout_s:

@@ -1,4 +1,4 @@
-"""What runs for one app in one process: the manager and its watcher."""
+"""The engine of one app in one process: the manager and its watcher."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What works and what does not, in one process: the state, and each failure with its time."""
+"""The health of one process: the state, and each failure with its time."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class Status:
 
     @property
     def served(self) -> str:
-        """What requests get now, for people."""
+        """The source of the values that requests get now, for people."""
         if self.state is not State.INTERRUPTED and self.source == "store":
             return "the current settings"
         return describe_source(self.source, self.revision)

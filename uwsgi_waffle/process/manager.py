@@ -304,7 +304,7 @@ class Manager:
     def recreate(self, dump: Dump | None, epochs: Iterable[str], *, revision: int | None) -> None:
         """Have the store stand in for those that are gone; make it if there is none.
 
-        Whoever knows one of those takes the store over, on this host at once.
+        Each process that knows one of those takes the store over, on this host at once.
 
         :param dump: put into the store before; ``None`` leaves what it holds.
         :param epochs: by their words.

@@ -75,7 +75,7 @@ class Page:
 
     @property
     def identity(self) -> bytes:
-        """What this host has served or acknowledged."""
+        """The identity that this host has served or acknowledged."""
         return self._file.view[_IDENTITY_WORD]
 
     @property

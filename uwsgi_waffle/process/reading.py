@@ -37,7 +37,7 @@ class LastKnown(NamedTuple):
 
 
 class Look(NamedTuple):
-    """What was noticed before a read, which therefore is no news after it.
+    """The notices before a read, which therefore is no news after it.
 
     :ivar touch: the last touch of the watch file by hand.
     :ivar notices: how many notices had asked for a read.

@@ -13,7 +13,7 @@ __all__ = ["TICKET_S", "TICKET_WORDS", "Ticket", "Tickets"]
 
 
 class Ticket:
-    """What a request holds from its start to its end; many may share one.
+    """The ticket that a request holds from its start to its end; many may share one.
 
     Requests that start share the ticket of an earlier one while its copy of the page's words
     equals the page's, and for at most :data:`TICKET_S`: a page that was replaced, a watch file

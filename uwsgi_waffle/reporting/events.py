@@ -1,4 +1,4 @@
-"""What a process says once: that it started, and each change that it made."""
+"""Lines of the log for a process that started, and for each change that it made."""
 
 from __future__ import annotations
 

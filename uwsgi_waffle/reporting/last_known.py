@@ -43,7 +43,7 @@ def _always() -> bool:
 
 
 class _Kept(msgspec.Struct, forbid_unknown_fields=True):
-    """What the file holds.
+    """The content of the file.
 
     :ivar store: identifies the store among those of one app; without any password.
     :ivar raws: mapping of setting name to raw text.

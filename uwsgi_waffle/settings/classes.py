@@ -14,7 +14,7 @@ from ..errors import ConfigurationError
 
 @dataclass(frozen=True)
 class Setting:
-    """What a class can't say about a setting by its type and default alone.
+    """The part of a declaration that a type and a default alone can't express.
 
     Stands in ``Annotated[int, Setting("Largest upload, in bytes", min=1)]``; the fields mean
     what the keys of a declaration in ``WAFFLE_CONFS`` mean.

@@ -281,7 +281,7 @@ class Declarations(Mapping[str, Declaration]):
 
 
 def unknown_name(name: object, known: Iterable[str]) -> str:
-    """Return the sentence that tells that a name is not declared, with the nearest one that is."""
+    """Return the sentence that says that a name is not declared, with the nearest one that is."""
     near = difflib.get_close_matches(str(name), list(known), n=1)
     if near:
         return f"not a declared setting; did you mean {near[0]}?"

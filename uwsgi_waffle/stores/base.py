@@ -1,4 +1,4 @@
-"""What every store does."""
+"""The interface of every store."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Dump(NamedTuple):
 
 
 class WorkerReport(NamedTuple):
-    """How the settings of one process are doing, told by itself.
+    """How the settings of one process are doing, as it reports itself.
 
     :ivar app: the Flask app's name.
     :ivar host: the host's name; with ``app`` and ``pid`` it tells processes apart.
@@ -237,7 +237,7 @@ class Store(ABC):
         raise StoreError(f"{self!r} can't stand in for another: {type(self).__name__} can't do it")
 
     def report(self, report: WorkerReport) -> None:
-        """Keep what a process tells of itself, instead of what it told before.
+        """Keep the report of a process, instead of the one before.
 
         Also drops some reports that are older than their lifetime. Costs no flush to the disk,
         and waits for no writer: a report that is lost comes again. A store that can't keep
@@ -248,7 +248,7 @@ class Store(ABC):
         return
 
     def retract(self, report: WorkerReport) -> None:
-        """Forget what the process of a report told; called by a process that ends.
+        """Forget the report of a process; called by a process that ends.
 
         :raises StoreError: it could not be forgotten.
         """

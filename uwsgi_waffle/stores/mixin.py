@@ -1,4 +1,4 @@
-"""What a user's own key/value model mixes in."""
+"""The mixin for a user's own key/value model."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 class WaffleMixin:
     """Mixin of Flask-WaffleConf for a model with the columns ``key`` and ``value``.
 
-    ``key`` is a unique text of up to 255 characters; ``value`` is a text that can hold the
+    ``key`` is a unique string of up to 255 characters; ``value`` is one that can hold the
     longest value, as JSON.
     """
 

@@ -13,7 +13,7 @@ R = TypeVar("R")
 
 
 class Found(list[T]):
-    """What a store has found.
+    """The findings of a store.
 
     :ivar damaged: how many rows it left out because they are not what a store may keep.
     """

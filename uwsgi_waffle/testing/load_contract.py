@@ -12,7 +12,7 @@ _AT = datetime(2026, 1, 31, 14, 30, 15, 123456, timezone.utc)
 
 
 class LoadContract:
-    """What a store with a ``load`` must do; subclass it and give it a fixture named ``store``.
+    """The contract of a store with a ``load``; subclass it and give it a fixture named ``store``.
 
     The fixture gives a store that is empty and not yet prepared.
     """

@@ -21,7 +21,7 @@ def a_report(**more: Any) -> WorkerReport:
 
 
 class ReportContract:
-    """What a store that keeps reports must do; skipped for one that does not."""
+    """The contract of a store that keeps reports; skipped for one that does not."""
 
     #: longest time that one call may block while the store is out of reach, in seconds
     bound_s = 4.0

@@ -20,7 +20,7 @@ from .report_contract import ReportContract, a_report
 
 
 class StoreContract(ReportContract):
-    """What every store must do; subclass it and give it a fixture named ``store``.
+    """The contract of every store; subclass it and give it a fixture named ``store``.
 
     The fixture gives a store that is empty and not yet prepared. Override :meth:`outage` to have
     failures of the server tested as well, :meth:`going_back` to have restored backups tested, and

@@ -96,7 +96,7 @@ class Link:
 
     @property
     def passwords(self) -> tuple[str, ...]:
-        """What may be shown in no error."""
+        """The texts that may be shown in no error."""
         parameters = getattr(_found(self._db), "connect_params", None) or {}
         return tuple(str(parameters[name]) for name in ("password", "passwd") if name in parameters)
 

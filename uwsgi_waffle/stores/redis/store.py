@@ -320,7 +320,7 @@ class RedisStore(Store):
 
 
 class _Clients(NamedTuple):
-    """What talks to Redis in one process; connects when it is used."""
+    """The client for Redis of one process; connects when it is used."""
 
     reader: redis.Redis
     writer: redis.Redis

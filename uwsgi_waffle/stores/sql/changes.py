@@ -122,7 +122,7 @@ class Statements(ABC):
 
 
 class SqlStore(Store, Generic[C]):
-    """What the stores that use an SQL database through a library have in common.
+    """The common part of the stores that use an SQL database through a library.
 
     Each read is one statement outside of any transaction; each change is one short transaction on
     a connection of its own. Writers wait for each other at the row that holds the revision.
@@ -359,7 +359,7 @@ class SqlStore(Store, Generic[C]):
         raise AssertionError("counting ended")
 
     def _next_revision(self, to: Statements, expected: int | None, mark: str) -> int:
-        # The update comes first: whoever made it holds the row until the end of the transaction.
+        # The update comes first: who made it holds the row until the end of the transaction.
         revision = to.raise_revision(mark)
         if revision is None:
             raise self._lost()
