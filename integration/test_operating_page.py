@@ -1,6 +1,6 @@
 """The recordings in docs/operating.md are what a real server and the real commands print.
 
-``WAFFLE_RECORD=1`` writes them anew from this run.
+``WAFFLE_RECORD=1`` writes them again from this run.
 """
 
 from __future__ import annotations

@@ -94,17 +94,17 @@ def test_redis_url_is_made_of_host_and_port(host: str, url: str) -> None:
         ("WAFFLE_MULTIPROC", 1, "True, False or None"),
         ("WAFFLE_WATCHTYPE", "uwsgi", "'file' or 'redis'"),
         ("WAFFLE_WATCHTYPE", None, "'file' or 'redis'"),
-        ("WAFFLE_WATCHER_FILE", "", "a text"),
-        ("WAFFLE_WATCHER_FILE", 3, "a text, got int"),
-        ("WAFFLE_REDIS_HOST", "", "a text"),
+        ("WAFFLE_WATCHER_FILE", "", "a string"),
+        ("WAFFLE_WATCHER_FILE", 3, "a string, got int"),
+        ("WAFFLE_REDIS_HOST", "", "a string"),
         ("WAFFLE_REDIS_PORT", "6379", "a port number"),
         ("WAFFLE_REDIS_PORT", 0, "a port number"),
         ("WAFFLE_REDIS_PORT", 65_536, "a port number"),
         ("WAFFLE_REDIS_PORT", True, "a port number"),
-        ("WAFFLE_REDIS_CHANNEL", None, "a text"),
-        ("WAFFLE_REDIS_URL", 3, "a text"),
+        ("WAFFLE_REDIS_CHANNEL", None, "a string"),
+        ("WAFFLE_REDIS_URL", 3, "a string"),
         ("WAFFLE_REDIS_TIMEOUT", 0, "more than 0"),
-        ("WAFFLE_STORE_URL", b"sqlite://", "a text"),
+        ("WAFFLE_STORE_URL", b"sqlite://", "a string"),
         ("WAFFLE_STORE_TIMEOUT", "1", "number of seconds"),
         ("WAFFLE_WRITE_TIMEOUT", -1, "more than 0"),
         ("WAFFLE_POLL_INTERVAL", float("nan"), "number of seconds"),
@@ -114,7 +114,7 @@ def test_redis_url_is_made_of_host_and_port(host: str, url: str) -> None:
         ("WAFFLE_REQUIRE_LAZY_APPS", "no", "True or False"),
     ],
 )
-def test_unusable_value_is_an_error_that_names_the_key_and_the_mend(
+def test_unusable_value_is_an_error_that_names_the_key_and_the_fix(
     key: str, value: object, words: str
 ) -> None:
     with pytest.raises(ConfigurationError, match=words) as caught:

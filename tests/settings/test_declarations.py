@@ -235,7 +235,7 @@ def test_fault_in_validate_refuses_the_value() -> None:
         (7, {"desc": "d", "default": 1}, "name must be a string"),
     ],
 )
-def test_malformed_declaration_names_the_setting_and_the_mend(
+def test_malformed_declaration_names_the_setting_and_the_fix(
     name: object, spec: object, words: str
 ) -> None:
     with pytest.raises(ConfigurationError, match=words) as caught:
