@@ -146,5 +146,26 @@ def test_whole_restart_makes_no_store_again_either(
     all_serve(server, "Default", "VALID")
 
 
+def test_commands_that_read_make_nothing_where_there_is_nothing(lossy: Lossy, folder: Path) -> None:
+    config = {"WAFFLE_STORE_URL": lossy.url}
+    for command in (
+        ["waffle", "list"],
+        ["waffle", "history"],
+        ["waffle", "workers"],
+        ["waffle", "doctor"],
+        ["waffle", "backup", "-"],
+        ["routes"],
+    ):
+        done = flask(folder, config, *command)
+        # The default name of a channel, and the like, are findings.
+        assert done.returncode == 0 or command[1] == "doctor", done
+        assert not lossy.exists(), command
+    assert list(folder.iterdir()) == []
+    done = flask(folder, config, "waffle", "set", "SITENAME=New")
+    assert done.returncode == 0, done
+    assert lossy.exists()
+    assert "New" in flask(folder, config, "waffle", "get", "SITENAME").stdout
+
+
 def _are_kept(folder: Path, sitename: str) -> bool:
     return any(sitename in path.read_text() for path in folder.glob("*.last"))

@@ -99,7 +99,7 @@ class WaffleState:
                 options.store_url,
                 folder=folder,
                 prefix=options.store_prefix,
-                makes_folder=in_folder,
+                makes_folder=self._makes_folder,
                 **timeouts,
             )
         else:

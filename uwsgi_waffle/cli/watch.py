@@ -49,7 +49,8 @@ def _changes(state: WaffleState, last: Snapshot, show_secrets: bool) -> Iterator
         snapshot = state.engine.manager.snapshot
         if (snapshot.epoch, snapshot.revision) == (last.epoch, last.revision):
             continue
-        if snapshot.epoch != last.epoch or snapshot.revision < last.revision:
+        is_another = last.epoch not in ("", snapshot.epoch)
+        if is_another or snapshot.revision < last.revision:
             click.echo(f"the store was replaced, it is at revision {snapshot.revision}", err=True)
             last = snapshot
             continue

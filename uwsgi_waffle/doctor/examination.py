@@ -18,7 +18,7 @@ import msgspec
 from ..app_state import WaffleState
 from ..checks import CheckError, Finding, check_file
 from ..config import ConfigKeys
-from ..errors import ConfigurationError, NotifierError, RevisionConflict, StoreError
+from ..errors import ConfigurationError, NotifierError, RevisionConflict, StoreError, StoreLost
 from ..notifiers.base import Notice, Notifier
 from ..notifiers.file import FileNotifier
 from ..operations import undeclared
@@ -64,22 +64,29 @@ def examine(state: WaffleState, *, ini: str | None = None, section: str = "uwsgi
     before = notifier.mark().revision
     findings: list[Finding] = []
     revision: int | None = None
+    # Nothing of what follows makes a store.
+    made = True
     try:
-        revision = state.refresh().revision
+        snapshot = state.refresh()
+    except StoreLost as exc:
+        findings.append(finding("D025", exc))
     except StoreError as exc:
         findings.append(finding("D002", exc))
     else:
+        revision = snapshot.revision
+        made = bool(snapshot.epoch)
+    if revision is not None and made:
         findings += _check_writing(state.store)
         findings += _check_sqlite(state.store)
         findings += _check_values(state)
         findings += _check_announced(state.store, notifier, before, revision)
     findings += _check_watch_file(notifier, revision or before or 0)
-    reports = reports_of(state.store) if revision is not None else []
+    reports = reports_of(state.store) if revision is not None and made else []
     findings += check_files(_written_files(state), [state.last_known_file], reports)
     if state.page_file.exists():
         findings += check_page(state.page_file, state.options.write_timeout_s)
     findings += _check_redis(state, revision or 0)
-    if revision is not None:
+    if revision is not None and made:
         findings += _check_durability(state.store)
         if not any(found.id == "D003" for found in findings):
             findings += check_reporting(state.store, state.app.name)
@@ -88,6 +95,8 @@ def examine(state: WaffleState, *, ini: str | None = None, section: str = "uwsgi
         "The mode of the running server can't be seen from here. `flask waffle workers` shows "
         "how its workers do."
     ]
+    if not made:
+        notes.append("There is no store yet: a worker that starts, or a change, makes it.")
     if ini is None:
         notes.append("No ini of uWSGI was checked: name it with --ini.")
     else:
@@ -190,6 +199,10 @@ def _check_watch_file(notifier: FileNotifier, revision: int) -> Iterator[Finding
     if abs(skew_s) > CLOCK_TOLERANCE_S:
         yield finding("D008", f"{path}: by {skew_s:+.0f} s")
     before = notifier.signature()
+    folder = path.parent
+    if before is None and (not folder.exists() or os.access(folder, os.W_OK | os.X_OK)):
+        # A worker that starts makes it; this command makes nothing.
+        return
     try:
         notifier.announce(revision)
     except NotifierError as exc:

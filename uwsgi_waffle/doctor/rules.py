@@ -165,6 +165,14 @@ _TABLE: tuple[tuple[str, Level, str, str], ...] = (
         "See whether it is stopped (`kill -CONT PID`) or hangs, and end it if it stays so; nothing "
         "that was committed is lost.",
     ),
+    (
+        "D025",
+        "error",
+        "The store that this host knows is gone, or another is in its place: workers keep the "
+        "values that they read last, and no setting can be changed.",
+        "Bring it back by the means of the database, or say what comes next with `flask waffle "
+        "recreate`: a backup, the last known values, the defaults, or what is there now.",
+    ),
 )
 
 #: mapping of the id of each finding to what it means

@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-from ..errors import WaffleError
+from ..errors import StoreMissing, WaffleError
 from ..masking import MASK
 from ..stores.base import Dump, HistoryEntry
 from .base import Settings
@@ -62,7 +62,13 @@ def back_up(state: Settings, app: str, *, secrets: bool = False) -> Backup:
     :param secrets: keep the values of secret settings, and of those that are not declared.
     :raises StoreUnavailable: the store can't be read within its bound.
     """
-    dump = state.store.dump()
+    try:
+        dump = state.store.dump()
+    except StoreMissing:
+        if state.snapshot.epoch:
+            raise
+        # None was made yet, and a command that only reads makes none.
+        dump = Dump(0, "", {}, ())
 
     def kept(name: str, raw: str | None) -> str | None:
         declaration = state.declarations.get(name)

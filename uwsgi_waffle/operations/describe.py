@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from ..errors import StoreMissing
 from ..masking import MASK
 from ..settings.declarations import Declaration, differ, type_name
 from ..settings.shapes import Shape, shape_of
@@ -118,7 +119,13 @@ def read_history(state: Settings, *, name: str | None = None, limit: int) -> Fou
 
     :raises StoreUnavailable: the store can't be read within its bound.
     """
-    entries = sound_entries(state.store.history(name=name, limit=limit))
+    try:
+        entries = sound_entries(state.store.history(name=name, limit=limit))
+    except StoreMissing:
+        if state.snapshot.epoch:
+            raise
+        # None was made yet, and a command that only reads makes none.
+        return Found()
     if entries and entries[0].revision > state.snapshot.revision:
         state.refresh()
     return entries

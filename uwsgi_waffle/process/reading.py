@@ -168,7 +168,7 @@ class Reading:
             except NotifierError as exc:
                 self._health.failed(self._watch_file.name, exc)
                 return Look(mark.signature, mark.touch, notices)
-            if self._complete:
+            if self._complete and self._seen is not None:
                 logger.warning("%s was gone and was made again", self._watch_file.path)
             mark = self._watch_file.mark()
         self._health.works(self._watch_file.name)

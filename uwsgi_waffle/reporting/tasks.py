@@ -64,6 +64,9 @@ class WatcherTasks:
         tasks: list[WatcherTask] = []
         if where.worker_id > 0 and new_threads_may_call():
             tasks.append(UwsgiMetrics(engine.status, worker_id=where.worker_id))
+        if not engine.manager.may_make:
+            # One that only watches is no worker, and leaves nothing behind.
+            return [*tasks, *(make(engine) for make in self._more)]
         if self._options.report_interval_s:
             tasks.append(
                 Reporter(

@@ -121,7 +121,7 @@ class PeeweeWaffleStore(SqlStore[Connection]):
                     return []
                 raise
 
-        rows = self._on_reader(read)
+        rows = self._reports_on_reader(read)
         return sound_reports(WorkerReport._make((*row[:-1], float(row[-1]))) for row in rows)
 
     def loses_changes(self) -> str | None:

@@ -293,6 +293,13 @@ class SqlStore(Store, Generic[C]):
         if path is not None and not os.path.exists(path):
             raise StoreMissing(f"{path} holds no settings: there is no such file")
 
+    def _reports_on_reader(self, read: Callable[[C], list[T]]) -> list[T]:
+        """Return what a function reads of the reports: none where there is no store."""
+        try:
+            return self._on_reader(read)
+        except StoreMissing:
+            return []
+
     def _on_reader(self, run: Callable[[C], T]) -> T:
         """Return what single statements on the kept connection return.
 

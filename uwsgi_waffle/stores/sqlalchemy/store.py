@@ -156,7 +156,7 @@ class AlchemyWaffleStore(SqlStore[sa.Connection]):
             wanted = reports.workers(table, connection.dialect.name, max_age_s)
             return sound_reports(WorkerReport._make(row) for row in connection.execute(wanted))
 
-        return self._on_reader(read)
+        return self._reports_on_reader(read)
 
     def loses_changes(self) -> str | None:
         return self._on_reader(

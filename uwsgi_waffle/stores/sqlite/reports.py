@@ -7,7 +7,7 @@ import sqlite3
 import time
 from pathlib import Path
 
-from ...errors import StoreUnavailable
+from ...errors import StoreMissing
 from ..base import WorkerReport
 from ..soundness import sound_reports
 from .connections import Reader, connect, transaction, translated
@@ -73,6 +73,11 @@ class Reports:
         """
         self._run(report, _RETRACT)
 
+    @property
+    def table(self) -> str:
+        """The statement that makes the table unless it is there."""
+        return self._named(_TABLE)
+
     def list(self, reader: Reader, max_age_s: float) -> list[WorkerReport]:
         """Return the living processes' reports, ordered by app, host, worker and pid.
 
@@ -81,10 +86,9 @@ class Reports:
         query = {"now": time.time(), "max_age_s": max_age_s}
         try:
             rows = reader.query(self._named(_LIST), query)
-        except StoreUnavailable as exc:
-            if self._is_missing(exc.__cause__):
-                return []
-            raise
+        except StoreMissing:
+            # As long as nobody reports, there may be no table, and no file.
+            return []
         return sound_reports(map(WorkerReport._make, rows))
 
     def _run(self, report: WorkerReport, *statements: str) -> None:
@@ -100,7 +104,7 @@ class Reports:
                     with transaction(connection, wait_s=_TIMEOUT_S):
                         if attempt:
                             # Made only now, so that a database of an earlier release has it too.
-                            connection.execute(self._named(_TABLE))
+                            connection.execute(self.table)
                         for statement in statements:
                             connection.execute(self._named(statement), values)
                     return

@@ -93,7 +93,7 @@ class SqliteStore(Store):
                 self._switch_to_wal(connection)
                 with transaction(connection, wait_s=self._write_timeout_s):
                     *schema, first_row = self._tables.schema
-                    for statement in schema:
+                    for statement in [*schema, self._reports.table]:
                         connection.execute(statement)
                     connection.execute(first_row, {"epoch": uuid.uuid4().hex})
 
