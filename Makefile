@@ -99,6 +99,9 @@ bench: $(STAMP) $(VENV)/.bench $(PEERS)  ## Benchmarks beside others, in one run
 docs: $(STAMP)  ## The docs site in docs/_build; each warning is an error, nothing is fetched
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build
 
+# Read where it is kept, so that wheel, tag and `--version` are compared with it.
+VERSION = $$(sed -n 's/^__version__ = "\(.*\)"/\1/p' uwsgi_waffle/version.py)
+
 # The wheel is tried in an environment that has nothing else.
 dist: $(STAMP)  ## Wheel and sdist, checked; the README's first app runs from the wheel
 	rm -rf dist
@@ -107,6 +110,9 @@ dist: $(STAMP)  ## Wheel and sdist, checked; the README's first app runs from th
 	$(PYTHON) -m venv dist/venv
 	dist/venv/bin/python -m pip install --quiet --disable-pip-version-check dist/*.whl
 	$(BIN)/python -m integration.support.first_steps "$(abspath dist/venv/bin/python)"
+	dist/venv/bin/python -m uwsgi_waffle --version | grep -w "$(VERSION)"
+	@tag=$$(git describe --exact-match --tags 2>/dev/null) || exit 0; \
+		test "$$tag" = "v$(VERSION)" || { echo "the tag is $$tag"; exit 1; }
 	rm -rf dist/venv
 
 pictures: $(STAMP)  ## Take the pictures of the admin page for its documentation

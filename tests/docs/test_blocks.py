@@ -25,7 +25,7 @@ from flask.cli import FlaskGroup
 
 from uwsgi_waffle import WaffleConf
 from uwsgi_waffle.__main__ import main
-from uwsgi_waffle.checks.binary import ask, find_binary
+from uwsgi_waffle.checks.binary import Server, ask, find_binary
 from uwsgi_waffle.checks.vocabulary import KNOWN
 from uwsgi_waffle.cli import group
 
@@ -205,7 +205,15 @@ def _check_pip(words: list[str]) -> None:
 def _check_uwsgi(words: list[str]) -> None:
     for word in words:
         if word.startswith("--"):
-            assert word[2:].partition("=")[0] in _uwsgi_options(), f"uWSGI has no {word}"
+            _check_option(word[2:].partition("=")[0])
+
+
+def _check_option(name: str) -> None:
+    """Check that uWSGI has an option; only one with Python inside lists all that pages show."""
+    path = find_binary(None, os.environ)
+    server = _ask(path) if path else None
+    if server and server.python:
+        assert name in server.options | KNOWN | {"ini"}, f"uWSGI has no option {name}"
 
 
 CHECKS: dict[str, Callable[[list[str]], None]] = {
@@ -217,9 +225,8 @@ CHECKS: dict[str, Callable[[list[str]], None]] = {
 
 
 @cache
-def _uwsgi_options() -> frozenset[str]:
-    path = find_binary(None, os.environ)
-    return KNOWN | {"ini"} | (ask(path, os.environ).options if path else frozenset())
+def _ask(path: str) -> Server:
+    return ask(path, os.environ)
 
 
 def _check_ini(code: str) -> None:
@@ -228,8 +235,7 @@ def _check_ini(code: str) -> None:
         if line.startswith("["):
             section = line
         elif section == "[uwsgi]" and line[0] not in ";#":
-            key = line.partition("=")[0].strip()
-            assert key in _uwsgi_options(), f"uWSGI has no option {key}"
+            _check_option(line.partition("=")[0].strip())
 
 
 def _check_script(code: str) -> None:
