@@ -28,8 +28,9 @@ def replay(page: Path, python: str, folder: Path) -> list[str]:
 
     :raises AssertionError: a command printed something else than the page shows.
     """
-    found = list(blocks(page))
-    app = next(block for block in found if block.language == "python" and "Flask(" in block.code)
+    app = next(
+        block for block in blocks(page) if block.language == "python" and "Flask(" in block.code
+    )
     (folder / "app.py").write_text(app.code, encoding="utf-8")
     port = free_port()
     arguments = [python, "-m", "flask", "run", "--port", str(port)]
@@ -44,17 +45,15 @@ def replay(page: Path, python: str, folder: Path) -> list[str]:
     ) as server:
         assert not server.ended, server.evidence()
         return [
-            command
-            for block in found
-            if block.language == "console"
-            for command, shown in _steps(block.code)
-            if _do(command, shown, python, folder, port)
+            command for command, shown in steps(page) if _do(command, shown, python, folder, port)
         ]
 
 
-def _steps(code: str) -> list[tuple[str, str]]:
-    parts = re.split(r"^\$ ", code, flags=re.MULTILINE)[1:]
-    return [(command, shown) for command, _, shown in (part.partition("\n") for part in parts)]
+def steps(page: Path) -> list[tuple[str, str]]:
+    """Return each command of a page's sessions, and what it is shown to print."""
+    code = "".join(f"{block.code}$ \n" for block in blocks(page) if block.language == "console")
+    parts = (part.partition("\n") for part in re.split(r"^\$ ", code, flags=re.MULTILINE))
+    return [(command, shown) for command, _, shown in parts if command]
 
 
 def _do(command: str, shown: str, python: str, folder: Path, port: int) -> bool:

@@ -70,7 +70,7 @@ def of(*languages: str, marked: bool = False) -> list[Any]:
 
 def test_blocks_were_found() -> None:
     assert len(of("python")) > 20
-    assert len(of("console")) > 20
+    assert len(of("console", marked=True)) > 20
 
 
 @pytest.mark.parametrize("block", [pytest.param(block, id=block.id) for block in BLOCKS])
@@ -147,6 +147,13 @@ def commands(code: str) -> Iterator[list[str]]:
                 words = []
             else:
                 words.append(word)
+
+
+@pytest.mark.parametrize("block", of("console"))
+def test_session_that_shows_what_is_printed_names_the_test_that_compares_it(block: Block) -> None:
+    printed = [part.partition("\n")[2] for part in re.split(r"^\$ ", block.code, flags=re.M)[1:]]
+    # Without a marker, nothing would notice that a command prints something else today.
+    assert not "".join(printed).strip()
 
 
 @pytest.mark.parametrize("block", of("console", marked=True))
