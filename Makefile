@@ -49,7 +49,7 @@ lint: $(STAMP)  ## ruff: rules and formatting
 
 types: $(STAMP)  ## mypy --strict
 	$(BIN)/mypy
-	$(BIN)/mypy noxfile.py .ci
+	$(BIN)/mypy noxfile.py .ci docs/conf.py
 
 unit: $(STAMP)  ## Tests that need no server
 	$(BIN)/python $(PYTEST) tests $(PARALLEL)

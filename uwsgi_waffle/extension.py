@@ -296,7 +296,7 @@ class WaffleConf(Generic[ConfT]):
 
         :param authorize: called without arguments at each request of a page. It returns ``True``
             or the author's name to let the request in, ``False`` or ``None`` to refuse it (403),
-            or a response to be sent instead; it may also abort. Without it everybody is refused.
+            or a response to be sent instead; it may also abort. Without it, all are refused.
         :param author: returns who makes a change, for the history, if ``authorize`` does not.
         :param name: the blueprint's name, before the dot of its endpoints.
         :param title: the site's name on every page; the app's own name if it is empty.
@@ -337,7 +337,7 @@ class WaffleConf(Generic[ConfT]):
         :param readyz: path of the second, likewise.
         :param defaults_are_ready: a worker that serves the defaults is ready, too.
         :param longest_staleness_s: a worker that has not read the store for longer is not ready.
-        :param details: also show errors, paths and names of settings; for probes that nobody else
+        :param details: also show errors, paths and names of settings; for probes that no one else
             reaches. Passwords and values of secret settings are never shown.
         :param name: the blueprint's name, before the dot of its endpoints.
         """

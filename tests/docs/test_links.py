@@ -68,3 +68,18 @@ def test_each_page_of_the_site_is_in_its_menu() -> None:
     missing = [name(page) for page in pages() if DOCS in page.parents and page not in menu]
     missing = [page for page in missing if not AT_WORK.match(page)]
     assert set(missing) <= {"docs/index.md"}
+
+
+_FOLDERS = (
+    "tests|integration|uwsgi_waffle|docs|bench|faults|examples|process|stores|reporting|doctor"
+)
+_PATH = re.compile(rf"`((?:{_FOLDERS}|checks|settings|notifiers)/[\w./-]+\.\w+)`")
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in pages() if page.name != "CHANGELOG.md"], ids=name
+)
+def test_file_of_the_repository_that_a_page_names_exists(page: Path) -> None:
+    for path in _PATH.findall(page.read_text(encoding="utf-8")):
+        # Pages about the package leave its own folder out.
+        assert (ROOT / path).exists() or (ROOT / "uwsgi_waffle" / path).exists(), path
