@@ -33,10 +33,10 @@ def test_commands_of_the_page_of_uwsgi_print_what_it_shows(tmp_path: Path) -> No
             result = subprocess.run(
                 [sys.executable, *shlex.split(command)[1:], "--uwsgi", binary],
                 cwd=tmp_path,
-                env=clean_environment(),
+                env=clean_environment(PYTHONUTF8="1"),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                text=True,
+                encoding="utf-8",
                 timeout=120,
                 check=False,
             )

@@ -20,6 +20,8 @@ from .processes import Process, clean_environment, free_port
 
 #: where the pages show the server
 SHOWN = "http://127.0.0.1:5000"
+# No proxy of the environment knows this machine's own servers.
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 _STATUS = re.compile(r"\(exit status (\d)\)\n$")
 
 
@@ -61,16 +63,16 @@ def _do(command: str, shown: str, python: str, folder: Path, port: int) -> bool:
     expected = _STATUS.sub("", shown)
     if command.startswith(f"curl {SHOWN}"):
         url = command.removeprefix("curl ").replace(SHOWN, f"http://127.0.0.1:{port}")
-        with urllib.request.urlopen(url, timeout=60) as answer:
+        with _OPENER.open(url, timeout=60) as answer:
             printed = answer.read().decode()
     elif command.startswith("flask waffle "):
         done = subprocess.run(
             [python, "-m", *shlex.split(command)],
             cwd=folder,
-            env=clean_environment(),
+            env=clean_environment(PYTHONUTF8="1"),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
+            encoding="utf-8",
             timeout=120,
             check=False,
         )
