@@ -34,6 +34,7 @@ from .process.page_file import page_path, refuse_remote
 from .process.reading import LastKnown
 from .process.tickets import Ticket
 from .process.watcher import WATCHER, WatcherTask
+from .reporting.apps import Enrolment, Neighbours
 from .reporting.events import Events
 from .reporting.tasks import WatcherTasks
 from .settings.configured import configure
@@ -114,6 +115,9 @@ class WaffleState:
         self.tasks = WatcherTasks(
             app.name, options, self.declarations, self.store, store_name=self._store_name
         )
+        self.neighbours = Neighbours(self.store, app.name, folder, self.declarations)
+        self._introduced = False
+        self.tasks.add(lambda _: Enrolment(self.neighbours))
         self._events = Events(
             app, self.store, self.declarations, lambda text: self.engine.manager.mask(text)
         )
@@ -178,6 +182,8 @@ class WaffleState:
         self._apply(self._seed)
         with contextlib.suppress(StoreError):
             manager.refresh()
+            if self._may_make:
+                self._introduce()
         self._loaded = True
         # A master that loads the app forks next: its workers begin with what it read.
         self._seed = manager.snapshot
@@ -392,6 +398,8 @@ class WaffleState:
             # As a test client makes it in a view: the outer request goes on after it.
             environ[f"{self._key}.nested"] = True
         engine.manager.admit(environ, self._key, nested=nested)
+        if not (self._introduced or engine.manager.reading.failing):
+            self._introduce()
 
     def _make_app_context(self, inner: Callable[[], AppContext]) -> Callable[[], AppContext]:
         """Have code in an app context outside of requests find current values in ``app.config``."""
@@ -418,6 +426,14 @@ class WaffleState:
         if self._wanted and not (engine.manager.watched or engine.watching or engine.stopped):
             self._launch(engine)
         return engine
+
+    def _introduce(self) -> None:
+        """Say in the store that this app uses it; warn of one that shares it by mistake."""
+        self._introduced = True
+        self.neighbours.enroll()
+        # Once for a server, not once for each of its workers.
+        if runtime.detect().worker_id <= 1:
+            self.neighbours.warn()
 
     def _make_missing(self, engine: Engine) -> None:
         """Make folder, watch file, page and store where they are missing, now or soon.

@@ -200,7 +200,13 @@ def test_rollback_writes_only_what_differs(make_worker: MakeWorker) -> None:
     worker.waffle.update({"LIMIT": 20})
     assert worker.waffle.rollback(3) == 3
     assert worker.waffle.rollback(1) == 3
-    assert operations.plan_rollback(worker.state, 2) == ({"LIMIT": "30"}, 3, frozenset())
+    plan = operations.plan_rollback(worker.state, 2)
+    assert (plan.raws, plan.revision, plan.by_hand, plan.left) == (
+        {"LIMIT": "30"},
+        3,
+        frozenset(),
+        {},
+    )
 
 
 @pytest.mark.parametrize("revision", [-1, 2, 1000])

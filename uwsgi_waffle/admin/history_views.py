@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from datetime import datetime, timezone
 
 from flask import current_app, redirect, request, url_for
@@ -101,6 +102,10 @@ class HistoryPages(Frame):
         if seen and not notice:
             text = operations.by_hand_notice(seen)
             notice = f"{text[0].upper()}{text[1:]}."
+        left = self._seen_of(state, plan.left)
+        if left and not notice:
+            text = operations.left_notice(left)
+            notice = f"{text[0].upper()}{text[1:]}."
         return self.page(
             "preview.html",
             code,
@@ -153,6 +158,17 @@ class HistoryPages(Frame):
             problems = dict.fromkeys(shown, "you may not change this")
             raise ChangeRefused(problems if len(shown) == len(locked) else {**problems, **hidden})
         return plan, overtaken
+
+    @staticmethod
+    def _seen_of(state: WaffleState, left: Mapping[str, str]) -> dict[str, str]:
+        """Return what this person may know of the settings that were left to other apps."""
+        access = current_access()
+        return {
+            name: app
+            for name, app in left.items()
+            if access.view is True
+            or (name in state.declarations and access.may_view(state.declarations[name]))
+        }
 
     def _refuse(self, revision: int | None, exc: WaffleError) -> Answer:
         problems = exc.problems if isinstance(exc, ChangeRefused) else {}

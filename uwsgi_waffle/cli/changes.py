@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -62,16 +63,22 @@ def set_(state: WaffleState, assignments: tuple[str, ...], as_json: bool, **deta
 def reset(
     state: WaffleState, names: tuple[str, ...], everything: bool, yes: bool, **details: Any
 ) -> None:
-    """Put settings back to their declared defaults."""
+    """Put settings back to their declared defaults.
+
+    With --all, what another app declares too that shares the store stays: name it to reset it.
+    """
     if bool(names) == everything:
         raise click.UsageError("give either names of settings, or --all")
     if everything:
         stored = state.snapshot.stored
-        names = tuple(
+        ours = [
             name
             for name, declaration in state.declarations.items()
             if name in stored and not declaration.pinned
-        )
+        ]
+        left = operations.kept_for_others(state, ours)
+        names = tuple(name for name in ours if name not in left)
+        _print_left(left)
     state.declarations.require(names)
     question = "Reset all settings?" if everything and not yes else None
     change(state, dict.fromkeys(names), question=question, **details)
@@ -105,6 +112,7 @@ def rollback(
         raise RevisionConflict(expect_revision, plan.revision)
     if plan.by_hand:
         click.echo(visible(operations.by_hand_notice(plan.by_hand)), err=True)
+    _print_left(plan.left)
     # What is shown is what is written: a change that someone makes in between is a conflict.
     change(
         state,
@@ -123,7 +131,15 @@ def rollback(
 def prune(state: WaffleState, yes: bool, **details: Any) -> None:
     """Remove what is stored of settings that are no longer declared; asks first.
 
-    The history keeps what was removed.
+    The history keeps what was removed. What another app declares that shares the store, and was
+    seen within seven days, stays.
     """
     question = None if yes else "Remove what is stored of these settings?"
+    others = [name for name in state.snapshot.stored if name not in state.declarations]
+    _print_left(operations.kept_for_others(state, others))
     change(state, dict.fromkeys(operations.undeclared(state)), question=question, **details)
+
+
+def _print_left(left: Mapping[str, str]) -> None:
+    if left:
+        click.echo(visible(operations.left_notice(left)), err=True)

@@ -79,6 +79,7 @@ def examine(state: WaffleState, *, ini: str | None = None, section: str = "uwsgi
         findings += _check_writing(state.store)
         findings += _check_sqlite(state.store)
         findings += _check_values(state)
+        findings += _check_neighbours(state)
         findings += _check_announced(state.store, notifier, before, revision)
     findings += _check_watch_file(notifier, revision or before or 0)
     reports = reports_of(state.store) if revision is not None and made else []
@@ -164,6 +165,12 @@ def _check_values(state: WaffleState) -> Iterator[Finding]:
     names = undeclared(state)
     if names:
         yield finding("D006", ", ".join(names))
+
+
+def _check_neighbours(state: WaffleState) -> Iterator[Finding]:
+    with contextlib.suppress(StoreError):
+        if conflicts := state.neighbours.conflicts():
+            yield finding("D026", "; ".join(conflicts))
 
 
 def _check_announced(

@@ -173,6 +173,14 @@ _TABLE: tuple[tuple[str, Level, str, str], ...] = (
         "Bring it back by the means of the database, or say what comes next with `flask waffle "
         "recreate`: a backup, the last known values, the defaults, or what is there now.",
     ),
+    (
+        "D026",
+        "warning",
+        "Another app shares this store and declares its settings otherwise: each changes the "
+        "other's.",
+        "Give each app names of its own: `?prefix=shop_` in `WAFFLE_STORE_URL`, or "
+        "`WAFFLE_STORE_PREFIX`. An app that uses the store no more is forgotten after seven days.",
+    ),
 )
 
 #: mapping of the id of each finding to what it means

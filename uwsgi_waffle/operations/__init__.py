@@ -25,6 +25,7 @@ from .base import (
 from .by_hand import by_hand_notice, changed_by_hand
 from .copy import copy
 from .describe import describe, history, history_since, preview, read_history, undeclared
+from .neighbours import kept_for_others, left_notice
 from .recreate import Loss, dump_of, find_loss
 from .rollback import Plan, plan_rollback, plan_undo, rollback
 from .transfer import export, import_, parse_json, plan_import, prune, trim
@@ -55,6 +56,8 @@ __all__ = [
     "history_since",
     "import_",
     "is_same",
+    "kept_for_others",
+    "left_notice",
     "parse_json",
     "plan_import",
     "plan_restore",

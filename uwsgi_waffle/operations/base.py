@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 from ..errors import RevisionConflict
 from ..masking import MASK
+from ..reporting.apps import Neighbours
 from ..settings.declarations import Declaration, Declarations, DefaultFrom, differ
 from ..settings.raws import cut
 from ..snapshot import Snapshot
@@ -29,6 +30,8 @@ class Settings(Protocol):
     def store(self) -> Store: ...
     @property
     def snapshot(self) -> Snapshot: ...
+    @property
+    def neighbours(self) -> Neighbours: ...
     def refresh(self) -> Snapshot: ...
     def commit(
         self,

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from ..errors import StoreMissing
+from ..errors import StoreError, StoreMissing
 from ..masking import MASK
 from ..settings.declarations import Declaration, differ, type_name
 from ..settings.shapes import Shape, shape_of
@@ -17,6 +17,7 @@ from ..snapshot import Snapshot
 from ..stores.base import HistoryEntry
 from ..stores.soundness import Found, sound_entries
 from .base import Difference, HistoryItem, Origin, SettingInfo, Settings, is_same, show_raw
+from .neighbours import kept_for_others
 
 _HISTORY_STEP = 256
 
@@ -107,8 +108,16 @@ def preview(
 
 
 def undeclared(state: Settings) -> list[str]:
-    """Return the names that are stored and not declared, sorted."""
-    return sorted(name for name in state.snapshot.stored if name not in state.declarations)
+    """Return the names that are stored and declared neither here nor by another living app, sorted.
+
+    None, if the store can't be asked what others declare. Blocks for at most its bound.
+    """
+    names = sorted(name for name in state.snapshot.stored if name not in state.declarations)
+    try:
+        left = kept_for_others(state, names) if names else {}
+    except StoreError:
+        return []
+    return [name for name in names if name not in left]
 
 
 def read_history(state: Settings, *, name: str | None = None, limit: int) -> Found[HistoryEntry]:

@@ -12,6 +12,7 @@ from ..snapshot import Snapshot
 from .base import Settings, is_same
 from .by_hand import by_hand_notice, changed_by_hand
 from .describe import entries_since
+from .neighbours import kept_for_others, left_notice
 
 logger = logging.getLogger("uwsgi_waffle")
 
@@ -25,11 +26,14 @@ class Plan(NamedTuple):
     :ivar revision: the store's revision that it was worked out from.
     :ivar by_hand: settings that were changed in the database without an entry in the history, and
         that the change therefore leaves as they are.
+    :ivar left: settings that another living app declares, with that app's name, and that the change
+        therefore leaves as they are: those that are not declared here, and at revision 0 all.
     """
 
     raws: dict[str, str | None]
     revision: int
     by_hand: frozenset[str] = frozenset()
+    left: Mapping[str, str] = {}
 
 
 def plan_rollback(state: Settings, revision: int, *, names: Iterable[str] | None = None) -> Plan:
@@ -63,8 +67,14 @@ def plan_rollback(state: Settings, revision: int, *, names: Iterable[str] | None
         if revision < entry.revision <= snapshot.revision
         and (wanted is None or entry.name in wanted)
     }
+    left: dict[str, str] = {}
+    if wanted is None:
+        ours = () if revision == 0 else state.declarations
+        left = kept_for_others(state, [name for name in old_raws if name not in ours])
+        old_raws = {name: raw for name, raw in old_raws.items() if name not in left}
     raws = _restored(state, snapshot, old_raws)
-    return Plan(raws, snapshot.revision, changed_by_hand(state, wanted).difference(raws))
+    by_hand = changed_by_hand(state, wanted).difference(raws).difference(left)
+    return Plan(raws, snapshot.revision, by_hand, left)
 
 
 def plan_undo(
@@ -158,6 +168,8 @@ def rollback(
             raise RevisionConflict(expected_revision, plan.revision)
         if plan.by_hand:
             logger.warning("rollback to %d: %s", revision, by_hand_notice(plan.by_hand))
+        if plan.left:
+            logger.warning("rollback to %d: %s", revision, left_notice(plan.left))
         if not plan.raws:
             return plan.revision
         try:

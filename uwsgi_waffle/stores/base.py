@@ -236,6 +236,24 @@ class Store(ABC):
         """
         raise StoreError(f"{self!r} can't stand in for another: {type(self).__name__} can't do it")
 
+    def enroll(self, app: str, record: str) -> None:
+        """Keep what an app says about itself, in place of what it said before.
+
+        Changes no setting, and no revision. A store that can't keep it does nothing.
+
+        :param app: the Flask app's name.
+        :param record: JSON text of at most some kilobytes.
+        :raises StoreError: it could not be kept.
+        """
+        return
+
+    def apps(self) -> dict[str, str]:
+        """Return what each app that ever used the store said last, by the app's name.
+
+        :raises StoreUnavailable: the store can't be read within its bound.
+        """
+        return {}
+
     def report(self, report: WorkerReport) -> None:
         """Keep the report of a process, instead of the one before.
 

@@ -1,9 +1,11 @@
-"""Epochs that a store stands in for: how they are named, and kept as one text."""
+"""What a store keeps of itself as one text: epochs that it stands in for, apps that use it."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+
+import msgspec
 
 
 def word_of(epoch: str) -> str:
@@ -19,3 +21,16 @@ def words_in(text: str | None) -> frozenset[str]:
 def with_words(text: str | None, words: Iterable[str]) -> str:
     """Return the text that also has these words; those that are there keep their places."""
     return " ".join(dict.fromkeys([*(text or "").split(), *sorted(words)]))
+
+
+def apps_in(text: str | None) -> dict[str, str]:
+    """Return the records of apps that a store keeps as one text; none if it was damaged."""
+    try:
+        return msgspec.json.decode(text or "{}", type=dict[str, str])
+    except (msgspec.MsgspecError, RecursionError):
+        return {}
+
+
+def with_app(text: str | None, app: str, record: str) -> str:
+    """Return the text that has this record of an app, in place of an earlier one."""
+    return msgspec.json.encode({**apps_in(text), app: record}).decode()

@@ -21,7 +21,7 @@ def a_report(**more: Any) -> WorkerReport:
 
 
 class ReportContract:
-    """The contract of a store that keeps reports; skipped for one that does not."""
+    """The contract of a store that keeps reports and apps; skipped for one that does not."""
 
     #: longest time that one call may block while the store is out of reach, in seconds
     bound_s = 4.0
@@ -144,6 +144,25 @@ class ReportContract:
                 assert time.monotonic() - began < self.bound_s
         _reported(store, a_report(revision=9))
         assert [each.revision for each in store.workers(_LONG_S)] == [9]
+
+    def test_apps_are_kept_by_their_names(self, store: Store) -> None:
+        _prepared(store)
+        store.write({"A": "1"})
+        before = store.read_since(0, ""), store.history()
+        assert store.apps() == {}
+        store.enroll("shop", '{"a": "Ä 🧇 \' = ? %s"}')
+        store.enroll("blog", "{}")
+        store.enroll("shop", '{"b": "x"}')
+        assert store.apps() == {"shop": '{"b": "x"}', "blog": "{}"}
+        assert (store.read_since(0, ""), store.history()) == before
+        store.write({"A": "2"})
+        store.prepare()
+        assert store.apps().keys() == {"shop", "blog"}
+
+    def test_apps_of_many_processes_at_once_are_all_kept(self, store: Store) -> None:
+        _prepared(store)
+        in_processes(8, lambda number: store.enroll(f"app {number}", "{}"))
+        assert store.apps() == {f"app {number}": "{}" for number in range(8)}
 
 
 def _prepared(store: Store) -> None:

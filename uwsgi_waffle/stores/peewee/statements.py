@@ -37,13 +37,13 @@ class PeeweeStatements(Statements):
         is_sqlite = self._connection.dialect == "sqlite"
         return bool(self._connection.run(row if is_sqlite else row.for_update()))
 
-    def replaced(self) -> list[str]:
+    def note(self, name: str) -> list[str | None]:
         meta = self._tables.meta
-        return [row[0] for row in self._connection.run(meta.select(meta.c.replaced))]
+        return [row[0] for row in self._connection.run(meta.select(column(meta, name)))]
 
-    def stand_in(self, replaced: str) -> None:
+    def set_note(self, name: str, text: str) -> None:
         meta = self._tables.meta
-        self._connection.run(meta.update({meta.c.replaced: replaced}))
+        self._connection.run(meta.update({column(meta, name): text}))
 
     def stored(self, names: Iterable[str] | None) -> dict[str, Any]:
         values = self._tables.values

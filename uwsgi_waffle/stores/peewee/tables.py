@@ -147,7 +147,8 @@ def schema(db: Any, tables: Tables, *, reports_only: bool = False) -> list[str]:
     marks = _quoted(db, tables.marks_name)
     columns = {
         f"{tables.prefix}meta": "id INTEGER PRIMARY KEY, revision BIGINT NOT NULL, "
-        f"epoch VARCHAR(32) NOT NULL, {mark}, replaced {text}",
+        f"epoch VARCHAR(32) NOT NULL, {mark}, replaced {text}, "
+        f"apps {text}",
         f"{tables.prefix}history": f"revision BIGINT NOT NULL, name {name} NOT NULL, "
         f"old_raw {text}, new_raw {text}, author {text}, reason {text}, at VARCHAR(32) NOT NULL, "
         f"{mark}, PRIMARY KEY (revision, name)",

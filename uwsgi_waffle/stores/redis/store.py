@@ -80,6 +80,7 @@ class RedisStore(Store):
         self._channel = channel or ours.get("channel", "")
         self._max_history = max_history or _count(ours.get("max_history", str(MAX_HISTORY)))
         self._workers = f"{prefix}workers"
+        self._apps = f"{prefix}apps"
         self._keys = [prefix + name for name in ("meta", "raws", "revisions", "history")]
         self._clients = PerProcess(lambda: _Clients.make(url, timeout_s, write_timeout_s))
         # Made once here, so that a bad URL is an error at the start.
@@ -195,6 +196,14 @@ class RedisStore(Store):
         self, epochs: Iterable[str], *, before_commit: Callable[[], None] | None = None
     ) -> None:
         self._changed(self._clients.get().stand_in, sorted(epochs), None, before_commit)
+
+    def enroll(self, app: str, record: str) -> None:
+        with self._translated() as clients:
+            clients.writer.hset(self._apps, app, record)
+
+    def apps(self) -> dict[str, str]:
+        found: Any = self._on_reader(lambda clients: clients.reader.hgetall(self._apps))
+        return dict(found)
 
     def report(self, report: WorkerReport) -> None:
         lifetime_ms = max(1, round(report.lifetime_s * 1000))

@@ -18,7 +18,7 @@ from ...backoff import Backoff
 from ...errors import RevisionConflict, StoreMissing
 from ...ownership import give_to_owner_of_folder
 from ..base import Dump, Store, history_row
-from ..epochs import with_words, words_in
+from ..epochs import apps_in, with_app, with_words, words_in
 from .databases import is_failure, is_named, is_outage, is_transient, translated
 
 T = TypeVar("T")
@@ -85,12 +85,15 @@ class Statements(ABC):
         """Take the lock on the row of the revision; return whether there is one."""
 
     @abstractmethod
-    def replaced(self) -> list[str]:
-        """Return the epochs that the store stands in for, as one text; empty without a row."""
+    def note(self, name: str) -> list[str | None]:
+        """Return what the store keeps of itself in a column of the meta table.
+
+        :return: one text, or none without the row of the revision.
+        """
 
     @abstractmethod
-    def stand_in(self, replaced: str) -> None:
-        """Set the epochs that the store stands in for."""
+    def set_note(self, name: str, text: str) -> None:
+        """Set what the store keeps of itself in a column of the meta table."""
 
     @abstractmethod
     def stored(self, names: Iterable[str] | None) -> dict[str, Any]:
@@ -253,23 +256,39 @@ class SqlStore(Store, Generic[C]):
         self._commit(replace, may_retry=_is_collision, before_commit=before_commit)
 
     def replaced(self) -> frozenset[str]:
-        found = self._on_reader(lambda connection: self._statements(connection).replaced())
-        if not found:
-            raise self._lost()
-        return words_in(found[0])
+        return words_in(self._note("replaced"))
 
     def stand_in(
         self, epochs: Iterable[str], *, before_commit: Callable[[], None] | None = None
     ) -> None:
         words = list(epochs)
+        self._change_note("replaced", lambda text: with_words(text, words), before_commit)
 
-        def change(connection: C) -> None:
+    def enroll(self, app: str, record: str) -> None:
+        self._change_note("apps", lambda text: with_app(text, app, record))
+
+    def apps(self) -> dict[str, str]:
+        return apps_in(self._note("apps"))
+
+    def _note(self, column: str) -> str | None:
+        found = self._on_reader(lambda connection: self._statements(connection).note(column))
+        if not found:
+            raise self._lost()
+        return found[0]
+
+    def _change_note(
+        self,
+        column: str,
+        change: Callable[[str | None], str],
+        before_commit: Callable[[], None] | None = None,
+    ) -> None:
+        def run(connection: C) -> None:
             to = self._statements(connection)
             if not to.lock():
                 raise self._lost()
-            to.stand_in(with_words(to.replaced()[0], words))
+            to.set_note(column, change(to.note(column)[0]))
 
-        self._commit(change, may_retry=_is_collision, before_commit=before_commit)
+        self._commit(run, may_retry=_is_collision, before_commit=before_commit)
 
     def _make_file(self) -> None:
         # SQLite would make it readable for everyone, and writable for its owner only. What can't
@@ -290,8 +309,15 @@ class SqlStore(Store, Generic[C]):
         :raises StoreMissing: it is not.
         """
         path = self._connections().file
-        if path is not None and not os.path.exists(path):
-            raise StoreMissing(f"{path} holds no settings: there is no such file")
+        if path is None:
+            return
+        try:
+            os.stat(path)
+        except (FileNotFoundError, NotADirectoryError) as exc:
+            raise StoreMissing(f"{path} holds no settings: there is no such file") from exc
+        except OSError:
+            # Of a folder that may not be entered nobody knows what it holds: connecting fails.
+            return
 
     def _reports_on_reader(self, read: Callable[[C], list[T]]) -> list[T]:
         """Return what a function reads of the reports: none where there is no store."""

@@ -35,11 +35,11 @@ class AlchemyStatements(Statements):
         row = sa.select(self._tables.meta.c.revision).with_for_update()
         return self._connection.scalar(row) is not None
 
-    def replaced(self) -> list[str]:
-        return [row[0] for row in self._connection.execute(sa.select(self._tables.meta.c.replaced))]
+    def note(self, name: str) -> list[str | None]:
+        return [row[0] for row in self._connection.execute(sa.select(self._tables.meta.c[name]))]
 
-    def stand_in(self, replaced: str) -> None:
-        self._connection.execute(sa.update(self._tables.meta).values(replaced=replaced))
+    def set_note(self, name: str, text: str) -> None:
+        self._connection.execute(sa.update(self._tables.meta).values({name: text}))
 
     def stored(self, names: Iterable[str] | None) -> dict[str, Any]:
         return self._select(self._tables.name, self._tables.raw, names)

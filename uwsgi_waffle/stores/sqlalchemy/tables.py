@@ -59,6 +59,7 @@ def define_tables(
         sa.Column("epoch", sa.String(32), nullable=False),
         sa.Column("mark", sa.String(16), nullable=False, server_default=""),
         sa.Column("replaced", text),
+        sa.Column("apps", text),
     )
     history = _table(
         f"{prefix}history",

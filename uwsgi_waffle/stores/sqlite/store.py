@@ -17,7 +17,7 @@ from ...forking import PerProcess
 from ...ownership import give_to_owner_of_folder
 from ...snapshot import Delta
 from ..base import Dump, HistoryEntry, Store, WorkerReport, history_row
-from ..epochs import with_words, words_in
+from ..epochs import apps_in, with_app, with_words, words_in
 from ..soundness import entries_within
 from ..sql.rows import delta_of, entry_of
 from .connections import (
@@ -174,6 +174,15 @@ class SqliteStore(Store):
         with self._changing(None, before_commit) as (connection, _):
             (known,) = connection.execute(self._tables.replaced).fetchone()
             connection.execute(self._tables.stand_in, {"replaced": with_words(known, epochs)})
+
+    def enroll(self, app: str, record: str) -> None:
+        with self._changing(None, None) as (connection, _):
+            (known,) = connection.execute(self._tables.apps).fetchone()
+            connection.execute(self._tables.enroll, {"apps": with_app(known, app, record)})
+
+    def apps(self) -> dict[str, str]:
+        rows = self._reader.get().query(self._tables.apps, {})
+        return apps_in(rows[0][0]) if rows else {}
 
     def report(self, report: WorkerReport) -> None:
         self._reports.put(report)

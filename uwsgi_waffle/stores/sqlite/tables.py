@@ -14,7 +14,8 @@ _SCHEMA = (
         revision INTEGER NOT NULL,
         epoch TEXT NOT NULL,
         mark TEXT NOT NULL DEFAULT '',
-        replaced TEXT NOT NULL DEFAULT ''
+        replaced TEXT NOT NULL DEFAULT '',
+        apps TEXT NOT NULL DEFAULT ''
     )""",
     """CREATE TABLE IF NOT EXISTS {p}settings (
         name TEXT PRIMARY KEY,
@@ -102,6 +103,8 @@ class Tables:
         self.raise_revision = named("UPDATE {p}meta SET revision = :revision, mark = :mark")
         self.replaced = named("SELECT replaced FROM {p}meta")
         self.stand_in = named("UPDATE {p}meta SET replaced = :replaced")
+        self.apps = named("SELECT apps FROM {p}meta")
+        self.enroll = named("UPDATE {p}meta SET apps = :apps")
         self.clear = (named("DELETE FROM {p}history"), named("DELETE FROM {p}settings"))
         self.read_since = named(_READ_SINCE)
         self.history = named(_HISTORY)
