@@ -214,11 +214,14 @@ def test_doctor_tries_redis_for_real(folder: Path, redis_server: RedisServer) ->
 def test_rollback_on_a_store_that_keeps_a_short_history(
     folder: Path, redis_server: RedisServer
 ) -> None:
-    outsider = make_outsider(folder, WAFFLE_STORE_URL=f"{redis_server.url}?max_history=10")
+    short = {"WAFFLE_STORE_URL": redis_server.url, "WAFFLE_HISTORY_LIMIT": 10}
+    outsider = make_outsider(folder, **short)
     for number in range(1, 41):
         outsider.update(A=number, B=-number)
-    flask = CommandLine(folder, WAFFLE_STORE_URL=f"{redis_server.url}?max_history=10")
-    assert "does not reach back to revision 1" in flask("rollback", "1", status=1)
+    flask = CommandLine(folder, **short)
+    text = flask("rollback", "1", status=1)
+    assert "does not reach back to revision 1: its oldest change is revision 31" in text
+    assert "WAFFLE_HISTORY_LIMIT" in text
     assert "revision 41" in flask("rollback", "38")
     assert flask.json("get", "--json", "A", "B") == {"A": 38, "B": -38}
 

@@ -36,9 +36,10 @@ class _Redis(OnServer):
         self.server = make_redis(password="s3cret", durable=True)
         self.server.start()
         store = RedisStore(
-            f"{self.server.url}?prefix=site:&max_history=1000000",
+            f"{self.server.url}?prefix=site:",
             timeout_s=self.timeout_s,
             write_timeout_s=self.write_timeout_s,
+            history_limit=1_000_000,
         )
         yield store
         store.close()
@@ -229,18 +230,6 @@ class TestRedis(_Redis, ServerContract):
         notifier._disconnect()
         notifier.close()
         loud.close()
-
-    def test_history_is_capped(self, store: RedisStore) -> None:
-        capped = RedisStore(self.server.url, prefix="capped:", max_history=100)
-        capped.prepare()
-        for number in range(10):
-            capped.write({f"NAME_{name}": str(number) for name in range(50)})
-        entries = capped.history(limit=1000)
-        # Redis trims whole nodes only, of a hundred entries each.
-        assert 100 <= len(entries) <= 200
-        assert entries[0].revision == 10
-        assert len(capped.history(name="NAME_7", limit=1)) == 1
-        capped.close()
 
     def test_settings_that_outlived_their_revision_stay_in_force_under_a_new_epoch(
         self, store: RedisStore

@@ -91,9 +91,10 @@ class WaffleState:
         if self._makes_folder:
             (make_folder if self._may_make else check_folder)(folder)
         check_watch_file(options.watcher_file, make=self._may_make, folder=folder)
-        timeouts = {
+        given: Any = {
             "timeout_s": options.store_timeout_s,
             "write_timeout_s": options.write_timeout_s,
+            "history_limit": options.history_limit,
         }
         if configstore is None:
             self.store = store_from_url(
@@ -101,10 +102,10 @@ class WaffleState:
                 folder=folder,
                 prefix=options.store_prefix,
                 makes_folder=self._makes_folder,
-                **timeouts,
+                **given,
             )
         else:
-            self.store = configstore.for_app(app, **timeouts)
+            self.store = configstore.for_app(app, **given)
         self._store_name = self.store.identity
         if configstore is None and folder == options.watcher_file.parent:
             # Two apps with one URL and a prefix each have two stores, so that each has its own

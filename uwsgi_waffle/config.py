@@ -36,6 +36,7 @@ class ConfigKeys:
     POLL_INTERVAL = "WAFFLE_POLL_INTERVAL"
     RESYNC_INTERVAL = "WAFFLE_RESYNC_INTERVAL"
     REPORT_INTERVAL = "WAFFLE_REPORT_INTERVAL"
+    HISTORY_LIMIT = "WAFFLE_HISTORY_LIMIT"
     SNAPSHOT_SECRETS = "WAFFLE_SNAPSHOT_SECRETS"
     REQUIRE_LAZY_APPS = "WAFFLE_REQUIRE_LAZY_APPS"
     PINNED = "WAFFLE_PINNED"
@@ -63,6 +64,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     poll_interval_s: float
     resync_interval_s: float
     report_interval_s: float
+    history_limit: int | None
     snapshot_secrets: bool
     require_lazy_apps: bool
     pinned: frozenset[str]
@@ -99,6 +101,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
             poll_interval_s=read.seconds(ConfigKeys.POLL_INTERVAL, 0.2),
             resync_interval_s=read.seconds(ConfigKeys.RESYNC_INTERVAL, 10.0),
             report_interval_s=read.seconds(ConfigKeys.REPORT_INTERVAL, 10.0, may_be_zero=True),
+            history_limit=read.count(ConfigKeys.HISTORY_LIMIT),
             snapshot_secrets=read.typed(ConfigKeys.SNAPSHOT_SECRETS, bool, False, "True or False"),
             require_lazy_apps=read.typed(
                 ConfigKeys.REQUIRE_LAZY_APPS, bool, False, "True or False"
@@ -151,6 +154,12 @@ class _Reader:
                 f"{key} must be a list of setting names, or a string such as 'NAME,OTHER'"
             )
         return frozenset(value)
+
+    def count(self, key: str) -> int | None:
+        value: int | None = self.typed(key, int | None, None, "a whole number above 0")
+        if value is not None and value < 1:
+            raise ConfigurationError(f"{key} must be a whole number above 0, got {value!r}")
+        return value
 
     def redis_url(self) -> str:
         if ConfigKeys.REDIS_URL in self._config:

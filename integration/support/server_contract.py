@@ -12,6 +12,7 @@ import peewee
 import pytest
 import sqlalchemy as sa
 
+from tests.support.pruning import PruningContract
 from uwsgi_waffle.errors import OutcomeUnknown, StoreUnavailable
 from uwsgi_waffle.stores.base import Store
 from uwsgi_waffle.stores.mixin import WaffleMixin
@@ -74,7 +75,7 @@ class OnServer:
             self.server.thaw()
 
 
-class ServerContract(OnServer, StoreContract):
+class ServerContract(PruningContract, OnServer, StoreContract):
     """The contract of all stores, with an outage of the server."""
 
     @pytest.mark.parametrize("off_s", [-3600.0, 3600.0])

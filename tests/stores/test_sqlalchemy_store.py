@@ -236,8 +236,8 @@ def test_db_that_gets_its_app_later_heals(app: Flask) -> None:
 def test_timeouts_of_the_app_hold_unless_the_store_was_given_others(app: Flask) -> None:
     engine = sa.create_engine("sqlite:///unused.db")
     store = AlchemyWaffleStore(engine, timeout_s=0.3)
-    bound = store.for_app(app, timeout_s=0.7, write_timeout_s=0.9)
-    assert (bound._timeout_s, bound._write_timeout_s) == (0.3, 0.9)
+    bound = store.for_app(app, timeout_s=0.7, write_timeout_s=0.9, history_limit=7)
+    assert (bound._timeout_s, bound._write_timeout_s, bound._history_limit) == (0.3, 0.9, 7)
 
 
 def test_tables_can_be_made_by_migrations(tmp_path: Path) -> None:

@@ -13,8 +13,10 @@ import pytest
 from uwsgi_waffle.stores.base import Store
 from uwsgi_waffle.testing import StoreContract, stored
 
+from .pruning import PruningContract
 
-class FileStoreContract(StoreContract):
+
+class FileStoreContract(PruningContract, StoreContract):
     """Subclasses give the fixture ``store``, which also sets the path of its file."""
 
     path: Path

@@ -119,6 +119,7 @@ def opened(state: WaffleState, url: str) -> Iterator[Store]:
         folder=Path(state.app.instance_path),
         timeout_s=options.store_timeout_s,
         write_timeout_s=options.write_timeout_s,
+        history_limit=options.history_limit,
     )
     try:
         yield store

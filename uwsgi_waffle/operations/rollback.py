@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from ..errors import ChangeRefused, RevisionConflict, UnknownRevisionError
 from ..settings.declarations import PINNED
 from ..snapshot import Snapshot
+from ..stores.base import HistoryEntry
 from .base import Settings, is_same
 from .by_hand import by_hand_notice, changed_by_hand
 from .describe import entries_since
@@ -59,7 +60,9 @@ def plan_rollback(state: Settings, revision: int, *, names: Iterable[str] | None
     if revision == 0 and not snapshot.stored.keys() <= {entry.name for entry in entries}:
         reaches = False
     if not reaches:
-        raise UnknownRevisionError(f"the history does not reach back to revision {revision}")
+        raise UnknownRevisionError(
+            f"the history does not reach back to revision {revision}{_reach(entries)}"
+        )
     # The oldest entry of a name comes last, and stays.
     old_raws = {
         entry.name: entry.old_raw
@@ -98,11 +101,21 @@ def plan_undo(
         if entry.revision == revision and (wanted is None or entry.name in wanted)
     }
     if not made:
-        raise UnknownRevisionError(f"the history has no revision {revision}")
+        raise UnknownRevisionError(f"the history has no revision {revision}{_reach(entries)}")
     raws = _restored(state, snapshot, {name: entry.old_raw for name, entry in made.items()})
     later = {entry.name for entry in entries if entry.revision > revision}
     later |= changed_by_hand(state, made)
     return Plan(raws, snapshot.revision), frozenset(later.intersection(raws))
+
+
+def _reach(entries: Sequence[HistoryEntry]) -> str:
+    """The end of a text that says why an old revision can't be had."""
+    if not entries or entries[-1].revision <= 1:
+        return ""
+    return (
+        f": its oldest change is revision {entries[-1].revision}, older ones were removed "
+        "(WAFFLE_HISTORY_LIMIT says how many are kept)"
+    )
 
 
 def _restored(

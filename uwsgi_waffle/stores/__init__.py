@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from ..errors import ConfigurationError
@@ -31,6 +32,7 @@ def store_from_url(
     folder: Path,
     timeout_s: float,
     write_timeout_s: float,
+    history_limit: int | None = None,
     prefix: str = "",
     makes_folder: bool = False,
 ) -> Store:
@@ -44,11 +46,15 @@ def store_from_url(
         for the store's own default.
     :param folder: what a relative file is relative to.
     :param makes_folder: it is made later, if it is not there.
+    :param history_limit: how many changes the history keeps; the store's own default if ``None``.
     :raises ConfigurationError: no store knows this URL, what it needs is not installed, or the
         file's folder does not exist.
     """
     parts = urlsplit(url)
     dialect, _, driver = parts.scheme.partition("+")
+    given: Any = {"timeout_s": timeout_s, "write_timeout_s": write_timeout_s}
+    if history_limit is not None:
+        given["history_limit"] = history_limit
     # Each is imported only when it is used: a worker pays memory for every module.
     if dialect == "sqlite" and not parts.netloc and len(parts.path) > 1:
         if not driver and unquote(parts.path) == "/:memory:":
@@ -56,8 +62,7 @@ def store_from_url(
 
             return MemorySqliteStore(
                 prefix=_prefix(parts.query, prefix),
-                timeout_s=timeout_s,
-                write_timeout_s=write_timeout_s,
+                **given,
             )
         path = folder / unquote(parts.path[1:])
         if not path.parent.is_dir() and not (makes_folder and path.parent == folder):
@@ -71,8 +76,7 @@ def store_from_url(
             return SqliteStore(
                 path,
                 prefix=_prefix(parts.query, prefix),
-                timeout_s=timeout_s,
-                write_timeout_s=write_timeout_s,
+                **given,
             )
         url = f"{parts.scheme}:///{path.absolute()}" + (f"?{parts.query}" if parts.query else "")
     if parts.scheme in _REDIS:
@@ -81,19 +85,16 @@ def store_from_url(
         except ImportError as exc:
             raise _missing("redis", exc) from exc
         if prefix and "prefix" not in dict(parse_qsl(parts.query, keep_blank_values=True)):
-            return RedisStore(
-                url, prefix=prefix, timeout_s=timeout_s, write_timeout_s=write_timeout_s
-            )
-        return RedisStore(url, timeout_s=timeout_s, write_timeout_s=write_timeout_s)
+            return RedisStore(url, prefix=prefix, **given)
+        return RedisStore(url, **given)
     if dialect in _SQL or (driver and url.partition("://")[2]):
         try:
             from .sqlalchemy import AlchemyWaffleStore
         except ImportError as exc:
             raise _missing("sqlalchemy", exc) from exc
-        named = {"prefix": prefix} if prefix else {}
-        return AlchemyWaffleStore(
-            url, timeout_s=timeout_s, write_timeout_s=write_timeout_s, **named
-        )
+        if prefix:
+            given["prefix"] = prefix
+        return AlchemyWaffleStore(url, **given)
     raise ConfigurationError(
         f"WAFFLE_STORE_URL names no store that is known ({parts.scheme or 'no scheme'}): write "
         "sqlite:///file.db, postgresql+psycopg://user:password@host/database, "

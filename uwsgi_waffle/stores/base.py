@@ -10,6 +10,11 @@ from typing import Any, NamedTuple
 from ..errors import StoreError
 from ..snapshot import Delta
 
+#: the changes that a store keeps in its history, unless it is told otherwise
+HISTORY_LIMIT = 100_000
+#: the most revisions that one change removes from the history, so that none takes long
+PRUNED_AT_ONCE = 320
+
 
 class HistoryEntry(NamedTuple):
     """One setting in one committed change, as a store keeps it: raw texts, also of secrets.
@@ -103,7 +108,9 @@ class Store(ABC):
         """
         return type(self).__qualname__
 
-    def for_app(self, app: Any, *, timeout_s: float, write_timeout_s: float) -> Store:
+    def for_app(
+        self, app: Any, *, timeout_s: float, write_timeout_s: float, history_limit: int | None
+    ) -> Store:
         """Return the store that serves one app; called by ``init_app``, before anything else.
 
         For stores that need the app to find their database. Opens nothing.
@@ -111,6 +118,7 @@ class Store(ABC):
         :param app: the Flask app.
         :param timeout_s: what ``WAFFLE_STORE_TIMEOUT`` says, for a store that was given none.
         :param write_timeout_s: what ``WAFFLE_WRITE_TIMEOUT`` says, likewise.
+        :param history_limit: what ``WAFFLE_HISTORY_LIMIT`` says, likewise; ``None`` if nothing.
         """
         return self
 
@@ -168,6 +176,8 @@ class Store(ABC):
     @abstractmethod
     def history(self, *, name: str | None = None, limit: int = 100) -> list[HistoryEntry]:
         """Return the newest entries, newest first.
+
+        A store may forget old changes, each of them whole, but never the newest.
 
         :raises StoreUnavailable: the store can't be read within its bound.
         """

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Container, Iterable
 from typing import Any
 
+import peewee
+
 from ..sql.changes import Statements
 from .connections import Connection
 from .tables import Tables, column
@@ -82,6 +84,16 @@ class PeeweeStatements(Statements):
             return
         query = source.delete().where(self._tables.name_of(source) == "name")
         self._connection.run_many(query, [{"name": name} for name in names])
+
+    def oldest(self) -> int | None:
+        history = self._tables.history
+        oldest = history.select(peewee.fn.MIN(history.c.revision))
+        revision: int | None = self._connection.run(oldest)[0][0]
+        return revision
+
+    def forget(self, last: int) -> None:
+        history = self._tables.history
+        self._connection.run(history.delete().where(history.c.revision <= last))
 
     def _source(self, table: str) -> Any:
         return getattr(self._tables, table)

@@ -34,6 +34,7 @@ class PeeweeWaffleStore(SqlStore[Connection]):
     :param timeout_s: longest time that a read may block, with connecting; 1 if neither this nor
         the app says.
     :param write_timeout_s: longest time that a write may block, likewise; else 5.
+    :param history_limit: how many changes the history keeps, likewise; else 100,000.
     :raises ConfigurationError: there is no database, or the model has no ``key`` or no ``value``.
     """
 
@@ -45,9 +46,13 @@ class PeeweeWaffleStore(SqlStore[Connection]):
         prefix: str = "waffle_",
         timeout_s: float | None = None,
         write_timeout_s: float | None = None,
+        history_limit: int | None = None,
     ) -> None:
         super().__init__(
-            has_model=model is not None, timeout_s=timeout_s, write_timeout_s=write_timeout_s
+            has_model=model is not None,
+            timeout_s=timeout_s,
+            write_timeout_s=write_timeout_s,
+            history_limit=history_limit,
         )
         if db is None:
             db = getattr(getattr(model, "_meta", None), "database", None)
@@ -67,11 +72,14 @@ class PeeweeWaffleStore(SqlStore[Connection]):
     def identity(self) -> str:
         return f"{self._link.shown} {self._tables.prefix}"
 
-    def for_app(self, app: Any, *, timeout_s: float, write_timeout_s: float) -> PeeweeWaffleStore:
+    def for_app(
+        self, app: Any, *, timeout_s: float, write_timeout_s: float, history_limit: int | None
+    ) -> PeeweeWaffleStore:
         return PeeweeWaffleStore(
             **self._arguments,
             timeout_s=self._given[0] or timeout_s,
             write_timeout_s=self._given[1] or write_timeout_s,
+            history_limit=self._given[2] or history_limit,
         )
 
     def read_since(self, revision: int, epoch: str, mark: str = "") -> Delta:

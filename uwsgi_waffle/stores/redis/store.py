@@ -28,14 +28,15 @@ from ...errors import (
 from ...forking import PerProcess
 from ...masking import redact
 from ...snapshot import Delta, Row
-from ..base import Dump, HistoryEntry, Store, WorkerReport, time_of
+from ..base import PRUNED_AT_ONCE, Dump, HistoryEntry, Store, WorkerReport, time_of
 from ..epochs import words_in
 from ..soundness import Found, sound_entries, sound_reports
 
 T = TypeVar("T")
 
 DEFAULT_PREFIX = "waffle:"
-MAX_HISTORY = 10_000
+#: fewer than other stores keep, because they lie in memory
+REDIS_HISTORY_LIMIT = 10_000
 _PAGE = 200
 _PASSING = re.compile(
     r"\b(LOADING|READONLY|MASTERDOWN|NOREPLICAS|MISCONF|CLUSTERDOWN|TRYAGAIN|BUSY)\b"
@@ -52,13 +53,13 @@ class RedisStore(Store):
 
     Source: Redis documentation, "Scripting with Lua": a script's effects are atomic.
 
-    :param url: ``redis://``, ``rediss://`` or ``unix://``; ``prefix``, ``channel`` and
-        ``max_history`` may stand in its query.
+    :param url: ``redis://``, ``rediss://`` or ``unix://``; ``prefix`` and
+        ``channel`` may stand in its query.
     :param prefix: what our keys begin with; give each app its own.
     :param channel: publish each change there too, as ``WAFFLE_REDIS_CHANNEL`` has it.
-    :param max_history: about how many entries of the history are kept, because they lie in memory.
     :param timeout_s: longest time that connecting may take, and an answer to a read.
     :param write_timeout_s: longest time that an answer to a write may take.
+    :param history_limit: how many changes the history keeps; they lie in memory.
     """
 
     calls_before_commit = True
@@ -70,15 +71,15 @@ class RedisStore(Store):
         *,
         prefix: str | None = None,
         channel: str | None = None,
-        max_history: int | None = None,
         timeout_s: float = 1.0,
         write_timeout_s: float = 5.0,
+        history_limit: int = REDIS_HISTORY_LIMIT,
     ) -> None:
         self._shown = redact(url)
         url, ours = _split_query(url)
         prefix = prefix or ours.get("prefix", DEFAULT_PREFIX)
         self._channel = channel or ours.get("channel", "")
-        self._max_history = max_history or _count(ours.get("max_history", str(MAX_HISTORY)))
+        self._history_limit = history_limit
         self._workers = f"{prefix}workers"
         self._apps = f"{prefix}apps"
         self._keys = [prefix + name for name in ("meta", "raws", "revisions", "history")]
@@ -130,7 +131,8 @@ class RedisStore(Store):
     ) -> int:
         arguments: list[str | int] = [
             "" if expected_revision is None else expected_revision,
-            self._max_history,
+            self._history_limit,
+            PRUNED_AT_ONCE,
             self._channel,
             secrets.token_hex(8),
             datetime.now(timezone.utc).isoformat(),
@@ -180,8 +182,9 @@ class RedisStore(Store):
         for name, raw in dump.raws.items():
             arguments += [name, raw]
         # Oldest first, and within a revision by name backwards, as a change writes them.
-        for entry in reversed(dump.history[: self._max_history]):
-            arguments += _fields(entry)
+        for entry in reversed(dump.history):
+            if entry.revision > dump.revision - self._history_limit:
+                arguments += _fields(entry)
         self._changed(self._clients.get().load, arguments, expected_revision, before_commit)
 
     def replaced(self) -> frozenset[str]:
@@ -405,15 +408,9 @@ def _split_query(url: str) -> tuple[str, dict[str, str]]:
     """Return a URL without our own parameters, and these."""
     address, _, text = url.partition("?")
     query = parse_qs(text)
-    known = ("prefix", "channel", "max_history")
+    known = ("prefix", "channel")
     ours = {name: query.pop(name)[-1] for name in known if name in query}
     return f"{address}?{urlencode(query, doseq=True)}", ours
-
-
-def _count(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or text == "0":
-        raise ConfigurationError("max_history in the store's URL must be a number above 0")
-    return int(text)
 
 
 def _optional(text: str | None) -> str:

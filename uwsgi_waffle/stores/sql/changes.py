@@ -17,7 +17,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from ...backoff import Backoff
 from ...errors import RevisionConflict, StoreMissing
 from ...ownership import give_to_owner_of_folder
-from ..base import Dump, Store, history_row
+from ..base import HISTORY_LIMIT, PRUNED_AT_ONCE, Dump, Store, history_row
 from ..epochs import apps_in, with_app, with_words, words_in
 from .databases import is_failure, is_named, is_outage, is_transient, translated
 
@@ -27,6 +27,9 @@ C = TypeVar("C")
 C_co = TypeVar("C_co", covariant=True)
 
 _ATTEMPTS = 10
+#: one of so many changes looks whether the history is too long: on a server that takes as long as
+#: another statement of the change
+PRUNED_EACH = 32
 
 
 class Connections(Protocol[C_co]):
@@ -115,6 +118,14 @@ class Statements(ABC):
     def delete(self, table: str, names: list[str] | None = None) -> None:
         """Remove the rows of these names, or all."""
 
+    @abstractmethod
+    def oldest(self) -> int | None:
+        """Return the oldest revision in the history, or ``None`` if that is empty."""
+
+    @abstractmethod
+    def forget(self, last: int) -> None:
+        """Remove the history up to a revision, and that."""
+
     def upsert(self, table: str, rows: list[dict[str, Any]], known: Container[str]) -> None:
         """Update the rows whose names are known, insert the others.
 
@@ -135,10 +146,16 @@ class SqlStore(Store, Generic[C]):
     keeps_replaced = True
 
     def __init__(
-        self, *, has_model: bool, timeout_s: float | None, write_timeout_s: float | None
+        self,
+        *,
+        has_model: bool,
+        timeout_s: float | None,
+        write_timeout_s: float | None,
+        history_limit: int | None,
     ) -> None:
         self._has_model = has_model
-        self._given = (timeout_s, write_timeout_s)
+        self._given = (timeout_s, write_timeout_s, history_limit)
+        self._history_limit = history_limit or HISTORY_LIMIT
         self._timeout_s = timeout_s or 1.0
         self._write_timeout_s = write_timeout_s or 5.0
 
@@ -211,6 +228,7 @@ class SqlStore(Store, Generic[C]):
                     for name, raw in raws.items()
                 ],
             )
+            self._prune(to, revision)
             if not self._has_model:
                 to.upsert("marks", _rows(raws, revision), known=old)
                 return revision
@@ -399,6 +417,14 @@ class SqlStore(Store, Generic[C]):
         if expected not in (None, revision - 1):
             raise RevisionConflict(expected, revision - 1)
         return revision
+
+    def _prune(self, to: Statements, revision: int) -> None:
+        """Forget the changes over the limit: a bounded number, and not by each change."""
+        last = revision - self._history_limit
+        if last > 0 and revision % PRUNED_EACH == 0:
+            oldest = to.oldest()
+            if oldest is not None and oldest <= last:
+                to.forget(min(last, oldest + PRUNED_AT_ONCE - 1))
 
     def _lost(self) -> StoreMissing:
         return StoreMissing(

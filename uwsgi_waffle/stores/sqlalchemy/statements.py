@@ -72,6 +72,15 @@ class AlchemyStatements(Statements):
             [{"b_name": each} for each in names],
         )
 
+    def oldest(self) -> int | None:
+        history = self._tables.history
+        oldest: int | None = self._connection.scalar(sa.select(sa.func.min(history.c.revision)))
+        return oldest
+
+    def forget(self, last: int) -> None:
+        history = self._tables.history
+        self._connection.execute(sa.delete(history).where(history.c.revision <= last))
+
     def _name(self, table: str) -> sa.Column[Any]:
         """Return the column of a table that holds the setting's name."""
         column: sa.Column[Any]

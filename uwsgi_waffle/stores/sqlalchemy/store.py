@@ -39,6 +39,7 @@ class AlchemyWaffleStore(SqlStore[sa.Connection]):
     :param timeout_s: longest time that a read may block, with connecting; 1 if neither this nor
         the app says.
     :param write_timeout_s: longest time that a write may block, likewise; else 5.
+    :param history_limit: how many changes the history keeps, likewise; else 100,000.
     """
 
     def __init__(
@@ -50,9 +51,13 @@ class AlchemyWaffleStore(SqlStore[sa.Connection]):
         bind_key: str | None = None,
         timeout_s: float | None = None,
         write_timeout_s: float | None = None,
+        history_limit: int | None = None,
     ) -> None:
         super().__init__(
-            has_model=model is not None, timeout_s=timeout_s, write_timeout_s=write_timeout_s
+            has_model=model is not None,
+            timeout_s=timeout_s,
+            write_timeout_s=write_timeout_s,
+            history_limit=history_limit,
         )
         self._db = db
         self._model = model
@@ -98,7 +103,9 @@ class AlchemyWaffleStore(SqlStore[sa.Connection]):
         """The tables that this store reads and writes."""
         return self._tables
 
-    def for_app(self, app: Any, *, timeout_s: float, write_timeout_s: float) -> AlchemyWaffleStore:
+    def for_app(
+        self, app: Any, *, timeout_s: float, write_timeout_s: float, history_limit: int | None
+    ) -> AlchemyWaffleStore:
         store = AlchemyWaffleStore(
             self._db,
             self._model,
@@ -106,6 +113,7 @@ class AlchemyWaffleStore(SqlStore[sa.Connection]):
             bind_key=self._bind_key,
             timeout_s=self._given[0] or timeout_s,
             write_timeout_s=self._given[1] or write_timeout_s,
+            history_limit=self._given[2] or history_limit,
         )
         store._app = app
         leave_alone(self._prefix)

@@ -8,6 +8,7 @@ import tempfile
 import weakref
 from pathlib import Path
 
+from ..base import HISTORY_LIMIT
 from .store import SqliteStore
 from .tables import DEFAULT_PREFIX
 
@@ -21,7 +22,7 @@ class MemorySqliteStore(SqliteStore):
     with the store or with the process. A child that is forked from the process shares it; no other
     process can. Not for several workers: one that starts later has a store of its own.
 
-    :param prefix: see :class:`SqliteStore`; likewise the timeouts.
+    :param prefix: see :class:`SqliteStore`; likewise all others.
     """
 
     def __init__(
@@ -30,6 +31,7 @@ class MemorySqliteStore(SqliteStore):
         prefix: str = DEFAULT_PREFIX,
         timeout_s: float = 1.0,
         write_timeout_s: float = 5.0,
+        history_limit: int = HISTORY_LIMIT,
     ) -> None:
         base = _MEMORY if os.access(_MEMORY, os.W_OK | os.X_OK) else None
         folder = tempfile.mkdtemp(prefix="waffle-", dir=base)
@@ -39,6 +41,7 @@ class MemorySqliteStore(SqliteStore):
             prefix=prefix,
             timeout_s=timeout_s,
             write_timeout_s=write_timeout_s,
+            history_limit=history_limit,
         )
 
     @property

@@ -16,7 +16,15 @@ from ...errors import RevisionConflict, StoreError, StoreMissing
 from ...forking import PerProcess
 from ...ownership import give_to_owner_of_folder
 from ...snapshot import Delta
-from ..base import Dump, HistoryEntry, Store, WorkerReport, history_row
+from ..base import (
+    HISTORY_LIMIT,
+    PRUNED_AT_ONCE,
+    Dump,
+    HistoryEntry,
+    Store,
+    WorkerReport,
+    history_row,
+)
 from ..epochs import apps_in, with_app, with_words, words_in
 from ..soundness import entries_within
 from ..sql.rows import delta_of, entry_of
@@ -46,6 +54,7 @@ class SqliteStore(Store):
     :param prefix: what the names of our tables begin with; give each app of a file its own.
     :param timeout_s: longest time that a read may block.
     :param write_timeout_s: longest time that a write may wait for other writers.
+    :param history_limit: how many changes the history keeps.
     :raises ConfigurationError: the prefix can't begin a table's name.
     """
 
@@ -59,10 +68,12 @@ class SqliteStore(Store):
         prefix: str = DEFAULT_PREFIX,
         timeout_s: float = 1.0,
         write_timeout_s: float = 5.0,
+        history_limit: int = HISTORY_LIMIT,
     ) -> None:
         self.path = Path(path)
         self._timeout_s = timeout_s
         self._write_timeout_s = write_timeout_s
+        self._history_limit = history_limit
         self._prefix = prefix
         self._tables = Tables(prefix)
         self._reports = Reports(self.path, prefix)
@@ -127,6 +138,9 @@ class SqliteStore(Store):
             with storable(self.path):
                 connection.executemany(self._tables.write_history, rows)
                 connection.executemany(self._tables.write_setting, rows)
+            last = current + 1 - self._history_limit
+            if last > 0:
+                connection.execute(self._tables.forget, {"last": last, "most": PRUNED_AT_ONCE})
         return current + 1
 
     def history(self, *, name: str | None = None, limit: int = 100) -> list[HistoryEntry]:

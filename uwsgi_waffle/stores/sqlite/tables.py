@@ -78,6 +78,11 @@ _WRITE_SETTING = """
     ON CONFLICT (name) DO UPDATE SET raw = excluded.raw, revision = excluded.revision
 """
 
+_FORGET = """
+    DELETE FROM {p}history WHERE revision <= :last
+        AND revision < (SELECT min(revision) FROM {p}history) + :most
+"""
+
 
 class Tables:
     """The statements of a store whose tables' names begin with a prefix.
@@ -110,4 +115,5 @@ class Tables:
         self.history = named(_HISTORY)
         self.write_history = named(_WRITE_HISTORY)
         self.load_history = named(_LOAD_HISTORY)
+        self.forget = named(_FORGET)
         self.write_setting = named(_WRITE_SETTING)
