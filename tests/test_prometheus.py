@@ -28,6 +28,8 @@ app.config.update(
     WAFFLE_CONFS={"LIMIT": {"desc": "Limit", "default": 0}},
     WAFFLE_POLL_INTERVAL=0.01,
     WAFFLE_MULTIPROC=True,
+    # A process that is stopped within a report would hold the file's lock.
+    WAFFLE_REPORT_INTERVAL=0,
 )
 waffle = WaffleConf(app)
 if sys.argv[2] == "early":

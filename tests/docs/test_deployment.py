@@ -89,7 +89,9 @@ def test_configuration_of_nginx_is_accepted(tmp_path: Path) -> None:
     whole = tmp_path / "nginx.conf"
     site = text.replace("listen 80;", "listen 127.0.0.1:18080;")
     pid = f"pid {tmp_path}/pid; error_log {tmp_path}/error.log; events {{}}"
-    whole.write_text(f"{pid} http {{ access_log off;\n{site}\n}}")
+    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    paths = "".join(f"{kind}_temp_path {tmp_path}/{kind};\n" for kind in kinds)
+    whole.write_text(f"{pid}\nhttp {{ access_log off;\n{paths}{site}\n}}")
     done = subprocess.run(
         [nginx, "-t", "-p", str(tmp_path), "-c", str(whole)],
         capture_output=True,
