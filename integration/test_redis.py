@@ -91,9 +91,9 @@ def _pids_at(host: UwsgiServer, revision: int) -> set[int]:
 
 
 def _until_warned(host: UwsgiServer) -> None:
-    """Wait for a warning of each worker that it can't use Redis."""
-    warning = "redis fails: Redis at redis://"
-    host.eventually("warned", lambda: host.log.count(warning) >= host.workers)
+    """Wait for the warning of a server that it can't use Redis, which each worker knows."""
+    _until_noticed(host)
+    host.eventually("warned", lambda: "redis fails: Redis at redis://" in host.log)
 
 
 def _until_noticed(host: UwsgiServer) -> None:

@@ -277,11 +277,18 @@ class _AsUser:
         return getattr(self._server, name)
 
 
-class TestAlchemyWithTablesByCommand(_ByCommand, _Alchemy, ServerContract):
+class _ByCommandContract(_ByCommand, ServerContract):
+    # Whose user can make no table has a store that another made: it is never missing before, and
+    # prepare() does not bring it back.
+    test_store_that_was_never_made_is_missing_and_is_not_made_by_reading = None  # type: ignore[assignment]  # not of these
+    test_store_whose_data_is_lost_is_missing_until_it_is_prepared = None  # type: ignore[assignment]  # nor this
+
+
+class TestAlchemyWithTablesByCommand(_ByCommandContract, _Alchemy):
     pass
 
 
-class TestPeeweeWithTablesByCommand(_ByCommand, _Peewee, ServerContract):
+class TestPeeweeWithTablesByCommand(_ByCommandContract, _Peewee):
     pass
 
 

@@ -37,6 +37,8 @@ class Pair:
 
     def follows(self, revision: int) -> bool:
         """Say whether the standby has a revision."""
+        if self.standby.ask("SELECT to_regclass('waffle_meta')") == [(None,)]:
+            return False
         rows = self.standby.ask("SELECT revision FROM waffle_meta")
         return bool(rows) and rows[0][0] == revision
 
