@@ -70,8 +70,8 @@ def test_variable_of_the_environment_is_read_by_the_type(
 @pytest.mark.parametrize(
     ("type_", "declared", "value", "message"),
     [
-        (int, 1, "many", "it must be an int"),
-        (int, 1, True, "it must be an int"),
+        (int, 1, "many", "it must be a whole number"),
+        (int, 1, True, "it must be a whole number"),
         (str, "", 1.1, "must be quoted"),
         (str, "", None, "it must be a string"),
         (str, "", ["a"], "it must be a string"),

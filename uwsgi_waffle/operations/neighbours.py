@@ -1,4 +1,4 @@
-"""What other apps that share the store declare: it is not ours to remove."""
+"""Declarations of other apps that share the store: not ours to remove."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ FIX = (
 
 
 class AppRecord(msgspec.Struct, frozen=True):
-    """What an app says about itself in the store.
+    """The entry of an app about itself in the store.
 
     :ivar host: on which it was seen last.
     :ivar folder: its instance folder there.

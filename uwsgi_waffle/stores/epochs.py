@@ -1,4 +1,4 @@
-"""What a store keeps of itself as one text: epochs that it stands in for, apps that use it."""
+"""The notes of a store about itself, one text: epochs that it stands in for, apps that use it."""
 
 from __future__ import annotations
 
