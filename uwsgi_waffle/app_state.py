@@ -21,6 +21,7 @@ from .masking import redact
 from .notifiers.file import FileNotifier
 from .preflight import (
     check_folder,
+    check_release,
     check_runtime,
     check_watch_file,
     make_folder,
@@ -104,6 +105,7 @@ class WaffleState:
                 makes_folder=self._makes_folder,
                 **given,
             )
+            check_release(getattr(self.store, "path", None))
         else:
             self.store = configstore.for_app(app, **given)
         self._store_name = self.store.identity

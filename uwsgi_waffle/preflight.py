@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,10 @@ from .notifiers.file import FileNotifier
 
 # Frames between a warning and the line of the app that calls init_app().
 _STACKLEVEL = 6
+# The link that many deploy tools point at the release that runs.
+_CURRENT = "current"
+# As 20261125, 20261125101500, 2026-11-25_10-15-00, 20261125T101500Z
+_TIME = re.compile(r"20\d\d[-_.]?[01]\d[-_.]?[0-3]\d([-_.T]?\d\d[-_.:]?\d\d([-_.:]?\d\d)?Z?)?")
 
 
 def check_runtime(where: runtime.Runtime, options: Options, *, watched: bool) -> None:
@@ -99,6 +104,42 @@ def check_watch_file(path: Path, *, make: bool, folder: Path) -> None:
             f"the watch file {path} is not writable for this process, whose changes other "
             "workers will see only at their next resync: make it writable for every worker, "
             f"or name another in {ConfigKeys.WATCHER_FILE}",
+            WaffleWarning,
+            stacklevel=_STACKLEVEL,
+        )
+
+
+def release_of(folder: Path) -> Path | None:
+    """Return the folder of the release that a folder lies in, or ``None`` if it lies in none.
+
+    It is one below ``releases``, one that is named by a time, or the one that a link named
+    ``current`` beside it, or beside its parent, leads to. Links are followed, so that a folder that
+    all releases link to is no part of any of them.
+    """
+    folder = Path(folder).resolve()
+    for release in (folder, *folder.parents[:-1]):
+        above = release.parent
+        if above.name == "releases" or _TIME.fullmatch(release.name):
+            return release
+        for place in (above, above.parent):
+            link = place / _CURRENT
+            if link.is_symlink() and link.resolve() == release:
+                return release
+    return None
+
+
+def check_release(path: Path | None) -> None:
+    """Warn if a file of settings lies in a folder that the next deploy replaces.
+
+    :param path: the database, or ``None`` if the settings are in no file.
+    """
+    release = None if path is None else release_of(path.parent)
+    if release is not None:
+        warnings.warn(
+            f"the settings are in {path}, and {release} looks like one release among many: the "
+            "next deploy would begin with the defaults, and while both run each would have "
+            f"settings of its own. Name a place outside of it in {ConfigKeys.STORE_URL}, such as "
+            "sqlite:////var/lib/shop/waffle.db, or give the app such an instance_path",
             WaffleWarning,
             stacklevel=_STACKLEVEL,
         )

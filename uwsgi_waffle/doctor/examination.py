@@ -23,7 +23,7 @@ from ..notifiers.base import Notice, Notifier
 from ..notifiers.file import FileNotifier
 from ..operations import undeclared
 from ..stores.base import Store
-from .files import check_files
+from .files import check_files, check_releases
 from .page import check_page
 from .rules import RULES, finding
 from .workers import check_reporting, check_workers, reports_of
@@ -84,6 +84,7 @@ def examine(state: WaffleState, *, ini: str | None = None, section: str = "uwsgi
     findings += _check_watch_file(notifier, revision or before or 0)
     reports = reports_of(state.store) if revision is not None and made else []
     findings += check_files(_written_files(state), [state.last_known_file], reports)
+    findings += check_releases([_sqlite_path(state.store), state.options.watcher_file])
     if state.page_file.exists():
         findings += check_page(state.page_file, state.options.write_timeout_s)
     findings += _check_redis(state, revision or 0)

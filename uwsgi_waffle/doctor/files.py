@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 
 from ..checks import Finding
+from ..preflight import release_of
 from ..stores.base import WorkerReport
 from .rules import finding
 
@@ -40,6 +41,14 @@ class User(msgspec.Struct, frozen=True):
         if status.st_gid in self.gids:
             return bool(status.st_mode & stat.S_IWGRP)
         return bool(status.st_mode & stat.S_IWOTH)
+
+
+def check_releases(paths: Iterable[Path | None]) -> Iterator[Finding]:
+    """Yield which of these files the next deploy leaves behind."""
+    releases = {path: release_of(path.parent) for path in paths if path is not None}
+    found = [f"{path} in {release}" for path, release in releases.items() if release is not None]
+    if found:
+        yield finding("D027", "; ".join(found))
 
 
 def check_files(

@@ -181,6 +181,14 @@ _TABLE: tuple[tuple[str, Level, str, str], ...] = (
         "Give each app names of its own: `?prefix=shop_` in `WAFFLE_STORE_URL`, or "
         "`WAFFLE_STORE_PREFIX`. An app that uses the store no more is forgotten after seven days.",
     ),
+    (
+        "D027",
+        "warning",
+        "Files lie in a folder that looks like one release among many: the next deploy begins "
+        "with others.",
+        "Name places outside of it in `WAFFLE_STORE_URL` and `WAFFLE_WATCHER_FILE`, or give the "
+        "app an `instance_path` that stays.",
+    ),
 )
 
 #: mapping of the id of each finding to what it means
