@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from bench.report import summary, text
+from uwsgi_waffle import errors
 from uwsgi_waffle.checks import RULES
 from uwsgi_waffle.checks.binary import Server
 from uwsgi_waffle.checks.setup import ini_for_an_app
@@ -41,6 +42,18 @@ def test_page_of_the_configuration_lists_the_key(key: str) -> None:
 @pytest.mark.parametrize("key", DECLARATION_KEYS)
 def test_page_of_settings_lists_the_declaration_key(key: str) -> None:
     assert re.search(rf"^\| [^|]*`{key}`[^|]* \|", page("settings"), re.MULTILINE)
+
+
+ERRORS = [
+    name
+    for name, thing in vars(errors).items()
+    if getattr(thing, "__module__", "") == errors.__name__
+]
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_page_of_settings_lists_the_error(name: str) -> None:
+    assert f"`{name}`" in page("settings")
 
 
 def test_page_of_uwsgi_shows_every_finding_as_the_checker_words_it() -> None:
