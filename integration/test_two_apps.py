@@ -14,7 +14,7 @@ from .conftest import StartUwsgi
 from .support.processes import clean_environment
 from .support.uwsgi_server import QUICK
 
-pytestmark = [pytest.mark.uwsgi, pytest.mark.slow]
+pytestmark = [pytest.mark.uwsgi, pytest.mark.slow, pytest.mark.timeout(400)]
 
 BLOG = """
 import json, os
