@@ -341,6 +341,21 @@ def test_end_keeps_what_the_last_second_brought(keeping: Keeping) -> None:
     assert known(keeping.file) == {"LIMIT": "2"}
 
 
+def test_settings_that_are_too_much_do_not_blame_the_folder(
+    keeping: Keeping, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(last_known, "MAX_BYTES", 50)
+    keeping.rig.update(LIMIT=1)
+    keeping.turn()
+    text = keeping.rig.manager.health.failing()[PART]
+    assert "take more than" in text
+    assert "writable" not in text
+    monkeypatch.undo()
+    keeping.turn(120)
+    assert known(keeping.file) == {"LIMIT": "1"}
+    assert PART not in keeping.rig.manager.health.failing()
+
+
 def test_override_of_a_test_is_not_kept(keeping: Keeping) -> None:
     keeping.rig.update(LIMIT=1)
     with keeping.rig.manager.override({"LIMIT": 9}):

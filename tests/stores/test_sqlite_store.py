@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from uwsgi_waffle.errors import ConfigurationError
+from uwsgi_waffle.errors import ConfigurationError, StoreError
 from uwsgi_waffle.stores.sqlite import SqliteStore
-from uwsgi_waffle.testing.store_contract import read_after
+from uwsgi_waffle.testing.store_contract import read_after, stored
 
 from ..support.file_store import FileStoreContract
+from ..support.rig import ordinary_user
 
 
 class TestSqliteStore(FileStoreContract):
@@ -104,3 +106,25 @@ def test_apps_share_a_file_by_a_prefix(tmp_path: Path) -> None:
             SqliteStore(tmp_path / "waffle.db", prefix=prefix)
     first.close()
     second.close()
+
+
+def test_who_may_only_read_needs_a_writer_that_has_the_file_open(open_folder: Path) -> None:
+    writer = SqliteStore(open_folder / "waffle.db")
+    writer.prepare()
+    writer.write({"A": "1"})
+    writer.close()
+    # As a volume that is mounted to be read only.
+    if os.geteuid() == 0:
+        os.chown(open_folder, 0, 0)
+    writer.path.chmod(0o444)
+    open_folder.chmod(0o555)
+    reader = SqliteStore(writer.path)
+    with ordinary_user(), pytest.raises(StoreError, match="must have the database open"):
+        reader.read_since(0, "")
+    open_folder.chmod(0o755)
+    writer.path.chmod(0o644)
+    writer.write({"A": "2"})
+    with ordinary_user():
+        assert stored(reader) == {"A": "2"}
+        reader.close()
+    writer.close()

@@ -42,6 +42,10 @@ def _always() -> bool:
     return True
 
 
+class TooMuch(OSError):
+    """More is stored than the file may hold: no fault of its folder."""
+
+
 class _Kept(msgspec.Struct, forbid_unknown_fields=True):
     """The content of the file.
 
@@ -175,7 +179,7 @@ class LastKnownFile:
 
     def _replace(self, data: bytes, folder: int) -> None:
         if len(data) > MAX_BYTES:
-            raise OSError(errno.EFBIG, f"more than {MAX_BYTES} bytes would have to be kept")
+            raise TooMuch(errno.EFBIG, f"more than {MAX_BYTES} bytes would have to be kept")
         new = f"{self.path.name}.new"
         # Ours alone: the folder's lock is held, so what is there was left by a crash.
         with contextlib.suppress(FileNotFoundError):
@@ -244,6 +248,14 @@ class Keeper:
         self.turn()
 
     def _failed(self, health: Health, exc: OSError) -> None:
+        if isinstance(exc, TooMuch):
+            text = (
+                f"{self._file.path} stays as it is: the settings take more than the "
+                f"{MAX_BYTES // 2**20} MiB that it may hold, so a worker that starts while the "
+                "store is down would serve older values; keep large texts in a table of your own"
+            )
+            health.failed(PART, text, harmless=True)
+            return
         text = (
             f"{self._file.path} can't be written ({_reason(exc)}): make its folder writable "
             "for every worker, or name another in WAFFLE_WATCHER_FILE"

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
 from flask import Flask, current_app
+
+from pytest_uwsgi_waffle import waffle_override as waffle_override
 
 from ..app_state import state_of
 
@@ -26,10 +26,3 @@ class Override:
         """
         state = state_of(app or current_app)
         self._stack.enter_context(state.override(values))
-
-
-@pytest.fixture
-def waffle_override() -> Iterator[Override]:
-    """Give ``waffle_override(app, SITENAME="x")``; everything is restored after the test."""
-    with contextlib.ExitStack() as stack:
-        yield Override(stack)

@@ -262,7 +262,11 @@ def translation(path: Path, exc: Exception) -> StoreError:
     """Return the error of the store for one of SQLite or the file system."""
     text = f"{path}: {exc}"
     if "readonly" in str(exc):
-        return StoreError(f"{text}; make the file and its folder writable")
+        # Source: SQLite documentation, "Write-Ahead Logging", "Read-Only Databases".
+        return StoreError(
+            f"{text}; make the file and its folder writable. Where only reading is meant, another "
+            "process that may write must have the database open, such as a worker that runs"
+        )
     if "no such table" in str(exc) or _is_gone(path):
         return StoreMissing(f"{path} holds no settings: {exc}")
     return StoreUnavailable(
