@@ -98,6 +98,25 @@ def test_restore_shows_what_it_changes_and_every_worker_serves_it(
     assert [item.revision for item in other.waffle.history()] == [2, 1, 1]
 
 
+def test_changes_go_on_after_a_restore_without_secrets(worker: Worker, file: Path) -> None:
+    worker.waffle.update({"TOKEN": "of then", "LIMIT": 40})
+    worker.waffle.update({"TOKEN": "of today", "LIMIT": 50})
+    before = worker.waffle.revision
+    run(worker, "backup", str(file))
+    run(worker, "restore", str(file), "--yes")
+    assert worker.waffle.conf["TOKEN"] == "of today"
+    # What the backup left out is no value that anyone can go back to.
+    shown = run(worker, "rollback", str(before - 1), "--yes", status=1).output
+    assert "TOKEN: its value of then is not known" in shown
+    assert "--secrets" in shown
+    run(worker, "rollback", str(before - 1), "LIMIT", "--yes")
+    assert (worker.waffle.conf["LIMIT"], worker.waffle.conf["TOKEN"]) == (40, "of today")
+    run(worker, "set", "TOKEN=new")
+    run(worker, "set", "TOKEN=newer")
+    run(worker, "rollback", str(before + 2), "--yes")
+    assert worker.waffle.conf["TOKEN"] == "new"
+
+
 def test_restore_asks(worker: Worker, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(worker, "backup", str(file))
     worker.waffle.update({"LIMIT": 99})

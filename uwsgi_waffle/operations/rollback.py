@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from ..errors import ChangeRefused, RevisionConflict, UnknownRevisionError
+from ..masking import MASK
 from ..settings.declarations import PINNED
 from ..snapshot import Snapshot
 from ..stores.base import HistoryEntry
@@ -138,6 +139,12 @@ def _restored(
             continue
         if declaration.pinned:
             problems[name] = PINNED
+            continue
+        if raw == MASK:
+            problems[name] = (
+                "its value of then is not known: the backup that was restored since was made "
+                "without --secrets; leave it out"
+            )
             continue
         try:
             if raw is not None:
