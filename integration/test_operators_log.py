@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from .conftest import StartUwsgi
+from .conftest import StartRedis, StartUwsgi
 from .support.outsider import make_outsider
 
 pytestmark = [pytest.mark.uwsgi, pytest.mark.timeout(120)]
@@ -40,3 +40,27 @@ def test_each_worker_logs_its_start_and_one_of_them_each_change(
     server.eventually("it is served", lambda: server.get(1)["revision"] == 2)
     assert "revision 2 of site" not in server.log, server.evidence()
     assert "uwsgi_waffle WARNING" not in server.log, server.evidence()
+
+
+@pytest.mark.redis_server
+def test_outage_that_all_workers_have_is_one_line_and_its_end_another(
+    start_uwsgi: StartUwsgi, make_redis: StartRedis
+) -> None:
+    redis = make_redis(durable=True)
+    redis.start()
+    config = {"WAFFLE_STORE_URL": redis.url, "WAFFLE_STORE_TIMEOUT": 2, "WAFFLE_REPORT_INTERVAL": 0}
+    server = start_uwsgi("--master", "--lazy-apps", workers=4, config=config)
+
+    def states() -> set[str]:
+        return {report["status"]["state"] for report in server.reports()}
+
+    server.eventually("well", lambda: states() == {"VALID"})
+    redis.stop()
+    server.eventually("an outage in each worker", lambda: states() == {"INTERRUPTED"})
+    refused = re.compile(r"^uwsgi_waffle WARNING store fails: .*refused", re.MULTILINE)
+    server.eventually("a line", lambda: refused.search(server.log))
+    # One, if no worker is so slow that it sees another error in between.
+    assert 1 <= len(refused.findall(server.log)) < 4, server.evidence()
+    redis.start()
+    server.eventually("the end", lambda: states() == {"VALID"})
+    server.eventually("its line", lambda: "store works again after" in server.log)
