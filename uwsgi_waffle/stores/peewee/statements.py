@@ -7,12 +7,9 @@ from typing import Any
 
 import peewee
 
-from ..sql.changes import Statements
+from ..sql.statements import Statements, by_name, renamed
 from .connections import Connection
 from .tables import Tables, column
-
-# SQLite takes no more than 999 parameters before its version 3.32.
-_CHUNK = 500
 
 
 class PeeweeStatements(Statements):
@@ -106,17 +103,13 @@ class PeeweeStatements(Statements):
         model = self._tables.model
         if table != "values" or model is None:
             return rows
-        keys = {"name": model.key, "raw": model.value}
-        return [{keys.get(key, key): value for key, value in row.items()} for row in rows]
+        return renamed(rows, model.key, model.value)
 
     def _select(self, source: Any, wanted: Any, names: Iterable[str] | None) -> dict[str, Any]:
         name = self._tables.name_of(source)
         query = source.select(name, wanted)
-        if names is None:
-            return {row[0]: row[1] for row in self._connection.run(query)}
-        listed = list(names)
-        found: dict[str, Any] = {}
-        for start in range(0, len(listed), _CHUNK):
-            chunk = query.where(name.in_(listed[start : start + _CHUNK]))
-            found.update((row[0], row[1]) for row in self._connection.run(chunk))
-        return found
+
+        def rows_of(some: list[str] | None) -> list[Any]:
+            return self._connection.run(query if some is None else query.where(name.in_(some)))
+
+        return by_name(names, rows_of)

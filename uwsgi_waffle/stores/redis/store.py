@@ -3,34 +3,29 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import secrets
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timezone
-from importlib.resources import files
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import parse_qs, urlencode
 
 import msgspec
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from ...errors import (
-    ConfigurationError,
-    OutcomeUnknown,
     RevisionConflict,
     StoreError,
     StoreMissing,
-    StoreUnavailable,
 )
 from ...forking import PerProcess
 from ...masking import redact
 from ...snapshot import Delta, Row
-from ..base import PRUNED_AT_ONCE, Dump, HistoryEntry, Store, WorkerReport, time_of
+from ..base import PRUNED_AT_ONCE, Dump, HistoryEntry, Store, WorkerReport
 from ..epochs import words_in
 from ..soundness import Found, sound_entries, sound_reports
+from .clients import Clients, translated
+from .rows import aged_report, entry_of, fields_of, id_before, optional_text
 
 T = TypeVar("T")
 
@@ -38,10 +33,6 @@ DEFAULT_PREFIX = "waffle:"
 #: fewer than other stores keep, because they lie in memory
 REDIS_HISTORY_LIMIT = 10_000
 _PAGE = 200
-_PASSING = re.compile(
-    r"\b(LOADING|READONLY|MASTERDOWN|NOREPLICAS|MISCONF|CLUSTERDOWN|TRYAGAIN|BUSY)\b"
-    "|read only replica|MASTER is down|Redis is loading|running a script"
-)
 
 
 class RedisStore(Store):
@@ -83,7 +74,7 @@ class RedisStore(Store):
         self._workers = f"{prefix}workers"
         self._apps = f"{prefix}apps"
         self._keys = [prefix + name for name in ("meta", "raws", "revisions", "history")]
-        self._clients = PerProcess(lambda: _Clients.make(url, timeout_s, write_timeout_s))
+        self._clients = PerProcess(lambda: Clients.make(url, timeout_s, write_timeout_s))
         # Made once here, so that a bad URL is an error at the start.
         self._clients.get()
 
@@ -136,28 +127,28 @@ class RedisStore(Store):
             self._channel,
             secrets.token_hex(8),
             datetime.now(timezone.utc).isoformat(),
-            _optional(author),
-            _optional(reason),
+            optional_text(author),
+            optional_text(reason),
         ]
         for name in sorted(raws, reverse=True):
-            arguments += [name, _optional(raws[name])]
+            arguments += [name, optional_text(raws[name])]
         return self._changed(self._clients.get().write, arguments, expected_revision, before_commit)
 
     def history(self, *, name: str | None = None, limit: int = 100) -> list[HistoryEntry]:
         found = Found[HistoryEntry]()
         newest = "+"
 
-        def read(clients: _Clients) -> Any:
+        def read(clients: Clients) -> Any:
             return clients.reader.xrevrange(self._keys[3], max=newest, count=_PAGE)
 
         while len(found) < limit:
             page = self._on_reader(read)
-            entries = sound_entries(_entry(key, fields) for key, fields in page)
+            entries = sound_entries(entry_of(key, fields) for key, fields in page)
             found.damaged += entries.damaged
             found += [entry for entry in entries if name in (None, entry.name)]
             if len(page) < _PAGE:
                 break
-            newest = _before(page[-1][0])
+            newest = id_before(page[-1][0])
         if not found and not self._on_reader(
             lambda clients: clients.reader.hexists(self._keys[0], "epoch")
         ):
@@ -184,7 +175,7 @@ class RedisStore(Store):
         # Oldest first, and within a revision by name backwards, as a change writes them.
         for entry in reversed(dump.history):
             if entry.revision > dump.revision - self._history_limit:
-                arguments += _fields(entry)
+                arguments += fields_of(entry)
         self._changed(self._clients.get().load, arguments, expected_revision, before_commit)
 
     def replaced(self) -> frozenset[str]:
@@ -222,7 +213,7 @@ class RedisStore(Store):
             pipeline.execute()
 
     def workers(self, max_age_s: float) -> list[WorkerReport]:
-        def read(clients: _Clients) -> Any:
+        def read(clients: Clients) -> Any:
             keys: Any = clients.reader.zrange(self._workers, 0, -1)
             with clients.reader.pipeline(transaction=False) as pipeline:
                 for key in keys:
@@ -232,7 +223,7 @@ class RedisStore(Store):
 
         replies = self._on_reader(read)
         found = sound_reports(
-            _aged(text, left_ms)
+            aged_report(text, left_ms)
             for text, left_ms in zip(replies[::2], replies[1::2], strict=True)
             # The key of a dead process is gone, though its name may be here still.
             if text is not None and left_ms >= 0
@@ -250,7 +241,7 @@ class RedisStore(Store):
             clients.reader.close()
             clients.writer.close()
 
-    def _on_reader(self, read: Callable[[_Clients], T]) -> T:
+    def _on_reader(self, read: Callable[[Clients], T]) -> T:
         """Return what a function reads.
 
         A server that was restarted, or that closed what was idle or killed, has ended the
@@ -295,113 +286,13 @@ class RedisStore(Store):
             raise RevisionConflict(expected_revision, revision)
         return revision
 
-    @contextlib.contextmanager
-    def _translated(self, *, sent: bool = False) -> Iterator[_Clients]:
-        """Raise what redis-py raises as an error of the store.
-
-        :param sent: a change was sent, so that a lost answer leaves its outcome unknown.
-        """
-        try:
-            yield self._clients.get()
-        except (redis.RedisError, OSError) as exc:
-            text = f"Redis at {self._shown}: {redact(str(exc))}"
-            if _heals(exc):
-                # Where the name leads to another server meanwhile, the next call finds it.
-                with contextlib.suppress(redis.RedisError, OSError):
-                    for client in self._clients.get()[:2]:
-                        # Not those on which other threads wait for an answer.
-                        client.connection_pool.disconnect(inuse_connections=False)
-                raise StoreUnavailable(f"{text}; this heals by itself after a failover") from exc
-            if not isinstance(exc, redis.ConnectionError | redis.TimeoutError | OSError):
-                raise StoreError(
-                    f"{text}; it must be a Redis 5 or newer that we may write to"
-                ) from exc
-            if sent:
-                raise OutcomeUnknown(
-                    f"{text}; the connection broke while the change was made, so it may have been "
-                    "made: read the settings before you repeat it"
-                ) from exc
-            raise StoreUnavailable(
-                f"{text}; check that it is running, and that WAFFLE_STORE_URL names it"
-            ) from exc
+    def _translated(self, *, sent: bool = False) -> contextlib.AbstractContextManager[Clients]:
+        return translated(self._clients.get(), self._shown, sent=sent)
 
     def _lost(self) -> StoreMissing:
         return StoreMissing(
             f"Redis at {self._shown} holds no settings (there is no key {self._keys[0]})"
         )
-
-
-class _Clients(NamedTuple):
-    """The client for Redis of one process; connects when it is used."""
-
-    reader: redis.Redis
-    writer: redis.Redis
-    prepare: Any
-    read_since: Any
-    write: Any
-    load: Any
-    stand_in: Any
-    report: Any
-
-    @classmethod
-    def make(cls, url: str, timeout_s: float, write_timeout_s: float) -> _Clients:
-        reader = _client(url, timeout_s, timeout_s)
-        writer = _client(url, timeout_s, write_timeout_s)
-        return cls(
-            reader,
-            writer,
-            prepare=writer.register_script(_script("prepare")),
-            read_since=reader.register_script(_script("read_since")),
-            write=writer.register_script(_script("write")),
-            load=writer.register_script(_script("load")),
-            stand_in=writer.register_script(_script("stand_in")),
-            report=reader.register_script(_script("report")),
-        )
-
-
-def _aged(text: str, left_ms: int) -> WorkerReport | None:
-    try:
-        told = msgspec.json.decode(text, type=WorkerReport)
-    except (ValueError, RecursionError):
-        return None
-    return told._replace(age_s=max(0.0, told.lifetime_s - left_ms / 1000))
-
-
-def _heals(exc: Exception) -> bool:
-    """Return whether Redis answered that it can't serve this now: nothing was done.
-
-    Source: Redis documentation, errors of a server that is loading, a replica, cut off from its
-    replicas or its disk, or busy with a script. Within a script older servers quote them.
-    """
-    if isinstance(exc, redis.exceptions.BusyLoadingError):
-        return True
-    return isinstance(exc, redis.ResponseError) and bool(_PASSING.search(str(exc)))
-
-
-def _script(name: str) -> str:
-    return (files(__package__) / "lua" / f"{name}.lua").read_text("utf-8")
-
-
-def _client(url: str, connect_s: float, answer_s: float) -> redis.Redis:
-    try:
-        return redis.Redis.from_url(
-            url,
-            decode_responses=True,
-            # A backslash followed by an x is no JSON: of a text that is no UTF-8, the default is
-            # served, and all others are read.
-            encoding_errors="backslashreplace",
-            socket_connect_timeout=connect_s,
-            socket_timeout=answer_s,
-            # A change whose answer was lost must not be made twice.
-            retry=Retry(NoBackoff(), 0),
-        )
-    except (ValueError, redis.RedisError):
-        # Without the cause, whose text may hold the password.
-        raise ConfigurationError(
-            "the URL of the store is none that redis-py understands: write "
-            "redis://:password@host:6379/0, rediss://… or unix:///path/to/socket, with special "
-            "characters as %XX"
-        ) from None
 
 
 def _split_query(url: str) -> tuple[str, dict[str, str]]:
@@ -411,42 +302,3 @@ def _split_query(url: str) -> tuple[str, dict[str, str]]:
     known = ("prefix", "channel")
     ours = {name: query.pop(name)[-1] for name in known if name in query}
     return f"{address}?{urlencode(query, doseq=True)}", ours
-
-
-def _optional(text: str | None) -> str:
-    # Added, not formatted, so that what is no text is refused.
-    return "" if text is None else "=" + text
-
-
-def _fields(entry: HistoryEntry) -> list[str | int]:
-    """Return an entry as the script that loads it has it."""
-    return [
-        entry.revision,
-        entry.name,
-        entry.at.astimezone(timezone.utc).isoformat(),
-        _optional(entry.old_raw),
-        _optional(entry.new_raw),
-        _optional(entry.author),
-        _optional(entry.reason),
-    ]
-
-
-def _before(key: str) -> str:
-    """Return where a page ends that comes before an entry; Redis 5 has no exclusive ranges."""
-    revision, _, number = key.partition("-")
-    return f"{revision}-{int(number) - 1}" if int(number) else str(int(revision) - 1)
-
-
-def _entry(key: str, fields: Mapping[str, str]) -> HistoryEntry | None:
-    at = time_of(fields.get("at"))
-    if at is None or "name" not in fields:
-        return None
-    return HistoryEntry(
-        revision=int(key.partition("-")[0]),
-        name=fields["name"],
-        old_raw=fields.get("old_raw"),
-        new_raw=fields.get("new_raw"),
-        author=fields.get("author"),
-        reason=fields.get("reason"),
-        at=at,
-    )

@@ -7,11 +7,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ..sql.changes import Statements
+from ..sql.statements import Statements, by_name, renamed
 from .tables import Tables
-
-# SQLite takes no more than 999 parameters before its version 3.32.
-_CHUNK = 500
 
 
 class AlchemyStatements(Statements):
@@ -95,18 +92,15 @@ class AlchemyStatements(Statements):
     def _named(self, table: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if table != "values":
             return rows
-        keys = {"name": self._tables.name.key, "raw": self._tables.raw.key}
-        return [{keys.get(key, key): value for key, value in row.items()} for row in rows]
+        return renamed(rows, self._tables.name.key, self._tables.raw.key)
 
     def _select(
         self, name: sa.Column[Any], column: sa.Column[Any], names: Iterable[str] | None
     ) -> dict[str, Any]:
         query = sa.select(name, column)
-        if names is None:
-            return {row[0]: row[1] for row in self._connection.execute(query)}
-        wanted = list(names)
-        found: dict[str, Any] = {}
-        for start in range(0, len(wanted), _CHUNK):
-            chunk = query.where(name.in_(wanted[start : start + _CHUNK]))
-            found.update((row[0], row[1]) for row in self._connection.execute(chunk))
-        return found
+
+        def rows_of(some: list[str] | None) -> Iterable[Any]:
+            chosen = query if some is None else query.where(name.in_(some))
+            return self._connection.execute(chosen)
+
+        return by_name(names, rows_of)
