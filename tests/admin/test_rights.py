@@ -96,3 +96,25 @@ def test_nobody_is_let_in_by_a_redirect() -> None:
         assert not Guard(lambda: flask.redirect("/login")).allows()
         assert Guard(lambda: True).allows()
         assert not Guard(lambda: flask.abort(403)).allows()
+
+
+def test_pinned_setting_is_shown_locked_and_never_changed(
+    make_worker: Callable[..., Worker],
+) -> None:
+    confs = {
+        "LIMIT": {"desc": "d", "default": 5, "pinned": True},
+        "OPEN": {"desc": "d", "default": True},
+    }
+    worker = make_worker(confs=confs, SECRET_KEY="k")
+    worker.app.register_blueprint(
+        worker.waffle.admin_blueprint(lambda: True), url_prefix="/settings"
+    )
+    admin = Admin(worker)
+    page = admin.open()
+    assert page.control("LIMIT")["tag"] == "p"
+    assert ">pinned</span>" in page.text
+    assert "no change is taken" in page.text
+    forged = page.submit("/preview", v_LIMIT="9", v_OPEN=["false"])
+    assert forged.code == 422
+    assert "it is pinned" in forged.text
+    assert worker.waffle.revision == 0

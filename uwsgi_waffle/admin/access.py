@@ -10,7 +10,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response
 
 from ..errors import ConfigurationError
-from ..settings.declarations import Declaration
+from ..settings.declarations import PINNED, Declaration
 
 Authorize = Callable[[], object]
 Author = Callable[[], str | None]
@@ -56,10 +56,13 @@ class Access:
 
     def may_view(self, declaration: Declaration) -> bool:
         """Return whether a setting is shown; what may be changed is."""
-        return _is_within(self.view, declaration) or self.may_edit(declaration)
+        return _is_within(self.view, declaration) or self._has_rights(declaration)
 
     def may_edit(self, declaration: Declaration) -> bool:
-        """Return whether a setting may be changed."""
+        """Return whether a setting may be changed; nobody changes one that is pinned."""
+        return not declaration.pinned and self._has_rights(declaration)
+
+    def _has_rights(self, declaration: Declaration) -> bool:
         return (
             _is_within(self.edit, declaration)
             and (declaration.role is None or declaration.role in self.roles)
@@ -107,6 +110,11 @@ class Guard:
             return self.admit() is None
         except HTTPException:
             return False
+
+
+def why_locked(declaration: Declaration) -> str:
+    """Return why a setting that somebody may not change is not changed."""
+    return PINNED if declaration.pinned else "you may not change this"
 
 
 def current_access() -> Access:

@@ -50,6 +50,7 @@ class Field:
     forgotten: bool = False
     title: str = ""
     locked: bool = False
+    pinned: bool = False
     current: str = ""
     last: HistoryEntry | None = None
 
@@ -149,6 +150,7 @@ def make_groups(
             _make_field(state, info, query, only, entry, error),
             title=declaration.label or info.name,
             locked=not access.may_edit(declaration),
+            pinned=declaration.pinned,
             last=last.get(info.name),
         )
         grouped.setdefault(info.group or None, []).append(field)

@@ -9,7 +9,7 @@ from flask import current_app, redirect, request, url_for
 from .. import operations
 from ..app_state import WaffleState, state_of
 from ..errors import RevisionConflict, StoreError
-from .access import current_access, current_author
+from .access import current_access, current_author, why_locked
 from .drafts import Draft, Outcome, read_draft, touched, work_out
 from .fields import make_groups
 from .frame import EXPIRED, FOREIGN, NOTHING_TICKED, Answer, Frame, not_saved
@@ -93,7 +93,7 @@ class FormPages(Frame):
         access = current_access()
         for name in draft.entries:
             if not access.may_edit(state.declarations[name]):
-                outcome.problems[name] = "you may not change this"
+                outcome.problems[name] = why_locked(state.declarations[name])
         return outcome
 
     def _refused(self, draft: Draft) -> Answer | None:

@@ -11,7 +11,7 @@ from flask import current_app, redirect, request, url_for
 from .. import operations
 from ..app_state import WaffleState, state_of
 from ..errors import ChangeRefused, RevisionConflict, StoreError, WaffleError
-from .access import current_access, current_author
+from .access import current_access, current_author, why_locked
 from .frame import EXPIRED, FOREIGN, Answer, Frame, not_saved
 from .past import DAMAGED, Asked, Made, make_history, title_of
 from .review import make_lines
@@ -155,7 +155,7 @@ class HistoryPages(Frame):
         if locked:
             shown = [n for n in locked if access.may_view(state.declarations[n])]
             hidden = {"settings that you may not see": "they would be changed too"}
-            problems = dict.fromkeys(shown, "you may not change this")
+            problems = {n: why_locked(state.declarations[n]) for n in shown}
             raise ChangeRefused(problems if len(shown) == len(locked) else {**problems, **hidden})
         return plan, overtaken
 
