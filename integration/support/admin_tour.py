@@ -81,16 +81,15 @@ class Tour:
 
     def pages(self) -> Iterator[str]:
         """Yield the name of each page while the browser shows it."""
-        browser = self.browser
         self._fill()
         for name in (
             *("settings", "search", "errors", "review", "conflict", "saved", "switch", "news"),
             *("history", "history-of-one", "undo", "refused", "workers", "locked"),
         ):
-            browser.run(FORGET)
+            self.forget()
             getattr(self, f"_{name.replace('-', '_')}")()
             yield name
-            browser.run(FORGET)
+            self.forget()
 
     def _fill(self) -> None:
         update = self.site.waffle.update
@@ -106,36 +105,49 @@ class Tour:
         )
         update({"MAINTENANCE": False}, author="eve@example.org")
 
-    def _open(self, path: str = "") -> None:
+    def open(self, path: str = "") -> None:
+        """Go to a page of the admin page."""
         self.browser.open(self.site.url + path)
 
+    def type_in(self, texts: dict[str, str]) -> None:
+        """Put texts into controls, by their ids."""
+        self.browser.run(TYPE, texts)
+
+    def choose(self, filter_: str) -> None:
+        """Choose one of the filters."""
+        self.type_in({"wa-only": filter_})
+
+    def forget(self) -> None:
+        """Take back what was typed, so that the browser does not ask whether to leave."""
+        self.browser.run(FORGET)
+
     def _settings(self) -> None:
-        self._open()
+        self.open()
         self.browser.wait_for_text("Nothing edited.")
-        self.browser.run(TYPE, {"f-TAGLINE": "Crisp since 1987", "f-VAT": "7.5"})
+        self.type_in({"f-TAGLINE": "Crisp since 1987", "f-VAT": "7.5"})
         self.browser.wait_for_text("2 edited, not saved yet.")
 
     def _search(self) -> None:
-        self._open("?q=mail&only=changed")
+        self.open("?q=mail&only=changed")
         self.browser.wait_for_text("of 42 settings")
 
     def _errors(self) -> None:
-        self._open()
-        self.browser.run(TYPE, {"f-UPLOADS_KEPT": "soon", "f-THUMBNAILS": "120\nlarge"})
+        self.open()
+        self.type_in({"f-UPLOADS_KEPT": "soon", "f-THUMBNAILS": "120\nlarge"})
         self._review_button()
         self.browser.wait_for_text("2 values are not valid.")
 
     def _review(self) -> None:
-        self._open()
+        self.open()
         self.browser.one("#f-SHOP_OPEN").click()
-        self.browser.run(TYPE, TYPED)
+        self.type_in(TYPED)
         self._review_button()
         self.browser.wait_for_text("Review changes")
-        self.browser.run(TYPE, {"wa-reason": "A longer holiday"})
+        self.type_in({"wa-reason": "A longer holiday"})
 
     def _conflict(self) -> None:
-        self._open()
-        self.browser.run(TYPE, {"f-UPLOAD_LIMIT": "2500", "f-SITENAME": "Waffles"})
+        self.open()
+        self.type_in({"f-UPLOAD_LIMIT": "2500", "f-SITENAME": "Waffles"})
         self._review_button()
         self.browser.wait_for_text("Review changes")
         self.site.waffle.update(
@@ -145,42 +157,42 @@ class Tour:
         self.browser.wait_for_text("Someone else changed these settings")
 
     def _saved(self) -> None:
-        self._open()
-        self.browser.run(TYPE, {"f-FREE_FROM": str(50 + self.site.waffle.revision)})
+        self.open()
+        self.type_in({"f-FREE_FROM": str(50 + self.site.waffle.revision)})
         self._review_button()
         self.browser.wait_for_text("Review changes")
         self._save_button()
         self.browser.wait_for_text("6 of 7 workers report it.")
 
     def _switch(self) -> None:
-        self._open("#s-SEARCH")
+        self.open("#s-SEARCH")
         self.browser.one("#f-SEARCH").click()
         self.browser.wait_for_text("Turn off now")
         self.browser.run("document.querySelector('[data-now]').click()")
         self.browser.wait_for_text("off for everyone?")
 
     def _news(self) -> None:
-        self._open()
+        self.open()
         self.site.waffle.update({"DISCOUNT": 0.1}, author="bob@example.org")
         self.browser.wait_for_text("bob@example.org changed Discount")
 
     def _history(self) -> None:
-        self._open("history")
+        self.open("history")
 
     def _history_of_one(self) -> None:
-        self._open("history?name=MAINTENANCE")
+        self.open("history?name=MAINTENANCE")
 
     def _undo(self) -> None:
-        self._open("rollback?undo=2")
+        self.open("rollback?undo=2")
 
     def _refused(self) -> None:
-        self._open("rollback?to=9000")
+        self.open("rollback?to=9000")
 
     def _workers(self) -> None:
-        self._open("workers")
+        self.open("workers")
 
     def _locked(self) -> None:
-        self._open("?as=editor")
+        self.open("?as=editor")
 
     def _review_button(self) -> None:
         self.browser.run("document.querySelector('.wa-bar button').click()")
