@@ -5,6 +5,7 @@ A comment before the block excuses it: ``<!-- not run: REASON -->``, or ``<!-- r
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import json
 import os
@@ -109,6 +110,9 @@ def test_python_of_the_page_runs(
     for block in BLOCKS:
         if block.page == page and block.language == "python" and not block.marker:
             _run(block, names, elsewhere)
+    # What a page leaves open is a failure here, not in the test that happens to run next.
+    names.clear()
+    gc.collect()
 
 
 def _run(block: Block, names: dict[str, Any], folder: Path) -> None:
@@ -126,10 +130,20 @@ def _run(block: Block, names: dict[str, Any], folder: Path) -> None:
         exec(code, names)
     finally:
         for made in list(names.values()):
-            if isinstance(made, Flask) and "waffleconf" in made.extensions:
-                state = made.extensions["waffleconf"]
-                state.engine.stop()
-                state.store.close()
+            if isinstance(made, Flask):
+                _close(made)
+
+
+def _close(app: Flask) -> None:
+    """Close what the app of a block has opened: an open connection would fail a later test."""
+    state = app.extensions.get("waffleconf")
+    if state is not None:
+        state.engine.stop()
+        state.store.close()
+    if "sqlalchemy" in app.extensions:
+        with app.app_context():
+            for engine in app.extensions["sqlalchemy"].engines.values():
+                engine.dispose()
 
 
 def commands(code: str) -> Iterator[list[str]]:
