@@ -26,6 +26,7 @@ from .preflight import (
     check_watch_file,
     make_folder,
     redis_notifier_maker,
+    warn_of_open_files,
 )
 from .process.engine import Engine
 from .process.gate import Gate
@@ -144,6 +145,19 @@ class WaffleState:
         return options.page_file or page_path(options.watcher_file, self._store_name)
 
     @property
+    def files(self) -> tuple[Path, ...]:
+        """The files of this app beside its store."""
+        return (self.options.watcher_file, self.page_file, self.last_known_file)
+
+    @property
+    def store_files(self) -> tuple[Path, ...]:
+        """The files in which the store keeps everything, if it keeps it in files."""
+        # Flask-SQLAlchemy's db may be given its app only later.
+        with contextlib.suppress(StoreError):
+            return self.store.files()
+        return ()
+
+    @property
     def last_known_file(self) -> Path:
         """Where this host keeps the last known values."""
         return self.tasks.last_known_file
@@ -187,6 +201,8 @@ class WaffleState:
             manager.refresh()
             if self._may_make:
                 self._introduce()
+        files = [*self.store_files, *self.files]
+        warn_of_open_files([*files, *(path.parent for path in files)])
         self._loaded = True
         # A master that loads the app forks next: its workers begin with what it read.
         self._seed = manager.snapshot

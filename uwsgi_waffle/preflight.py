@@ -5,9 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import re
+import stat
+import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import FrameType
 
 from . import runtime
 from .config import ConfigKeys, Options
@@ -15,12 +18,12 @@ from .errors import ConfigurationError, NotifierError, WaffleWarning
 from .notifiers.base import Notifier
 from .notifiers.file import FileNotifier
 
-# Frames between a warning and the line of the app that calls init_app().
-_STACKLEVEL = 6
 # The link that many deploy tools point at the release that runs.
 _CURRENT = "current"
 # As 20261125, 20261125101500, 2026-11-25_10-15-00, 20261125T101500Z
 _TIME = re.compile(r"20\d\d[-_.]?[01]\d[-_.]?[0-3]\d([-_.T]?\d\d[-_.:]?\d\d([-_.:]?\d\d)?Z?)?")
+#: of the instance folder, whatever the umask takes away more
+FOLDER_MODE = 0o775
 
 
 def check_runtime(where: runtime.Runtime, options: Options, *, watched: bool) -> None:
@@ -47,7 +50,21 @@ def check_runtime(where: runtime.Runtime, options: Options, *, watched: bool) ->
         )
         if options.require_lazy_apps:
             raise ConfigurationError(f"{problem}; {ConfigKeys.REQUIRE_LAZY_APPS} is set")
-        warnings.warn(problem, WaffleWarning, stacklevel=_STACKLEVEL)
+        _warn(problem)
+
+
+def _warn(text: str) -> None:
+    """Warn at the line of the app that calls init_app()."""
+    level = 2
+    frame = sys._getframe(1)
+    while frame.f_back is not None and _is_ours(frame):
+        frame = frame.f_back
+        level += 1
+    warnings.warn(text, WaffleWarning, stacklevel=level)
+
+
+def _is_ours(frame: FrameType) -> bool:
+    return str(frame.f_globals.get("__name__")).partition(".")[0] == __package__
 
 
 def make_folder(folder: Path) -> None:
@@ -56,7 +73,9 @@ def make_folder(folder: Path) -> None:
     :raises ConfigurationError: it can't be made.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        for missing in reversed([folder, *folder.parents]):
+            # Its own mode, because a daemon of uWSGI's has no umask.
+            missing.mkdir(mode=FOLDER_MODE, exist_ok=True)
     except OSError as exc:
         raise _no_folder(folder, exc.strerror) from exc
 
@@ -82,6 +101,28 @@ def _no_folder(folder: Path, reason: str | None) -> ConfigurationError:
     )
 
 
+def warn_of_open_files(paths: Iterable[Path]) -> None:
+    """Warn if every user of this machine may write to one of these files or folders."""
+    found = [
+        f"{path} ({stat.filemode(status.st_mode)})"
+        for path in dict.fromkeys(paths)
+        if (status := _status(path)) is not None and status.st_mode & stat.S_IWOTH
+    ]
+    if found:
+        _warn(
+            "any user of this machine may change the app's settings, or put other files in the "
+            f"place of its own: {', '.join(found)}: take the right from others (chmod o-w), or "
+            "move them into a folder of the app's own",
+        )
+
+
+def _status(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except OSError:
+        return None
+
+
 def check_watch_file(path: Path, *, make: bool, folder: Path) -> None:
     """Check that the watch file can be used; warn if this process may not write to it.
 
@@ -100,12 +141,10 @@ def check_watch_file(path: Path, *, make: bool, folder: Path) -> None:
         except NotifierError as exc:
             raise ConfigurationError(str(exc)) from exc
     if os.path.lexists(path) and not os.access(path, os.W_OK):
-        warnings.warn(
+        _warn(
             f"the watch file {path} is not writable for this process, whose changes other "
             "workers will see only at their next resync: make it writable for every worker, "
             f"or name another in {ConfigKeys.WATCHER_FILE}",
-            WaffleWarning,
-            stacklevel=_STACKLEVEL,
         )
 
 
@@ -135,13 +174,11 @@ def check_release(path: Path | None) -> None:
     """
     release = None if path is None else release_of(path.parent)
     if release is not None:
-        warnings.warn(
+        _warn(
             f"the settings are in {path}, and {release} looks like one release among many: the "
             "next deploy would begin with the defaults, and while both run each would have "
             f"settings of its own. Name a place outside of it in {ConfigKeys.STORE_URL}, such as "
             "sqlite:////var/lib/shop/waffle.db, or give the app such an instance_path",
-            WaffleWarning,
-            stacklevel=_STACKLEVEL,
         )
 
 
@@ -155,11 +192,9 @@ def redis_notifier_maker(options: Options) -> Callable[[], Notifier] | None:
     try:
         from .notifiers.redis import RedisNotifier
     except ImportError:
-        warnings.warn(
+        _warn(
             "redis-py is not installed, so only this host will learn of changes at once: "
             "pip install 'uwsgi-waffle[redis]', or set WAFFLE_WATCHTYPE = 'file'",
-            WaffleWarning,
-            stacklevel=_STACKLEVEL,
         )
         return None
 

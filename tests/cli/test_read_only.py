@@ -117,7 +117,7 @@ def test_command_that_reads_makes_nothing_beside_a_store(site: Site, command: li
 def test_command_that_changes_makes_what_is_missing(site: Site) -> None:
     assert "LIMIT: default → 7\nrevision 1\n" in site.flask("waffle", "set", "LIMIT=7").output
     made = {path.suffix for path in site.folder.iterdir()}
-    assert made == {".db", ".watch", ".page", ".last"}
+    assert made == {".db", ".watch", ".page", ".last", ".lock"}
     assert site.flask("waffle", "get", "LIMIT").output == "7\n"
 
 
@@ -132,7 +132,7 @@ def test_what_roots_command_makes_belongs_to_the_folders_owner(
     assert site.made() == set()
     site.flask("waffle", "set", "LIMIT=7")
     made = list(open_folder.iterdir())
-    assert {path.suffix for path in made} == {".db", ".watch", ".page", ".last"}
+    assert {path.suffix for path in made} == {".db", ".watch", ".page", ".last", ".lock"}
     for path in made:
         status = path.stat()
         assert (path.name, status.st_uid, status.st_gid) == (path.name, NOBODY, NOBODY)

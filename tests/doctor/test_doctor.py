@@ -18,7 +18,7 @@ from click.testing import Result
 from flask import Flask
 from flask.cli import ScriptInfo
 
-from uwsgi_waffle import StoreUnavailable, WaffleConf, doctor
+from uwsgi_waffle import StoreUnavailable, WaffleConf, WaffleWarning, doctor
 from uwsgi_waffle.cli import group
 from uwsgi_waffle.doctor import RULES
 from uwsgi_waffle.ini import snippet_text
@@ -128,7 +128,8 @@ def test_database_that_cannot_be_written_is_found(open_folder: Path) -> None:
         os.chmod(open_folder / name, 0o666)
     os.chmod(open_folder / "waffle.db", 0o444)
     with ordinary_user():
-        worker = Worker(open_folder)
+        with pytest.warns(WaffleWarning, match="any user of this machine"):
+            worker = Worker(open_folder)
         found = ids(worker)
         worker.close()
     assert "D003" in found

@@ -114,8 +114,9 @@ def workers_of_another_user(site: Site) -> Worker:
 
 
 def open_to_others(site: Site) -> Worker:
+    worker = site.app()
     site.folder.chmod(0o777)
-    return site.app()
+    return worker
 
 
 def page_open_to_others(site: Site) -> Worker:

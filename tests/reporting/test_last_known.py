@@ -73,7 +73,8 @@ def test_file_is_for_its_owner_only(file: LastKnownFile) -> None:
     finally:
         os.umask(old)
     assert stat.S_IMODE(file.path.stat().st_mode) == 0o600
-    assert sorted(os.listdir(file.path.parent)) == ["waffle.page", file.path.name]
+    names = ["waffle.page", file.path.name, lock_of(file).name]
+    assert sorted(os.listdir(file.path.parent)) == names
 
 
 def test_secret_and_undeclared_settings_are_left_out(rig: Rig, file: LastKnownFile) -> None:
@@ -148,15 +149,49 @@ def test_many_processes_leave_what_the_host_serves(folder: Path, tmp_path: Path)
     rig.store.close()
 
 
-def test_folder_that_another_process_works_in_is_not_waited_for(file: LastKnownFile) -> None:
-    folder = os.open(file.path.parent, os.O_RDONLY)
+def lock_of(file: LastKnownFile) -> Path:
+    return file.path.with_name(f"{file.path.name}.{file.path.parent.stat().st_uid}.lock")
+
+
+def test_another_process_at_the_file_is_not_waited_for(file: LastKnownFile) -> None:
+    lock = os.open(lock_of(file), os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
+        fcntl.flock(lock, fcntl.LOCK_EX)
         assert not file.keep(snapshot_at(1))
         assert not file.path.exists()
     finally:
-        os.close(folder)
+        os.close(lock)
     assert file.keep(snapshot_at(1))
+
+
+def test_lock_of_another_user_on_the_folder_stops_nothing(file: LastKnownFile) -> None:
+    folder = os.open(file.path.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        assert file.keep(snapshot_at(1))
+    finally:
+        os.close(folder)
+    assert stat.S_IMODE(lock_of(file).stat().st_mode) == 0o600
+
+
+def test_file_that_is_not_replaced_for_long_is_reported(rig: Rig, file: LastKnownFile) -> None:
+    keeper = Keeper(rig.manager, file, clock=rig.clock)
+    rig.update(LIMIT=5)
+    lock = os.open(lock_of(file), os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for _ in range(60):
+            keeper.turn()
+            assert PART not in rig.manager.health.failing()
+            rig.clock.advance(1)
+        keeper.turn()
+        assert "has not been replaced for 60 s" in rig.manager.health.failing()[PART]
+    finally:
+        os.close(lock)
+    rig.clock.advance(2)
+    keeper.turn()
+    assert PART not in rig.manager.health.failing()
+    assert known(file) == {"LIMIT": "5"}
 
 
 def test_leftover_of_a_crash_and_a_planted_link_are_replaced(
@@ -164,7 +199,7 @@ def test_leftover_of_a_crash_and_a_planted_link_are_replaced(
 ) -> None:
     target = tmp_path / "target"
     target.write_text("precious")
-    new = file.path.with_name(file.path.name + ".new")
+    new = lock_of(file).with_suffix(".new")
     new.symlink_to(target)
     file.path.symlink_to(target)
     assert file.keep(snapshot_at(1, LIMIT="5"))
@@ -185,7 +220,8 @@ def test_failed_write_leaves_the_old_file_and_no_other(
     with pytest.raises(OSError, match="No space"):
         file.keep(snapshot_at(2, LIMIT="6"))
     assert known(file) == {"LIMIT": "5"}
-    assert sorted(os.listdir(file.path.parent)) == ["waffle.page", file.path.name]
+    names = ["waffle.page", file.path.name, lock_of(file).name]
+    assert sorted(os.listdir(file.path.parent)) == names
 
 
 GOOD: dict[str, Any] = {

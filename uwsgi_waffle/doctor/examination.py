@@ -84,7 +84,7 @@ def examine(state: WaffleState, *, ini: str | None = None, section: str = "uwsgi
     findings += _check_watch_file(notifier, revision or before or 0)
     reports = reports_of(state.store) if revision is not None and made else []
     findings += check_files(_written_files(state), [state.last_known_file], reports)
-    findings += check_releases([_sqlite_path(state.store), state.options.watcher_file])
+    findings += check_releases([*state.store_files, state.options.watcher_file])
     if state.page_file.exists():
         findings += check_page(state.page_file, state.options.write_timeout_s)
     findings += _check_redis(state, revision or 0)
@@ -286,21 +286,15 @@ def _check_durability(store: Store) -> Iterator[Finding]:
 
 
 def _written_files(state: WaffleState) -> list[Path]:
-    path = _sqlite_path(state.store)
-    companions = [] if path is None else [path.with_name(f"{path.name}{end}") for end in _PARTS]
+    companions = [
+        path.with_name(f"{path.name}{end}") for path in state.store_files for end in _PARTS
+    ]
     return [*companions, state.options.watcher_file, state.page_file]
 
 
-def _sqlite_path(store: Store) -> Path | None:
-    from ..stores.sqlite import SqliteStore
-
-    if isinstance(store, SqliteStore):
-        return store.path
-    # Of SQLAlchemy's stores and others the repr shows the URL.
-    shown = re.search(r"\bsqlite(?:\+\w+)?:///([^?>\s]+)", repr(store))
-    return Path(shown[1]) if shown is not None and os.path.isfile(shown[1]) else None
-
-
 def _serves_one_host(store: Store) -> bool:
+    with contextlib.suppress(StoreError):
+        if store.files():
+            return True
     # Of SQLAlchemy's stores and others the repr shows the URL.
-    return _sqlite_path(store) is not None or bool(re.search(r"\bsqlite(\+\w+)?:/", repr(store)))
+    return bool(re.search(r"\bsqlite(\+\w+)?:/", repr(store)))

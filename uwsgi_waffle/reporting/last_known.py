@@ -34,6 +34,8 @@ PART = "the file of last known values"
 FORMAT = 2
 MAX_BYTES = 16 * 1024 * 1024
 _LEAST_PAUSE_S = 1.0
+# How long another process may be at the file until that is no longer normal.
+_REFUSED_S = 60.0
 _UNUSABLE = (OSError, ValueError, RecursionError, msgspec.MsgspecError)
 _TAKEN = (errno.EAGAIN, errno.EACCES)
 
@@ -118,21 +120,43 @@ class LastKnownFile:
         kept = self._kept_of(snapshot)
         folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            # The folder is locked: a lock on the file would be lost with its replacement.
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as exc:
-            os.close(folder)
-            if exc.errno in _TAKEN:
-                return False
-            raise
-        try:
-            if not is_current():
-                return False
-            if not self._holds(kept):
-                self._replace(msgspec.json.encode(kept), folder)
+            # Whose commands root runs, to them it leaves the files.
+            user = os.fstat(folder).st_uid if os.geteuid() == 0 else os.geteuid()
+            with self._alone(folder, user) as alone:
+                if not alone or not is_current():
+                    return False
+                if not self._holds(kept):
+                    self._replace(msgspec.json.encode(kept), folder, user)
         finally:
             os.close(folder)
         return True
+
+    @contextlib.contextmanager
+    def _alone(self, folder: int, user: int) -> Iterator[bool]:
+        """Give whether no other process of this user is at it, and keep them away until the end.
+
+        The lock is on a file of its own that no other user can open. Who may read the folder could
+        lock the folder, and for as long as they like; a lock on the kept file would be lost with
+        its replacement.
+        """
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        lock = os.open(f"{self.path.name}.{user}.lock", flags, 0o600, dir_fd=folder)
+        try:
+            os.fchmod(lock, 0o600)
+            give_to_owner_of_folder(lock, self.path.parent)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as exc:
+            os.close(lock)
+            if exc.errno not in _TAKEN:
+                raise
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            # A child that was forked in between has the same lock.
+            fcntl.flock(lock, fcntl.LOCK_UN)
+            os.close(lock)
 
     def _kept_of(self, snapshot: Snapshot) -> _Kept:
         raws = {
@@ -177,11 +201,11 @@ class LastKnownFile:
         finally:
             os.close(descriptor)
 
-    def _replace(self, data: bytes, folder: int) -> None:
+    def _replace(self, data: bytes, folder: int, user: int) -> None:
         if len(data) > MAX_BYTES:
             raise TooMuch(errno.EFBIG, f"more than {MAX_BYTES} bytes would have to be kept")
-        new = f"{self.path.name}.new"
-        # Ours alone: the folder's lock is held, so what is there was left by a crash.
+        new = f"{self.path.name}.{user}.new"
+        # Ours alone: the lock is held, so what is there was left by a crash.
         with contextlib.suppress(FileNotFoundError):
             os.unlink(new, dir_fd=folder)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -216,6 +240,7 @@ class Keeper:
         self._file = file
         self._clock = clock
         self._settled: Snapshot | None = None
+        self._refused_since: float | None = None
         self._not_before = clock()
         self._backoff = Backoff(2 * _LEAST_PAUSE_S, 60.0)
 
@@ -235,7 +260,13 @@ class Keeper:
         try:
             if self._file.keep(snapshot, manager.is_current):
                 self._settled = snapshot
-            manager.health.works(PART)
+                self._refused_since = None
+            elif self._refused_since is None:
+                self._refused_since = now
+            if self._refused_since is None or now - self._refused_since < _REFUSED_S:
+                manager.health.works(PART)
+            else:
+                manager.health.failed(PART, self._blocked(now), harmless=True)
             self._backoff.reset()
         except OSError as exc:
             pause_s = self._backoff.next_s()
@@ -246,6 +277,13 @@ class Keeper:
         """Keep what the last second brought."""
         self._not_before = self._clock()
         self.turn()
+
+    def _blocked(self, now: float) -> str:
+        since = now - (self._refused_since or now)
+        return (
+            f"{self._file.path} has not been replaced for {since:.0f} s, because another process "
+            "is at it, or serves something else: see whether one of this user is stopped"
+        )
 
     def _failed(self, health: Health, exc: OSError) -> None:
         if isinstance(exc, TooMuch):

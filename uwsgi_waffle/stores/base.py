@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import StoreError
@@ -121,6 +122,13 @@ class Store(ABC):
         :param history_limit: what ``WAFFLE_HISTORY_LIMIT`` says, likewise; ``None`` if nothing.
         """
         return self
+
+    def files(self) -> tuple[Path, ...]:
+        """Return the files of this host in which the store keeps everything; opens none.
+
+        Empty if it keeps it elsewhere.
+        """
+        return ()
 
     @abstractmethod
     def prepare(self) -> None:

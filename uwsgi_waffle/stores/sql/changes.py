@@ -72,6 +72,10 @@ class SqlStore(Store, Generic[C]):
     def _make_tables(self, connection: C, epoch: str) -> None:
         """Make what is missing of the tables and of the row that holds the revision."""
 
+    def files(self) -> tuple[Path, ...]:
+        path = self._connections().file
+        return () if path is None else (Path(path).absolute(),)
+
     def prepare(self) -> None:
         """Make the tables and the row that holds the revision, unless they are there.
 

@@ -88,6 +88,9 @@ class SqliteStore(Store):
     def identity(self) -> str:
         return repr(self)
 
+    def files(self) -> tuple[Path, ...]:
+        return (self.path,)
+
     def prepare(self) -> None:
         """Make the file (mode 0660) and its tables, unless they are there.
 
