@@ -38,7 +38,7 @@ ARROWS = {
     "ownership": set[str](),
     "runtime": set[str](),
     "config": {"errors"},
-    "settings": {"errors", "settings"},
+    "settings": {"errors", "masking", "settings"},
     "snapshot": {"errors", "settings", "masking"},
     "notifiers": {"errors", "backoff", "masking", "ownership", "snapshot", "notifiers"},
     "stores": {"errors", "backoff", "forking", "masking", "ownership", "snapshot", "stores"},

@@ -673,7 +673,7 @@ def test_override_within_a_request_is_seen_by_it(worker: Worker) -> None:
 def test_signal_tells_each_process_what_it_applied(worker: Worker, other: Worker) -> None:
     with listening(worker.app) as here, listening(other.app) as there:
         worker.waffle.update({"LIMIT": 7})
-        expected = {"name": "LIMIT", "old": 10, "new": 7, "revision": 1}
+        expected = {"name": "LIMIT", "old": 10, "new": 7, "revision": 1, "secret": False}
         assert here == [{**expected, "applied": 7, "in_app": True}]
         assert there == []
         other.get("LIMIT")

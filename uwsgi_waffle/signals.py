@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import logging
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
@@ -17,9 +18,11 @@ logger = logging.getLogger("uwsgi_waffle")
 _signals = Namespace()
 
 #: Sent by every process after it applied a change to ``app.config``; the sender is the app.
-#: Receivers get ``name``, ``old``, ``new`` and ``revision``, and run within an app context, in the
-#: thread that applied the change: a request's, before its view, or the watcher's. What a
-#: receiver raises is logged and stops nothing; the change is committed and announced by then.
+#: Receivers get ``name``, ``old``, ``new``, ``revision`` and ``secret``, and run within an app
+#: context, in the thread that applied the change: a request's, before its view, or the watcher's.
+#: ``old`` and ``new`` are the values in plain, also where ``secret`` is true: log and send those
+#: nowhere. A receiver whose signature has no ``secret`` is called without it. What a receiver
+#: raises is logged and stops nothing; the change is committed and announced by then.
 setting_changed = _signals.signal("setting-changed")
 
 
@@ -88,8 +91,25 @@ def _send_update(app: Flask, update: SettingsUpdate) -> None:
 def _send(app: Flask, change: Change) -> None:
     for receiver in setting_changed.receivers_for(app):
         try:
-            receiver(
-                app, name=change.name, old=change.old, new=change.new, revision=change.revision
-            )
+            details = {
+                "name": change.name,
+                "old": change.old,
+                "new": change.new,
+                "revision": change.revision,
+            }
+            if _takes(receiver, "secret"):
+                details["secret"] = change.secret
+            receiver(app, **details)
         except BaseException:
             logger.exception("a receiver of setting_changed failed on %s", change.name)
+
+
+def _takes(receiver: Callable[..., Any], keyword: str) -> bool:
+    try:
+        parameters = inspect.signature(receiver).parameters
+    except (TypeError, ValueError):
+        # Something written in C, which says nothing of its parameters.
+        return True
+    return keyword in parameters or any(
+        parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()
+    )

@@ -25,6 +25,10 @@ class Row(NamedTuple):
     name: str
     raw: str | None
 
+    def __repr__(self) -> str:
+        # It may be of a secret, which a store does not know.
+        return f"Row(name={self.name!r}, …)"
+
 
 class Delta(NamedTuple):
     """The part of a store that a reader does not have yet.
@@ -41,6 +45,12 @@ class Delta(NamedTuple):
     rows: tuple[Row, ...]
     complete: bool
     mark: str = ""
+
+    def __repr__(self) -> str:
+        return (
+            f"Delta(revision={self.revision}, epoch={self.epoch!r}, rows={len(self.rows)}, "
+            f"complete={self.complete})"
+        )
 
 
 class Change(msgspec.Struct, frozen=True):

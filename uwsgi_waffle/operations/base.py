@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -48,7 +48,7 @@ class SettingInfo:
     """One declared setting with its value, for people.
 
     Of a secret, ``value``, ``default`` and ``raw`` are :data:`~uwsgi_waffle.masking.MASK`, and
-    ``choices`` is ``None``, unless they were asked for.
+    ``choices`` is ``None``, unless they were asked for. Its ``repr`` shows none of them.
 
     :ivar type: its type as a person would write it, without constraints.
     :ivar raw: the stored JSON text, or ``None`` if nothing is stored.
@@ -66,15 +66,15 @@ class SettingInfo:
     desc: str
     group: str | None
     type: str
-    value: Any
-    default: Any
-    raw: str | None
+    value: Any = field(repr=False)
+    default: Any = field(repr=False)
+    raw: str | None = field(repr=False)
     origin: Origin
     secret: bool
     fault: str | None
     min: Any
     max: Any
-    choices: tuple[Any, ...] | None
+    choices: tuple[Any, ...] | None = field(repr=False)
     default_from: DefaultFrom = "declaration"
     pinned: bool = False
 
@@ -84,7 +84,7 @@ class HistoryItem:
     """One setting in one committed change, as people may see it.
 
     Made of a store's :class:`~uwsgi_waffle.stores.base.HistoryEntry`, which has the raw texts,
-    those of secrets too.
+    those of secrets too. Its ``repr`` shows neither text: secrets may have been asked for.
 
     :ivar old: JSON text, :data:`DEFAULT`, or :data:`~uwsgi_waffle.masking.MASK`.
     :ivar new: likewise.
@@ -93,8 +93,8 @@ class HistoryItem:
 
     revision: int
     name: str
-    old: str
-    new: str
+    old: str = field(repr=False)
+    new: str = field(repr=False)
     author: str | None
     reason: str | None
     at: datetime
@@ -106,6 +106,9 @@ class Difference(NamedTuple):
     name: str
     old: str
     new: str
+
+    def __repr__(self) -> str:
+        return f"Difference(name={self.name!r}, …)"
 
 
 def show_raw(state: Settings, name: str, raw: str | None, *, show_secrets: bool = False) -> str:

@@ -35,6 +35,13 @@ class HistoryEntry(NamedTuple):
     reason: str | None
     at: datetime
 
+    def __repr__(self) -> str:
+        # The texts may be of a secret, which a store does not know.
+        return (
+            f"HistoryEntry(revision={self.revision}, name={self.name!r}, "
+            f"author={self.author!r}, at={self.at!r}, …)"
+        )
+
 
 class Dump(NamedTuple):
     """All that a store keeps of settings, as of one revision.
@@ -47,6 +54,12 @@ class Dump(NamedTuple):
     epoch: str
     raws: dict[str, str]
     history: tuple[HistoryEntry, ...]
+
+    def __repr__(self) -> str:
+        return (
+            f"Dump(revision={self.revision}, epoch={self.epoch!r}, settings={len(self.raws)}, "
+            f"history={len(self.history)})"
+        )
 
 
 class WorkerReport(NamedTuple):
