@@ -12,6 +12,9 @@ from flask import Flask
 from uwsgi_waffle import Setting, setting_changed
 from uwsgi_waffle.masking import MASK
 from uwsgi_waffle.operations import Difference, HistoryItem
+from uwsgi_waffle.operations.backup import Entry
+from uwsgi_waffle.operations.rollback import Plan
+from uwsgi_waffle.reporting.last_known import _Kept
 from uwsgi_waffle.settings.classes import declarations_of
 from uwsgi_waffle.signals import send_changed
 from uwsgi_waffle.snapshot import Change, Delta, Row
@@ -47,6 +50,9 @@ class Written(msgspec.Struct, frozen=True):
         ROW,
         Delta(3, "epoch", (ROW,), True),
         Dump(3, "epoch", {"TOKEN": '"sesame"'}, (ENTRY,)),
+        Plan({"TOKEN": '"sesame"'}, 3),
+        Entry(3, "TOKEN", NOW, '"sesame"', '"sesame2"'),
+        _Kept(2, "store", 3, "epoch", "mark", {"TOKEN": '"sesame"'}),
     ],
     ids=lambda record: type(record).__name__,
 )

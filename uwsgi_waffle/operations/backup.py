@@ -32,6 +32,10 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     author: str | None = None
     reason: str | None = None
 
+    def __repr__(self) -> str:
+        # A raw text may be a secret's.
+        return f"Entry(revision={self.revision}, name={self.name!r})"
+
 
 class Backup(msgspec.Struct, frozen=True, kw_only=True):
     """The content of a backup.

@@ -37,6 +37,10 @@ class Plan(NamedTuple):
     by_hand: frozenset[str] = frozenset()
     left: Mapping[str, str] = {}
 
+    def __repr__(self) -> str:
+        # A raw text may be a secret's.
+        return f"Plan(revision={self.revision}, names={sorted(self.raws)})"
+
 
 def plan_rollback(state: Settings, revision: int, *, names: Iterable[str] | None = None) -> Plan:
     """Return the change that would restore every setting to what it was at a revision.

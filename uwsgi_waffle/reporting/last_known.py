@@ -62,6 +62,9 @@ class _Kept(msgspec.Struct, forbid_unknown_fields=True):
     mark: str
     raws: dict[str, str]
 
+    def __repr__(self) -> str:
+        return f"_Kept(revision={self.revision}, names={sorted(self.raws)})"
+
 
 class LastKnownFile:
     """Reads and replaces the file; belongs to one process.
