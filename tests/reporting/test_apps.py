@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from uwsgi_waffle import StoreUnavailable, WaffleConf, doctor, operations
 from uwsgi_waffle.app_state import WaffleState, state_of
 from uwsgi_waffle.cli import group
 from uwsgi_waffle.reporting.apps import LIVING_S, AppRecord, Enrolment
+from uwsgi_waffle.reporting.host_defaults import MOST_HOSTS, HostDefaults, with_host
 from uwsgi_waffle.stores.sqlite import SqliteStore
 
 from ..support.rig import Clock
@@ -236,3 +238,54 @@ def test_app_says_nothing_twice(folder: Path, monkeypatch: pytest.MonkeyPatch) -
     assert said == []
     Site(folder, "blog", API)
     assert len(said) == 1
+
+
+def at_host(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    names = os.uname_result(("Linux", name, "6", "1", "x86_64"))
+    monkeypatch.setattr(os, "uname", lambda: names)
+
+
+def test_hosts_whose_defaults_or_pins_differ_are_found(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"sqlite:///{folder}/waffle.db"
+    secret = {**SHOP, "TOKEN": {"desc": "Token", "default": "", "secret": True}}
+    for host, config in {
+        "web1": {"LIMIT": 50, "TOKEN": "sesame"},
+        "web2": {"LIMIT": 50, "TOKEN": "another"},
+        "web3": {"LIMIT": 60, "WAFFLE_PINNED": ["SITENAME"]},
+    }.items():
+        at_host(monkeypatch, host)
+        place = tmp_path / host
+        place.mkdir()
+        site = Site(place, "shop", secret, WAFFLE_STORE_URL=url, **config)
+    (found,) = [each for each in doctor.examine(site.state).findings if each.id == "D028"]
+    assert "LIMIT (web1, web2: a default of its own; web3: a default of its own)" in found.detail
+    assert "SITENAME (web1, web2: the declared default; web3: the declared default, pinned)" in (
+        found.detail
+    )
+    # Of a secret no more than where it comes from.
+    assert "TOKEN (web1, web2: a default of its own; web3: the declared default)" in found.detail
+    assert "sesame" not in str(site.state.store.apps())
+
+
+def test_hosts_with_the_same_configuration_are_healthy(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"sqlite:///{folder}/waffle.db"
+    for host in ("web1", "web2"):
+        at_host(monkeypatch, host)
+        place = tmp_path / host
+        place.mkdir()
+        site = Site(place, "shop", SHOP, WAFFLE_STORE_URL=url, LIMIT=50)
+    assert "D028" not in {each.id for each in doctor.examine(site.state).findings}
+
+
+def test_hosts_that_are_gone_are_forgotten() -> None:
+    hosts: dict[str, HostDefaults] = {}
+    for number in range(200):
+        hosts = with_host(hosts, f"pod-{number}", HostDefaults(float(number), {}), LIVING_S)
+    assert len(hosts) == MOST_HOSTS
+    assert "pod-199" in hosts
+    later = HostDefaults(LIVING_S + 300, {})
+    assert set(with_host(hosts, "web1", later, LIVING_S)) == {"web1"}

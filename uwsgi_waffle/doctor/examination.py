@@ -172,6 +172,8 @@ def _check_neighbours(state: WaffleState) -> Iterator[Finding]:
     with contextlib.suppress(StoreError):
         if conflicts := state.neighbours.conflicts():
             yield finding("D026", "; ".join(conflicts))
+        if differing := state.neighbours.differing_hosts():
+            yield finding("D028", "; ".join(differing))
 
 
 def _check_announced(

@@ -189,6 +189,12 @@ _TABLE: tuple[tuple[str, Level, str, str], ...] = (
         "Name places outside of it in `WAFFLE_STORE_URL` and `WAFFLE_WATCHER_FILE`, or give the "
         "app an `instance_path` that stays.",
     ),
+    (
+        "D028",
+        "warning",
+        "Hosts serve different defaults, or pin different settings.",
+        "Give all hosts the same environment and configuration files, unless they are to differ.",
+    ),
 )
 
 #: mapping of the id of each finding to what it means

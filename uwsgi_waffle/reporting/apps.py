@@ -14,6 +14,7 @@ from ..errors import StoreError
 from ..settings.declarations import Declarations, type_name
 from ..settings.shapes import shape_of
 from ..stores.base import Store
+from .host_defaults import HostDefaults, differences, differs_here, with_host
 
 logger = logging.getLogger("uwsgi_waffle")
 
@@ -34,12 +35,14 @@ class AppRecord(msgspec.Struct, frozen=True):
     :ivar folder: its instance folder there.
     :ivar at: when that was, in seconds since 1970 by that host's clock.
     :ivar declares: mapping of setting name to its type as people read it.
+    :ivar hosts: mapping of a host's name to what its configuration changes.
     """
 
     host: str
     folder: str
     at: float
     declares: dict[str, str]
+    hosts: dict[str, HostDefaults] = {}
 
 
 class Neighbours:
@@ -66,6 +69,7 @@ class Neighbours:
             name: type_name(shape_of(declaration.type).base)
             for name, declaration in declarations.items()
         }
+        self._differs = differs_here(declarations)
 
     def living(self) -> dict[str, AppRecord]:
         """Return the other apps that were seen of late, by name.
@@ -103,17 +107,33 @@ class Neighbours:
 
         :return: whether it was new, or declares something else than before.
         """
-        now = self._clock()
+        now, host = self._clock(), os.uname().nodename
         try:
             known = self._records().get(self._app)
             is_news = known is None or known.declares != self._declares
-            if is_news or (known is not None and abs(now - known.at) > _REFRESHED_S):
-                record = AppRecord(os.uname().nodename, str(self._folder), now, self._declares)
+            if known is None or is_news or self._is_due(known, host, now):
+                hosts = {} if known is None else known.hosts
+                own = HostDefaults(now, self._differs)
+                hosts = with_host(hosts, host, own, LIVING_S)
+                record = AppRecord(host, str(self._folder), now, self._declares, hosts)
                 self._store.enroll(self._app, msgspec.json.encode(record).decode())
             return is_news
         except StoreError as exc:
             logger.debug("the store was not told of this app: %s", exc)
             return False
+
+    def differing_hosts(self) -> list[str]:
+        """Return each setting whose default or pin differs between this app's hosts, for people.
+
+        :raises StoreUnavailable: the store can't be read within its bound.
+        """
+        known = self._records().get(self._app)
+        hosts = {
+            host: each.differs
+            for host, each in (known.hosts if known is not None else {}).items()
+            if self._clock() - each.at < LIVING_S
+        }
+        return differences({**hosts, os.uname().nodename: self._differs})
 
     def warn(self) -> None:
         """Log which other apps share this store by mistake; blocks for the store's bound."""
@@ -123,6 +143,14 @@ class Neighbours:
             return
         if conflicts:
             logger.warning("another app shares this store: %s; %s", "; ".join(conflicts), FIX)
+
+    def _is_due(self, known: AppRecord, host: str, now: float) -> bool:
+        own = known.hosts.get(host)
+        return (
+            own is None
+            or own.differs != self._differs
+            or max(abs(now - own.at), abs(now - known.at)) > _REFRESHED_S
+        )
 
     def _records(self) -> dict[str, AppRecord]:
         found = {}
