@@ -30,9 +30,9 @@ from uwsgi_waffle.checks.binary import Server, ask, find_binary
 from uwsgi_waffle.checks.vocabulary import KNOWN
 from uwsgi_waffle.cli import group
 
-from ..support.pages import AT_WORK, ROOT, Block, blocks, name, pages
+from ..support.pages import ROOT, Block, blocks, pages
 
-BLOCKS = [block for page in pages() if not AT_WORK.match(name(page)) for block in blocks(page)]
+BLOCKS = [block for page in pages() for block in blocks(page)]
 #: shown, not run: what a program prints, and drawings
 PROSE = ("", "text")
 CONFS: dict[str, Any] = {

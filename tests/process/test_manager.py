@@ -15,6 +15,7 @@ import pytest
 from uwsgi_waffle import NotifierError, RevisionConflict, StoreError, StoreUnavailable
 from uwsgi_waffle.notifiers import Notice
 from uwsgi_waffle.notifiers.file import FileNotifier, Signature
+from uwsgi_waffle.process.manager import NOTICE_PAUSE_S
 from uwsgi_waffle.snapshot import Delta
 
 from ..support.rig import MemoryStore, Rig, StubNotifier
@@ -180,6 +181,24 @@ def test_notice_that_lies_harms_nothing(rig: Rig, revision: int) -> None:
     rig.update(LIMIT=7)
     rig.manager.follow(Notice(revision))
     assert rig.manager.snapshot.revision == 1
+    assert rig.config["LIMIT"] == 7
+
+
+def test_flood_of_notices_costs_a_bounded_number_of_reads(rig: Rig) -> None:
+    rig.begin_request()
+    before = reads(rig)
+    # The first is followed at once.
+    rig.manager.follow(Notice(None))
+    assert reads(rig) == before + 1
+    for number in range(500):
+        rig.manager.follow(Notice(10**6 + number))
+        rig.clock.advance(1 / 500)
+    assert reads(rig) - before <= 2 + 1 / NOTICE_PAUSE_S
+    # The last of them is not forgotten.
+    rig.changed_silently(LIMIT=7)
+    rig.manager.follow(Notice(1))
+    rig.clock.advance(NOTICE_PAUSE_S)
+    rig.manager.follow(None)
     assert rig.config["LIMIT"] == 7
 
 

@@ -10,8 +10,6 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-#: pages that are being written, for which the tests wait
-AT_WORK = re.compile(r"docs/security|SECURITY")
 _FENCE = re.compile(r"^(?P<indent> *)(?P<ticks>`{3,})(?P<language>[^\s`]*)[^`]*$")
 _MARKER = re.compile(r"<!-- (not run|run by): (.+) -->$")
 _LINK = re.compile(r"\]\(([^()\s]+(?:\([^()\s]*\))?)(?:\s+\"[^\"]*\")?\)")
