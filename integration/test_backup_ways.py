@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import shutil
 import subprocess
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from .test_cli import CommandLine, assert_all_serve
 pytestmark = [pytest.mark.uwsgi, pytest.mark.redis_server, pytest.mark.timeout(180)]
 
 LIMIT_S = 60.0
+StartHosts = Callable[[dict[str, Any]], list[UwsgiServer]]
 
 
 def program(*names: str) -> str:
@@ -46,26 +49,93 @@ def run(*command: str | Path, given: bytes = b"") -> bytes:
 
 
 def check(
-    server: UwsgiServer,
+    hosts: Sequence[UwsgiServer],
     flask: CommandLine,
     back_up: Callable[[], object],
     restore: Callable[[], object],
 ) -> None:
-    """Check that workers serve what was restored, at their next resync, without a touch by hand."""
-    flask("set", "SITENAME=One")
-    back_up()
-    flask("set", "SITENAME=Two", "A=2")
-    flask("set", "SITENAME=Three")
-    assert_all_serve(server, "Three", 3)
-    restore()
-    server.eventually("the backup is served", lambda: _serve(server, "One", 1))
-    # On from there, at revisions that the workers have seen with other content.
-    flask("set", "A=7")
-    assert_all_serve(server, "One", 2)
-    restore()
-    flask("set", "SITENAME=Four")
-    server.eventually("the other revision 2", lambda: _serve(server, "Four", 2))
-    assert all(report["config"]["A"] != 7 for report in server.reports())
+    """Check that workers under load serve what was restored, without a touch by hand.
+
+    :param hosts: the command line runs on the first; all see a restore at their next resync.
+    """
+    first, *others = hosts
+
+    def all_serve(name: str, revision: int) -> None:
+        assert_all_serve(first, name, revision)
+        for other in others:
+            _until_served(other, name, revision)
+
+    with asked_all_the_time(hosts):
+        flask("set", "SITENAME=One")
+        back_up()
+        flask("set", "SITENAME=Two", "A=2")
+        flask("set", "SITENAME=Three")
+        all_serve("Three", 3)
+        restore()
+        for host in hosts:
+            _until_served(host, "One", 1)
+        # On from there, at revisions that the workers have seen with other content.
+        flask("set", "A=7")
+        all_serve("One", 2)
+        restore()
+        flask("set", "SITENAME=Four")
+        for host in hosts:
+            _until_served(host, "Four", 2)
+            assert all(report["config"]["A"] != 7 for report in host.reports())
+
+
+@contextlib.contextmanager
+def asked_all_the_time(hosts: Sequence[UwsgiServer]) -> Iterator[None]:
+    """Ask every worker without a pause meanwhile; each request must be answered."""
+    stop = threading.Event()
+    failures: list[Exception] = []
+
+    def ask(host: UwsgiServer, worker: int) -> None:
+        while not stop.is_set():
+            try:
+                host.get(worker)
+            except Exception as exc:
+                failures.append(exc)
+            time.sleep(0.01)
+
+    threads = [
+        threading.Thread(target=ask, args=(host, worker))
+        for host in hosts
+        for worker in range(1, host.workers + 1)
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert failures == []
+
+
+@pytest.fixture
+def start_hosts(start_uwsgi: StartUwsgi, folder: Path, tmp_path: Path) -> StartHosts:
+    """Return a function that starts two hosts on one store, which hear nothing of each other."""
+
+    def start(config: dict[str, Any]) -> list[UwsgiServer]:
+        elsewhere = tmp_path / "elsewhere"
+        elsewhere.mkdir()
+        return [
+            start_uwsgi(
+                "--master",
+                "--lazy-apps",
+                folder=place,
+                config={**config, "WAFFLE_RESYNC_INTERVAL": 2},
+            )
+            for place in (folder, elsewhere)
+        ]
+
+    return start
+
+
+def _until_served(server: UwsgiServer, name: str, revision: int) -> None:
+    server.eventually(f"{name} is served", lambda: _serve(server, name, revision))
 
 
 def _serve(server: UwsgiServer, name: str, revision: int) -> bool:
@@ -79,10 +149,11 @@ def test_sqlite_file_is_restored_under_running_workers(
     start_uwsgi: StartUwsgi, folder: Path, tmp_path: Path
 ) -> None:
     sqlite3 = program("sqlite3")
+    # Its file is for one host only.
     server = start_uwsgi("--master", "--lazy-apps", workers=3)
     database, copy = folder / "waffle.db", tmp_path / "copy.db"
     check(
-        server,
+        [server],
         CommandLine(folder),
         lambda: run(sqlite3, database, f".backup {copy}"),
         lambda: run(sqlite3, database, f".restore {copy}"),
@@ -109,12 +180,12 @@ def test_sqlite_file_is_replaced_while_the_workers_are_stopped(
 
 
 def test_redis_is_restored_from_its_file(
-    start_uwsgi: StartUwsgi, folder: Path, tmp_path: Path, make_redis: StartRedis
+    start_hosts: StartHosts, folder: Path, tmp_path: Path, make_redis: StartRedis
 ) -> None:
     redis = make_redis()
     redis.start()
     config = {"WAFFLE_STORE_URL": redis.url}
-    server = start_uwsgi("--master", "--lazy-apps", workers=3, config=config)
+    hosts = start_hosts(config)
     file, copy = tmp_path / "dump.rdb", tmp_path / "copy.rdb"
 
     def back_up() -> None:
@@ -126,7 +197,7 @@ def test_redis_is_restored_from_its_file(
         shutil.copy(copy, file)
         redis.start()
 
-    check(server, CommandLine(folder, **config), back_up, restore)
+    check(hosts, CommandLine(folder, **config), back_up, restore)
 
 
 def psycopg_connection(postgres: PostgresServer) -> Any:
@@ -141,7 +212,7 @@ def major_version(program: str) -> int:
 
 
 def test_postgres_is_restored_from_a_dump(
-    start_uwsgi: StartUwsgi, folder: Path, tmp_path: Path, postgres: PostgresServer
+    start_hosts: StartHosts, folder: Path, tmp_path: Path, postgres: PostgresServer
 ) -> None:
     need_module("psycopg")
     dump, psql = program("pg_dump"), program("psql")
@@ -152,9 +223,8 @@ def test_postgres_is_restored_from_a_dump(
     with postgres.database() as name:
         plain = postgres.url("postgresql", name)
         config = {"WAFFLE_STORE_URL": postgres.url("postgresql+psycopg", name)}
-        server = start_uwsgi("--master", "--lazy-apps", workers=3, config=config)
         check(
-            server,
+            start_hosts(config),
             CommandLine(folder, **config),
             lambda: run(dump, "--clean", "--if-exists", "--file", copy, plain),
             lambda: run(psql, "-q", "-1", "-v", "ON_ERROR_STOP=1", "-f", copy, plain),
@@ -162,17 +232,17 @@ def test_postgres_is_restored_from_a_dump(
 
 
 def test_mariadb_is_restored_from_a_dump(
-    start_uwsgi: StartUwsgi, folder: Path, tmp_path: Path, mariadb: MariadbServer
+    start_hosts: StartHosts, folder: Path, tmp_path: Path, mariadb: MariadbServer
 ) -> None:
     need_module("pymysql")
     dump, client = program("mariadb-dump", "mysqldump"), program("mariadb", "mysql")
     copy = tmp_path / "copy.sql"
     with mariadb.database() as name:
         config = {"WAFFLE_STORE_URL": mariadb.url(database=name)}
-        server = start_uwsgi("--master", "--lazy-apps", workers=3, config=config)
+        hosts = start_hosts(config)
         login = ["-h", "127.0.0.1", "-P", str(mariadb.port), "-u", "waffle", "-ps3cret"]
         check(
-            server,
+            hosts,
             CommandLine(folder, **config),
             lambda: copy.write_bytes(run(dump, *login, "--single-transaction", name)),
             lambda: run(client, *login, name, given=copy.read_bytes()),
