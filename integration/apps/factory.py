@@ -7,6 +7,7 @@ without a request.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import logging
@@ -15,7 +16,6 @@ import threading
 import time
 from typing import Any, NamedTuple
 
-import msgspec
 from flask import Flask, request, stream_with_context
 
 from uwsgi_waffle import ChangeRefused, StoreError, WaffleConf, setting_changed
@@ -86,7 +86,7 @@ def make_site(name: str) -> Site:
 def make_report(app: Flask, waffle: WaffleConf) -> dict[str, Any]:
     """Return all that a test asks of one worker."""
     with app.app_context():
-        status = msgspec.to_builtins(waffle.status())
+        status = dataclasses.asdict(waffle.status())
         return {
             "app": app.name,
             "pid": os.getpid(),
