@@ -128,6 +128,7 @@ def test_each_mount_in_an_interpreter_of_its_own_follows(
     )
     for report in server.reports("/two/"):
         assert report["app"] == "other"
+    assert server.get(1, "/two/readyz")["ready"]
     assert_every_worker_follows(server, path="/one")
     assert_every_worker_follows(server, path="/two", app="other")
     assert_every_worker_follows(server, path="/one")

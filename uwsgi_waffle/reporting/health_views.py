@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
+from datetime import datetime
 from functools import partial
 from typing import Any
 
-import msgspec
 from flask import Blueprint, Response
 
 from ..masking import json_text
@@ -76,7 +77,8 @@ def as_json(status: Status, *, details: bool) -> dict[str, Any]:
 
     :param details: also what names paths, errors and settings.
     """
-    whole: dict[str, Any] = msgspec.to_builtins(status)
+    # Not by msgspec: a second interpreter of uWSGI hung in it, on Python 3.12, at a status.
+    whole: dict[str, Any] = _plain(dataclasses.asdict(status))
     if details:
         return {**whole, "served": status.served}
     return {
@@ -84,3 +86,9 @@ def as_json(status: Status, *, details: bool) -> dict[str, Any]:
         "failing": sorted(status.failing),
         "faults": len(status.faults),
     }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return value.isoformat().replace("+00:00", "Z") if isinstance(value, datetime) else value
