@@ -86,7 +86,8 @@ def make_site(name: str) -> Site:
 def make_report(app: Flask, waffle: WaffleConf) -> dict[str, Any]:
     """Return all that a test asks of one worker."""
     with app.app_context():
-        status = dataclasses.asdict(waffle.status())
+        # Times as text: a mule writes the report as plain JSON.
+        status = json.loads(json.dumps(dataclasses.asdict(waffle.status()), default=str))
         return {
             "app": app.name,
             "pid": os.getpid(),
