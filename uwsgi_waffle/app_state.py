@@ -35,6 +35,7 @@ from .process.page import Page, is_open
 from .process.page_file import page_path, refuse_remote
 from .process.reading import LastKnown
 from .process.tickets import Ticket
+from .process.token import Token
 from .process.watcher import WATCHER, WatcherTask
 from .reporting.apps import Enrolment, Neighbours
 from .reporting.events import Events
@@ -335,6 +336,21 @@ class WaffleState:
         manager.refresh(complete=complete, may_apply=self._may_apply)
         self._renew()
         return manager.snapshot
+
+    @property
+    def token(self) -> str:
+        """See :attr:`WaffleConf.token`."""
+        return str(Token.of(self.snapshot))
+
+    def require(self, token: str | None) -> bool:
+        """See :meth:`WaffleConf.require`."""
+        wanted = Token.parse(token)
+        if wanted is None or wanted.is_of(self.snapshot):
+            return True
+        is_reached = self.engine.manager.require(wanted, may_apply=self._may_apply)
+        # The request may have begun before its process had what it has now.
+        self._renew()
+        return is_reached
 
     @contextlib.contextmanager
     def override(self, values: Mapping[str, object]) -> Iterator[None]:

@@ -264,6 +264,30 @@ class WaffleConf(Generic[ConfT]):
         """
         return self.state.renew().revision
 
+    @property
+    def token(self) -> str:
+        """A short text that names what the caller is served, for :meth:`require` on any host.
+
+        Digits, letters and ``-``; no value can be read from it. Within a request that made a
+        change it is of that change or of a later one.
+        """
+        return self.state.token
+
+    def require(self, token: str | None) -> bool:
+        """Serve the caller at least what a :attr:`token` was of; return whether that is sure.
+
+        For who saved on one host and is then sent to another, which may not have heard of it yet:
+        keep the token in the user's session, and require it when a request begins. The store is
+        read once for each token in each process, unless it is of what this process has, and what
+        is read is served in the caller's request, too. A token of a future that was lost, because
+        a backup was restored, is dropped: what the store holds is served. So is what is no token.
+        Blocks for at most ``WAFFLE_STORE_TIMEOUT``, and not at all while the store fails and the
+        watcher tries again.
+
+        :return: ``False`` only if the store could not be read; what is served stays then.
+        """
+        return self.state.require(token)
+
     def status(self) -> Status:
         """Return how the settings of this process are doing."""
         return self.state.engine.status()

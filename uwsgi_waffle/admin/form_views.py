@@ -79,6 +79,7 @@ class FormPages(Frame):
             return self._conflict(draft)
         except StoreError as exc:
             return self._look_over(draft, notice=not_saved(exc), code=503)
+        self.remember(state)
         left = len(draft.entries) - len(draft.chosen.entries)
         return redirect(url_for(".index", saved=revision, left=left or None), 303)
 

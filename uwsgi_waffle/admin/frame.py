@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from flask import Response, current_app, make_response, request, send_from_directory
+from flask import Response, current_app, make_response, request, send_from_directory, session
 from werkzeug.wrappers import Response as BaseResponse
 
-from ..app_state import state_of
+from ..app_state import WaffleState, state_of
 from ..errors import OutcomeUnknown, StoreError
 from ..version import __version__
 from .access import current_author
@@ -33,6 +33,9 @@ FOREIGN = (
 )
 NOTHING_TICKED = "Nothing is ticked: tick what you want to save, or discard all of it."
 NO_REASON = "A reason is required: say in a few words why. Nothing is saved yet."
+
+# In the session of who saved: what the next page must have, whichever host serves it.
+_SAVED = "uwsgi_waffle.saved"
 
 Render = Callable[..., str]
 Answer = str | BaseResponse
@@ -69,7 +72,9 @@ class Frame:
         :raises ConfigurationError: the app lacks ``SECRET_KEY`` or :class:`WaffleConf`.
         """
         require_secret_key(current_app.secret_key)
-        state_of(current_app)
+        state = state_of(current_app)
+        if saved := session.get(_SAVED):
+            state.require(saved)
         try:
             request.max_content_length = MAX_FORM_BYTES
             request.max_form_memory_size = MAX_FORM_BYTES
@@ -79,6 +84,11 @@ class Frame:
     def asset(self, filename: str) -> Answer:
         """Return a style sheet or a script of the pages."""
         return send_from_directory(ASSETS, filename, max_age=3600)
+
+    @staticmethod
+    def remember(state: WaffleState) -> None:
+        """Have the next pages of this user show the change that was just saved, on any host."""
+        session[_SAVED] = state.token
 
     def problem_of_reason(self, reason: str) -> str:
         """Return why a change is not made for this reason, or an empty text."""

@@ -76,6 +76,7 @@ class HistoryPages(Frame):
                     notice, code = self.problem_of_reason(reason), 422
                 else:
                     made = self._go_back(state, revision, undo, name, reason)
+                    self.remember(state)
                     return redirect(url_for(".index", saved=made), 303)
         except RevisionConflict:
             code, conflict = 409, True

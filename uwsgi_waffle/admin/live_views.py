@@ -76,6 +76,7 @@ class LivePages(Frame):
             )
         except StoreError as exc:
             return self._answer({"problem": not_saved(exc)}, 503)
+        self.remember(state)
         snapshot = state.snapshot
         widget = widget_of(snapshot, declaration)
         base = f"{widget.kind}.{fingerprint(declaration, widget, snapshot)}"

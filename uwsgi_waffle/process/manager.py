@@ -30,6 +30,7 @@ from .layers import Layers
 from .page import Page, PageChange, identity_of, is_open
 from .reading import LastKnown, Reading
 from .tickets import Ticket, Tickets
+from .token import Reached, Token
 
 PAGE = "page"
 #: Seconds between two reads of the store that only a notice asks for, from the second on.
@@ -122,6 +123,7 @@ class Manager:
         # What may leave this process: it is on the page.
         self._served = snapshot
         self._notice_at = float("-inf")
+        self._reached = Reached()
 
     @property
     def snapshot(self) -> Snapshot:
@@ -246,6 +248,25 @@ class Manager:
         error = self._catch_up(force=True, complete=complete, may_apply=may_apply)
         if error is not None:
             raise error
+
+    def require(self, token: Token, *, may_apply: Callable[[], bool] = _always) -> bool:
+        """Read the store unless a token was reached; return whether it is reached now.
+
+        Shares a read of another thread that begins after this call. Keeps to the back-off while
+        the store fails, so that no request waits for it again. Blocks for at most ``wait_s`` and
+        the store's own bound.
+
+        :param may_apply: see :meth:`commit`.
+        """
+        if token in self._reached or token.is_of(self._layers.base):
+            return True
+        self.page.follow_path()
+        self.reading.ask()
+        error = self._catch_up(may_read=self._may_read, may_apply=may_apply)
+        if error is not None or self.reading.failing:
+            return False
+        self._reached.add(token)
+        return True
 
     # Changing
 
