@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
-import threading
+import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,18 +14,21 @@ import peewee
 import pytest
 
 from tests.support.copying import check_copy
-from uwsgi_waffle.stores import Store, store_from_url
+from uwsgi_waffle.operations import copy
+from uwsgi_waffle.stores import Dump, Store, store_from_url
 from uwsgi_waffle.stores.peewee import PeeweeWaffleStore
 from uwsgi_waffle.testing import LoadContract
 
 from .conftest import StartUwsgi
 from .support.find import need_module
 from .support.uwsgi_server import UwsgiServer
+from .test_backup_ways import asked_all_the_time
 from .test_cli import CommandLine, assert_all_serve
 
 pytestmark = [pytest.mark.redis_server, pytest.mark.timeout(180)]
 
 MakeUrl = Callable[[str], str]
+MakeStore = Callable[..., Store]
 #: the stores that a URL names, and peewee's beside them
 URLS = ("sqlite", "redis", "postgres", "mariadb")
 KINDS = (*URLS, "peewee-postgres")
@@ -55,11 +59,11 @@ def make_url(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[MakeUrl
 
 
 @pytest.fixture
-def make_store(make_url: MakeUrl, tmp_path: Path) -> Iterator[Callable[[str], Store]]:
+def make_store(make_url: MakeUrl, tmp_path: Path) -> Iterator[MakeStore]:
     made: list[Store] = []
 
-    def make(kind: str) -> Store:
-        url = make_url(kind)
+    def make(kind: str, url: str = "") -> Store:
+        url = url or make_url(kind)
         if kind == "peewee-postgres":
             database: Any = peewee.PostgresqlDatabase
             made.append(PeeweeWaffleStore(database(url)))
@@ -75,14 +79,14 @@ def make_store(make_url: MakeUrl, tmp_path: Path) -> Iterator[Callable[[str], St
 @pytest.mark.parametrize("target", KINDS)
 @pytest.mark.parametrize("source", KINDS)
 def test_any_store_is_copied_to_any_other_with_its_history(
-    make_store: Callable[[str], Store], source: str, target: str
+    make_store: MakeStore, source: str, target: str
 ) -> None:
     check_copy(make_store(source), make_store(target))
 
 
 class TestLoad(LoadContract):
     @pytest.fixture(params=KINDS)
-    def store(self, request: pytest.FixtureRequest, make_store: Callable[[str], Store]) -> Store:
+    def store(self, request: pytest.FixtureRequest, make_store: MakeStore) -> Store:
         return make_store(request.param)
 
 
@@ -112,6 +116,44 @@ def test_every_worker_serves_what_was_restored_from_its_next_request_on(
 
 
 @pytest.mark.uwsgi
+@pytest.mark.parametrize("target", KINDS)
+def test_workers_under_load_serve_what_any_store_was_copied_to_theirs(
+    start_uwsgi: StartUwsgi,
+    tmp_path: Path,
+    make_url: MakeUrl,
+    make_store: MakeStore,
+    target: str,
+) -> None:
+    url = make_url(target)
+    theirs = make_store(target, url)
+    theirs.prepare()
+    config = {"SITE_PEEWEE" if target.startswith("peewee") else "WAFFLE_STORE_URL": url}
+    hosts = []
+    # SQLite is for one host only.
+    for name in ("one", "two") if target != "sqlite" else ("one",):
+        (tmp_path / name).mkdir()
+        hosts.append(
+            start_uwsgi(
+                "--master",
+                "--lazy-apps",
+                folder=tmp_path / name,
+                config={**config, "WAFFLE_RESYNC_INTERVAL": 1},
+            )
+        )
+    with asked_all_the_time(hosts):
+        for number, kind in enumerate(KINDS):
+            theirs.write({"SITENAME": '"Theirs"', "A": str(number)})
+            source = make_store(kind)
+            source.prepare()
+            # Once to a higher revision than the workers are at, and once to a lower one.
+            for count in range(1, 2 + 2 * number * (number % 2)):
+                source.write({"SITENAME": f'"{kind} {count}"'})
+            dump = copy(source, theirs, overwrite=True)
+            for host in hosts:
+                host.eventually(f"what {kind} had is served", functools.partial(_serve, host, dump))
+
+
+@pytest.mark.uwsgi
 def test_restore_under_load_leaves_no_worker_behind(
     start_uwsgi: StartUwsgi, folder: Path, tmp_path: Path
 ) -> None:
@@ -119,29 +161,11 @@ def test_restore_under_load_leaves_no_worker_behind(
     flask = CommandLine(folder)
     flask("set", "SITENAME=One")
     flask("backup", f"{tmp_path}/one")
-    stop = threading.Event()
-    failures: list[Exception] = []
-
-    def ask(worker: int) -> None:
-        while not stop.is_set():
-            try:
-                server.get(worker)
-            except Exception as exc:
-                failures.append(exc)
-
-    threads = [threading.Thread(target=ask, args=[worker]) for worker in (1, 2, 3)]
-    for thread in threads:
-        thread.start()
-    try:
+    with asked_all_the_time([server]):
         for number in range(5):
             flask("set", f"SITENAME=N{number}")
             flask("restore", f"{tmp_path}/one", "--yes")
             assert_all_serve(server, "One", 1)
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
-    assert failures == []
 
 
 @pytest.mark.uwsgi
@@ -179,3 +203,11 @@ def test_restore_on_one_host_reaches_the_workers_of_another(
 
 def _all(server: UwsgiServer, name: str) -> bool:
     return all(report["config"]["SITENAME"] == name for report in server.reports())
+
+
+def _serve(server: UwsgiServer, dump: Dump) -> bool:
+    expected = (dump.revision, 0, json.loads(dump.raws["SITENAME"]))
+    return all(
+        (report["revision"], report["config"]["A"], report["config"]["SITENAME"]) == expected
+        for report in server.reports()
+    )

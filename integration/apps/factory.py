@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from flask import Flask, request, stream_with_context
 
-from uwsgi_waffle import ChangeRefused, StoreError, WaffleConf, setting_changed
+from uwsgi_waffle import ChangeRefused, Store, StoreError, WaffleConf, setting_changed
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "A": {"desc": "Always equal to B", "default": 0},
@@ -41,7 +41,7 @@ def make_site(name: str) -> Site:
     app = Flask(name, instance_path=os.environ["SITE_INSTANCE"])
     app.config["WAFFLE_CONFS"] = SETTINGS
     app.config.update(json.loads(os.environ.get("SITE_CONFIG", "{}")))
-    waffle = WaffleConf(app)
+    waffle = WaffleConf(app, _configstore(app))
     # In the app: the signal holds its receivers weakly.
     app.extensions["recorder"] = recorder = _Recorder(name, app.instance_path)
     setting_changed.connect(recorder.record, app)
@@ -81,6 +81,19 @@ def make_site(name: str) -> Site:
         return {"revision": revision, "took_s": time.monotonic() - began, "pid": os.getpid()}
 
     return Site(app, waffle)
+
+
+def _configstore(app: Flask) -> Store | None:
+    """Return the store of its own that ``SITE_PEEWEE`` asks for: a URL of PostgreSQL."""
+    url = app.config.get("SITE_PEEWEE")
+    if url is None:
+        return None
+    import peewee
+
+    from uwsgi_waffle.stores.peewee import PeeweeWaffleStore
+
+    database: Any = peewee.PostgresqlDatabase
+    return PeeweeWaffleStore(database(url))
 
 
 def make_report(app: Flask, waffle: WaffleConf) -> dict[str, Any]:
