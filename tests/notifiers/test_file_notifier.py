@@ -84,21 +84,30 @@ def test_file_system_with_coarse_times_gets_a_later_mtime_too(
 
     monkeypatch.setattr(os, "utime", coarse)
     times = []
+    touch = notifier.mark().touch
     for revision in range(5):
         notifier.announce(revision)
         times.append(path.stat().st_mtime_ns)
-        assert notifier.mark().announced
+        assert notifier.mark() == FileNotifier(path).mark()
+        assert notifier.mark().touch == touch
     assert times == sorted(set(times))
 
 
 def test_announcement_is_told_from_a_touch_by_hand(notifier: FileNotifier, path: Path) -> None:
-    assert not notifier.mark().announced
+    def touch() -> int | None:
+        # The one that announced remembers what it wrote; any other reads it.
+        mark = FileNotifier(path).mark()
+        assert notifier.mark() == mark
+        return mark.touch
+
+    first = touch()
     notifier.announce(7)
-    assert notifier.mark().announced
+    assert touch() == first
     path.touch()
-    assert not notifier.mark().announced
+    second = touch()
+    assert second == path.stat().st_mtime_ns != first
     notifier.announce(7)
-    assert notifier.mark().announced
+    assert touch() == second
 
 
 @pytest.mark.parametrize(
@@ -146,7 +155,7 @@ def test_deleted_file_is_made_anew_by_the_next_announcement(
     notifier.announce(1)
     path.unlink()
     assert notifier.signature() is None
-    assert notifier.mark() == (None, None, False, None)
+    assert notifier.mark() == (None, None, None)
     notifier.announce(2)
     assert notifier.mark().revision == 2
 

@@ -43,14 +43,12 @@ class Mark(NamedTuple):
 
     :ivar signature: its inode, mtime and size, or ``None`` if it can't be seen.
     :ivar revision: the revision written in it, or ``None`` if there is none to read.
-    :ivar announced: its mtime is the one that was announced; otherwise somebody else touched it.
     :ivar touch: the mtime that somebody else gave it last, which announcements hand on, so that a
         touch is not lost on who looks only after the next of them.
     """
 
     signature: Signature | None
     revision: int | None
-    announced: bool
     touch: int | None
 
 
@@ -84,6 +82,8 @@ class FileNotifier(Notifier):
         self._poll_interval_s = poll_interval_s
         self._closed = threading.Event()
         self._awaited = self.signature()
+        # As this instance left the file: what it holds need not be read again then.
+        self._left: Mark | None = None
 
     def __repr__(self) -> str:
         return f"<FileNotifier {self.path}>"
@@ -99,17 +99,19 @@ class FileNotifier(Notifier):
     def mark(self) -> Mark:
         """Return the signature with the revision that the file holds."""
         signature = self.signature()
+        left = self._left
+        if left is not None and left.signature == signature:
+            return left
         try:
             with self._opened(os.O_RDONLY) as descriptor:
                 words = _words(descriptor)
         except OSError:
-            return Mark(signature, None, announced=False, touch=signature and signature[1])
+            return Mark(signature, None, signature and signature[1])
         # int() alone would admit signs and underscores that announce() never writes.
         revision = int(words[0]) if words and words[0].isdigit() else None
         if signature is None:
-            return Mark(None, revision, announced=False, touch=None)
-        touch = _touch(words, signature[1])
-        return Mark(signature, revision, announced=touch != signature[1], touch=touch)
+            return Mark(None, revision, None)
+        return Mark(signature, revision, _touch(words, signature[1]))
 
     def ensure(self) -> bool:
         """Create the file (mode 0660) if it is missing; return whether it was.
@@ -222,22 +224,23 @@ class FileNotifier(Notifier):
 
     def _written(self, revision: int, deadline: float) -> bool:
         """Write to the file; return whether it is, afterwards, the one that the path names."""
-        with contextlib.ExitStack() as stack:
-            try:
-                descriptor = stack.enter_context(self._opened(os.O_RDWR))
-            except FileNotFoundError:
-                self.ensure()
-                return False
-            self._lock(descriptor, deadline)
-            before = os.fstat(descriptor)
-            try:
-                touch = _touch(_words(descriptor), before.st_mtime_ns)
-                _write_later(descriptor, revision, before.st_mtime_ns, touch)
-            except PermissionError:
-                _write_now(descriptor, revision, before.st_mtime_ns)
-            # Replaced while we waited for the lock: nobody looks at this file any more.
-            after = self.signature()
-            return after is not None and after[0] == before.st_ino
+        try:
+            with self._opened(os.O_RDWR) as descriptor:
+                self._lock(descriptor, deadline)
+                before = os.fstat(descriptor)
+                try:
+                    touch = _touch(_words(descriptor), before.st_mtime_ns)
+                    written = _write_later(descriptor, revision, before, touch)
+                except PermissionError:
+                    _write_now(descriptor, revision, before)
+                else:
+                    self._left = Mark(written, revision, touch)
+                # Replaced while we waited for the lock: nobody looks at this file any more.
+                after = self.signature()
+                return after is not None and after[0] == before.st_ino
+        except FileNotFoundError:
+            self.ensure()
+            return False
 
     def _lock(self, descriptor: int, deadline: float) -> None:
         # flock(2) has no time limit of its own, and each user who can open the file can hold it.
@@ -288,29 +291,32 @@ def _touch(words: list[bytes], mtime_ns: int) -> int:
     return mtime_ns
 
 
-def _write_later(descriptor: int, revision: int, before_ns: int, touch: int) -> None:
+def _write_later(descriptor: int, revision: int, before: os.stat_result, touch: int) -> Signature:
     """Write a revision under an mtime strictly greater than the one before, whatever the clock.
 
     Source: utimensat(2): the file system truncates the time to its own granularity.
+
+    :return: the signature that the file has then.
     """
     now_ns = time.time_ns()
     for step_ns in _MTIME_STEPS_NS:
-        wanted_ns = max(now_ns, before_ns + step_ns)
-        set_ns = _write(descriptor, revision, wanted_ns, touch)
-        if set_ns > before_ns:
-            if set_ns != wanted_ns:
-                _write(descriptor, revision, set_ns, touch)
-            return
+        wanted_ns = max(now_ns, before.st_mtime_ns + step_ns)
+        written = _write(descriptor, revision, wanted_ns, touch)
+        if written[1] > before.st_mtime_ns:
+            if written[1] != wanted_ns:
+                written = _write(descriptor, revision, written[1], touch)
+            return written
     raise OSError(errno.EINVAL, "its mtime can't be set to a later time")
 
 
-def _write(descriptor: int, revision: int, mtime_ns: int, touch: int) -> int:
+def _write(descriptor: int, revision: int, mtime_ns: int, touch: int) -> Signature:
     _put(descriptor, b"%d\n%d\n%d\n" % (revision, mtime_ns, touch))
     os.utime(descriptor, ns=(mtime_ns, mtime_ns))
-    return os.fstat(descriptor).st_mtime_ns
+    status = os.fstat(descriptor)
+    return status.st_ino, status.st_mtime_ns, status.st_size
 
 
-def _write_now(descriptor: int, revision: int, before_ns: int) -> None:
+def _write_now(descriptor: int, revision: int, before: os.stat_result) -> None:
     """Write a revision under another mtime than before, into a file of another user.
 
     Source: utimensat(2): only the owner may choose a time; who can write may set the present.
@@ -318,7 +324,7 @@ def _write_now(descriptor: int, revision: int, before_ns: int) -> None:
     deadline = time.monotonic() + _LOCK_TIMEOUT_S
     _put(descriptor, b"%d\n" % revision)
     # The kernel's clock ticks every 1 to 10 ms.
-    while os.fstat(descriptor).st_mtime_ns == before_ns:
+    while os.fstat(descriptor).st_mtime_ns == before.st_mtime_ns:
         if time.monotonic() > deadline:
             raise OSError(errno.EPERM, "its mtime can't be changed")
         time.sleep(0.001)
