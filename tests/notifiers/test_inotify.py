@@ -19,6 +19,7 @@ from uwsgi_waffle.notifiers.file import FileNotifier, Signature
 from uwsgi_waffle.notifiers.inotify import Inotify
 from uwsgi_waffle.testing.forked import in_processes
 
+from ..support.descriptors import open_descriptors
 from ..support.notifier_contract import NotifierContract
 
 pytestmark = pytest.mark.skipif(
@@ -34,6 +35,7 @@ monkey.patch_all()
 import os, sys, threading
 import gevent
 from uwsgi_waffle.notifiers.file import FileNotifier
+from ..support.descriptors import open_descriptors
 
 notifier = FileNotifier(sys.argv[1], poll_interval_s=60.0)
 notifier.ensure()
@@ -92,13 +94,7 @@ def put(path: Path, text: bytes) -> None:
 
 def listening() -> set[str]:
     """Return the open descriptors of inotify and its wake-ups."""
-    found = set()
-    for descriptor in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(FileNotFoundError):
-            kind = os.readlink(f"/proc/self/fd/{descriptor}")
-            if "inotify" in kind or "eventfd" in kind:
-                found.add(descriptor)
-    return found
+    return open_descriptors("inotify") | open_descriptors("eventfd")
 
 
 class Waiting:

@@ -15,6 +15,7 @@ from uwsgi_waffle import ConfigurationError
 from uwsgi_waffle.process.page import Page
 from uwsgi_waffle.process.page_file import SIZE, make, opened, page_path, refuse_remote
 
+from ..support.descriptors import open_descriptors
 from ..support.rig import NOBODY, Rig, ordinary_user
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
@@ -147,16 +148,13 @@ def test_page_without_a_folder_is_a_problem_not_an_error(tmp_path: Path) -> None
 
 
 def test_descriptors_are_closed_when_a_page_is_no_more_used(path: Path) -> None:
-    Page(path)
-    gc.collect()
-    before = len(os.listdir("/proc/self/fd"))
     for _ in range(5):
         page = Page(path)
         path.unlink()
         page.follow_path()
     del page
     gc.collect()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert not open_descriptors(path)
 
 
 def test_page_that_can_not_be_mapped_is_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,7 +162,6 @@ def test_page_that_can_not_be_mapped_is_read(path: Path, monkeypatch: pytest.Mon
         raise OSError("no mappings here")
 
     monkeypatch.setattr(mmap, "mmap", refuse)
-    before = len(os.listdir("/proc/self/fd"))
     read, writer = Page(path), Page(path)
     assert not read.problem
     writer.mark(b"identity", 7)
@@ -172,7 +169,7 @@ def test_page_that_can_not_be_mapped_is_read(path: Path, monkeypatch: pytest.Mon
     assert read.words() == writer.words()
     del read, writer
     gc.collect()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert not open_descriptors(path)
 
 
 def test_mapping_has_a_descriptor_that_is_never_locked(path: Path) -> None:
