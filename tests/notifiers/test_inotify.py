@@ -35,7 +35,6 @@ monkey.patch_all()
 import os, sys, threading
 import gevent
 from uwsgi_waffle.notifiers.file import FileNotifier
-from ..support.descriptors import open_descriptors
 
 notifier = FileNotifier(sys.argv[1], poll_interval_s=60.0)
 notifier.ensure()
