@@ -20,7 +20,7 @@ from uwsgi_waffle.errors import (
 )
 from uwsgi_waffle.notifiers.base import Notice
 from uwsgi_waffle.notifiers.redis import RedisNotifier
-from uwsgi_waffle.stores import Store, WorkerReport
+from uwsgi_waffle.stores import Channel, Store, WorkerReport
 from uwsgi_waffle.stores.redis import RedisStore
 from uwsgi_waffle.stores.soundness import Found
 from uwsgi_waffle.testing.store_contract import raises, read_after, stored
@@ -230,6 +230,61 @@ class TestRedis(_Redis, ServerContract):
         notifier._disconnect()
         notifier.close()
         loud.close()
+
+    def test_app_that_hears_of_changes_by_the_same_server_need_announce_none(
+        self, store: RedisStore
+    ) -> None:
+        store.prepare()
+        here = f"redis://ann:pw@{self.server.url.rpartition('@')[2].rpartition('//')[2]}"
+        # Neither by another server nor on another channel than the user has chosen.
+        for channel, address, wanted in (
+            (None, "redis://db1:7000", False),
+            ("theirs", here, False),
+            ("shop", here, True),
+        ):
+            other = RedisStore(self.server.url, channel=channel)
+            other.announce_on(Channel("redis", "shop", address))
+            assert other.announces is wanted
+            other.close()
+        announcing = store.announces
+        assert not announcing
+        store.announce_on(Channel("redis", "shop", here))
+        announcing = store.announces
+        assert announcing
+        notifier = RedisNotifier(self.server.url, "shop")
+        assert notifier.wait(1.0) == Notice(None)
+        store.write({"A": "1"})
+        store.load(store.dump())
+        store.stand_in(["0" * 16])
+        delta = store.read_since(0, "")
+        notices = [notifier.wait(1.0)]
+        while (more := notifier.wait(0.1)) is not None:
+            notices.append(more)
+        # The load has the revision of the change, and a mark of its own.
+        assert notices[-1] in (Notice(1, delta.epoch, delta.mark), Notice(None))
+        notifier._disconnect()
+        notifier.close()
+
+    def test_change_that_may_not_be_published_stands_and_says_so(
+        self, store: RedisStore, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        store.prepare()
+        rights = ["on", "nopass", "~*", "+@all", "resetchannels"]
+        self.server.ask("ACL", "SETUSER", "mute", *rights)
+        url = self.server.url.replace("//", "//mute:x@")
+        mute = RedisStore(url, prefix="site:")
+        mute.announce_on(Channel("redis", "shop", url))
+        assert mute.announces
+        for number in (1, 2):
+            assert mute.write({"A": str(number)}) == number
+            # The app announces it by its own means.
+            assert not mute.announces
+        (message,) = caplog.messages
+        assert "&shop" in message
+        self.server.ask("ACL", "SETUSER", "mute", "&shop")
+        mute.write({"A": "3"})
+        assert mute.announces
+        mute.close()
 
     def test_settings_that_outlived_their_revision_stay_in_force_under_a_new_epoch(
         self, store: RedisStore

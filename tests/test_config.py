@@ -25,6 +25,8 @@ DEFAULTS: dict[str, Any] = {
     "redis_url": "redis://localhost:6379/0",
     "redis_channel": "waffleconf",
     "redis_timeout_s": 1.0,
+    "postgresql_url": "",
+    "postgresql_channel": "",
     "store_url": "sqlite:///waffle.db",
     "store_timeout_s": 1.0,
     "write_timeout_s": 5.0,
@@ -52,6 +54,9 @@ def test_defaults(name: str, value: object) -> None:
         ("WAFFLE_STORE_PREFIX", "shop_", "store_prefix", "shop_"),
         ("WAFFLE_REDIS_URL", "unix:///run/redis", "redis_url", "unix:///run/redis"),
         ("WAFFLE_REDIS_TIMEOUT", 2, "redis_timeout_s", 2.0),
+        ("WAFFLE_WATCHTYPE", "postgresql", "watchtype", "postgresql"),
+        ("WAFFLE_POSTGRESQL_URL", "postgresql://db1/x", "postgresql_url", "postgresql://db1/x"),
+        ("WAFFLE_POSTGRESQL_CHANNEL", "shop", "postgresql_channel", "shop"),
         ("WAFFLE_STORE_URL", "sqlite:////srv/x.db", "store_url", "sqlite:////srv/x.db"),
         ("WAFFLE_STORE_TIMEOUT", 0.5, "store_timeout_s", 0.5),
         ("WAFFLE_WRITE_TIMEOUT", 7, "write_timeout_s", 7.0),
@@ -92,8 +97,8 @@ def test_redis_url_is_made_of_host_and_port(host: str, url: str) -> None:
     [
         ("WAFFLE_MULTIPROC", "yes", "True, False or None"),
         ("WAFFLE_MULTIPROC", 1, "True, False or None"),
-        ("WAFFLE_WATCHTYPE", "uwsgi", "'file' or 'redis'"),
-        ("WAFFLE_WATCHTYPE", None, "'file' or 'redis'"),
+        ("WAFFLE_WATCHTYPE", "uwsgi", "'file', 'redis' or 'postgresql'"),
+        ("WAFFLE_WATCHTYPE", None, "'file', 'redis' or 'postgresql'"),
         ("WAFFLE_WATCHER_FILE", "", "a string"),
         ("WAFFLE_WATCHER_FILE", 3, "a string, got int"),
         ("WAFFLE_REDIS_HOST", "", "a string"),
@@ -104,6 +109,8 @@ def test_redis_url_is_made_of_host_and_port(host: str, url: str) -> None:
         ("WAFFLE_REDIS_CHANNEL", None, "a string"),
         ("WAFFLE_REDIS_URL", 3, "a string"),
         ("WAFFLE_REDIS_TIMEOUT", 0, "more than 0"),
+        ("WAFFLE_POSTGRESQL_URL", None, "a string"),
+        ("WAFFLE_POSTGRESQL_CHANNEL", "ä" * 32, "at most 63 bytes"),
         ("WAFFLE_STORE_URL", b"sqlite://", "a string"),
         ("WAFFLE_STORE_TIMEOUT", "1", "number of seconds"),
         ("WAFFLE_WRITE_TIMEOUT", -1, "more than 0"),
@@ -133,7 +140,7 @@ def test_other_keys_of_the_app_are_left_alone() -> None:
         options(SECRET_KEY="x", SITENAME="y")
 
 
-@pytest.mark.parametrize("key", ["WAFFLE_REDIS_URL", "WAFFLE_STORE_URL"])
+@pytest.mark.parametrize("key", ["WAFFLE_REDIS_URL", "WAFFLE_POSTGRESQL_URL", "WAFFLE_STORE_URL"])
 def test_passwords_are_in_no_message_and_no_repr(key: str) -> None:
     url = "redis://ann:s3cr3t@db1/0"
     assert "s3cr3t" not in repr(options(**{key: url}))

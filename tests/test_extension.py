@@ -173,7 +173,7 @@ def test_places_may_be_named(tmp_path: Path, make_worker: MakeWorker) -> None:
         ({"WAFFLE_STORE_URL": "sqlite:////nowhere/x.db"}, r"/nowhere .*WAFFLE_STORE_URL"),
         ({"WAFFLE_STORE_URL": "mongodb://ann:s3cr3t@db1/x"}, r"\(mongodb\).*write sqlite"),
         ({"WAFFLE_STORE_URL": "x.db"}, "no scheme"),
-        ({"WAFFLE_WATCHTYPE": "carrier pigeon"}, "'file' or 'redis'"),
+        ({"WAFFLE_WATCHTYPE": "carrier pigeon"}, "'file', 'redis' or 'postgresql'"),
         ({"WAFFLE_POLL_INTERVAL": 0}, "WAFFLE_POLL_INTERVAL must be"),
         ({"WAFFLE_CONFS": {"A": 1}}, r"WAFFLE_CONFS\['A'\]"),
         ({"WAFFLE_CONFS": None}, "WAFFLE_CONFS must map"),
@@ -250,6 +250,53 @@ def test_redis_that_can_not_be_reached_delays_no_change_beyond_its_bound(
 def test_redis_url_that_is_none_is_an_error_at_the_start(folder: Path) -> None:
     with pytest.raises(ConfigurationError, match="WAFFLE_REDIS_URL"):
         Worker(folder, WAFFLE_WATCHTYPE="redis", WAFFLE_REDIS_URL="http://localhost")
+
+
+@pytest.mark.parametrize("url", ["sqlite:///waffle.db", "sqlite+pysqlite:///waffle.db"])
+def test_notices_of_postgresql_without_one_are_an_error_that_names_the_fix(
+    folder: Path, url: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=r"WAFFLE_STORE_URL.*'redis' .*'file'"):
+        Worker(folder, WAFFLE_WATCHTYPE="postgresql", WAFFLE_STORE_URL=url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mysql://db1/x",
+        "db1:5432",
+        "postgresql+asyncpg://db1/x",
+        "postgresql://ann:s3cr%t@db1/x",
+        "postgresql://ann:s3cr3t@db1/x?no_such=1",
+    ],
+)
+def test_url_that_is_none_of_postgresql_is_an_error_at_the_start(folder: Path, url: str) -> None:
+    pytest.importorskip("psycopg", reason="psycopg is not installed")
+    with pytest.raises(ConfigurationError, match="WAFFLE_POSTGRESQL_URL") as caught:
+        Worker(
+            folder,
+            WAFFLE_WATCHTYPE="postgresql",
+            WAFFLE_STORE_URL="postgresql+psycopg://ann@127.0.0.1:1/x",
+            WAFFLE_POSTGRESQL_URL=url,
+        )
+    assert "s3cr" not in str(caught.value)
+
+
+def test_postgresql_that_can_not_be_reached_is_a_fault_like_its_store(
+    make_worker: MakeWorker,
+) -> None:
+    pytest.importorskip("psycopg", reason="psycopg is not installed")
+    worker = make_worker(
+        WAFFLE_WATCHTYPE="postgresql",
+        WAFFLE_STORE_URL="postgresql+psycopg://ann:s3cr3t@127.0.0.1:1/x?connect_timeout=1",
+        WAFFLE_STORE_PREFIX="shop_",
+    )
+    worker.waffle.start()
+    wait_until(lambda: "postgresql" in worker.waffle.status().failing)
+    assert worker.waffle.status().notices == "postgresql"
+    assert "s3cr3t" not in repr(worker.waffle.status())
+    assert worker.state.make_channel_notifier is not None
+    assert "'shop_changes'" in repr(worker.state.make_channel_notifier())
 
 
 # --- changes ----------------------------------------------------------------------------------

@@ -20,12 +20,12 @@ from .forking import PerProcess
 from .masking import redact
 from .notifiers.file import FileNotifier
 from .preflight import (
+    channel_notifier_maker,
     check_folder,
     check_release,
     check_runtime,
     check_watch_file,
     make_folder,
-    redis_notifier_maker,
     warn_of_open_files,
 )
 from .process.engine import Engine
@@ -126,7 +126,8 @@ class WaffleState:
         self._events = Events(
             app, self.store, self.declarations, lambda text: self.engine.manager.mask(text)
         )
-        self._make_redis_notifier = redis_notifier_maker(options)
+        #: makes the notifier between hosts of a process; ``None`` if there is none
+        self.make_channel_notifier = channel_notifier_maker(options, self.store)
         self._key = f"uwsgi_waffle.{id(self)}"
         self._gate = Gate(
             app.wsgi_app,
@@ -516,7 +517,7 @@ class WaffleState:
             snapshot=self._seed,
             apply=self._apply,
             changed=self._send_changed,
-            remote=self._make_redis_notifier and self._make_redis_notifier(),
+            remote=self.make_channel_notifier and self.make_channel_notifier(),
             last_known=self.tasks.last_known,
             wait_s=options.store_timeout_s,
             resync_interval_s=options.resync_interval_s,
@@ -524,7 +525,7 @@ class WaffleState:
         )
         return Engine(
             manager,
-            self._make_redis_notifier or (lambda: self._make_listener(page)),
+            self.make_channel_notifier or (lambda: self._make_listener(page)),
             poll_interval_s=options.poll_interval_s,
             make_tasks=self.tasks.make,
             started=self._events.started,

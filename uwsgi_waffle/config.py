@@ -14,6 +14,8 @@ import msgspec
 from .errors import ConfigurationError, WaffleWarning
 
 DEFAULT_STORE_URL = "sqlite:///waffle.db"
+#: of a name of PostgreSQL's; what is longer is cut off where it listens
+MOST_CHANNEL_BYTES = 63
 
 
 class ConfigKeys:
@@ -29,6 +31,8 @@ class ConfigKeys:
     REDIS_CHANNEL = "WAFFLE_REDIS_CHANNEL"
     REDIS_URL = "WAFFLE_REDIS_URL"
     REDIS_TIMEOUT = "WAFFLE_REDIS_TIMEOUT"
+    POSTGRESQL_URL = "WAFFLE_POSTGRESQL_URL"
+    POSTGRESQL_CHANNEL = "WAFFLE_POSTGRESQL_CHANNEL"
     STORE_URL = "WAFFLE_STORE_URL"
     STORE_PREFIX = "WAFFLE_STORE_PREFIX"
     STORE_TIMEOUT = "WAFFLE_STORE_TIMEOUT"
@@ -51,12 +55,14 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """The values of the keys; times in seconds."""
 
     multiproc: bool | None
-    watchtype: Literal["file", "redis"]
+    watchtype: Literal["file", "redis", "postgresql"]
     watcher_file: Path
     page_file: Path | None
     redis_url: str
     redis_channel: str
     redis_timeout_s: float
+    postgresql_url: str
+    postgresql_channel: str
     store_url: str
     store_prefix: str
     store_timeout_s: float
@@ -85,17 +91,22 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         return cls(
             multiproc=read.typed(ConfigKeys.MULTIPROC, bool | None, None, "True, False or None"),
             watchtype=read.typed(
-                ConfigKeys.WATCHTYPE, Literal["file", "redis"], "file", "'file' or 'redis'"
+                ConfigKeys.WATCHTYPE,
+                Literal["file", "redis", "postgresql"],
+                "file",
+                "'file', 'redis' or 'postgresql'",
             ),
             watcher_file=folder / read.text(ConfigKeys.WATCHER_FILE, "waffle.watch"),
             page_file=read.file(ConfigKeys.PAGE_FILE, folder),
             redis_url=read.redis_url(),
             redis_channel=read.text(ConfigKeys.REDIS_CHANNEL, "waffleconf"),
             redis_timeout_s=read.seconds(ConfigKeys.REDIS_TIMEOUT, 1.0),
-            store_url=read.text(ConfigKeys.STORE_URL, DEFAULT_STORE_URL),
-            store_prefix=(
-                read.text(ConfigKeys.STORE_PREFIX, "") if ConfigKeys.STORE_PREFIX in config else ""
+            postgresql_url=read.optional_text(ConfigKeys.POSTGRESQL_URL),
+            postgresql_channel=read.optional_text(
+                ConfigKeys.POSTGRESQL_CHANNEL, most_bytes=MOST_CHANNEL_BYTES
             ),
+            store_url=read.text(ConfigKeys.STORE_URL, DEFAULT_STORE_URL),
+            store_prefix=read.optional_text(ConfigKeys.STORE_PREFIX),
             store_timeout_s=read.seconds(ConfigKeys.STORE_TIMEOUT, 1.0),
             write_timeout_s=read.seconds(ConfigKeys.WRITE_TIMEOUT, 5.0),
             poll_interval_s=read.seconds(ConfigKeys.POLL_INTERVAL, 0.2),
@@ -130,6 +141,12 @@ class _Reader:
         # The value is not shown: a store's URL holds a password.
         if not isinstance(value, str) or not value:
             raise ConfigurationError(f"{key} must be a string, got {type(value).__name__}")
+        return value
+
+    def optional_text(self, key: str, *, most_bytes: int | None = None) -> str:
+        value = self.text(key, "") if key in self._config else ""
+        if most_bytes is not None and len(value.encode(errors="replace")) > most_bytes:
+            raise ConfigurationError(f"{key} must have at most {most_bytes} bytes, got {value!r}")
         return value
 
     def file(self, key: str, folder: Path) -> Path | None:

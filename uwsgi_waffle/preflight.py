@@ -17,6 +17,7 @@ from .config import ConfigKeys, Options
 from .errors import ConfigurationError, NotifierError, WaffleWarning
 from .notifiers.base import Notifier
 from .notifiers.file import FileNotifier
+from .stores.base import Channel, Store
 
 # The link that many deploy tools point at the release that runs.
 _CURRENT = "current"
@@ -182,13 +183,21 @@ def check_release(path: Path | None) -> None:
         )
 
 
-def redis_notifier_maker(options: Options) -> Callable[[], Notifier] | None:
-    """Return what makes the Redis notifier of a process, or ``None`` if there is to be none.
+def channel_notifier_maker(options: Options, store: Store) -> Callable[[], Notifier] | None:
+    """Return what makes the notifier between hosts of a process, or ``None`` if there is none.
 
-    :raises ConfigurationError: the URL is not one of Redis.
+    The store is told of its channel, so that each change announces itself if the store can do it.
+
+    :raises ConfigurationError: the notices can't come by what ``WAFFLE_WATCHTYPE`` names.
     """
-    if options.watchtype != "redis" or options.multiproc is False:
+    if options.multiproc is False or options.watchtype == "file":
         return None
+    if options.watchtype == "postgresql":
+        return _postgresql_notifier_maker(options, store)
+    return _redis_notifier_maker(options, store)
+
+
+def _redis_notifier_maker(options: Options, store: Store) -> Callable[[], Notifier] | None:
     try:
         from .notifiers.redis import RedisNotifier
     except ImportError:
@@ -205,4 +214,33 @@ def redis_notifier_maker(options: Options) -> Callable[[], Notifier] | None:
 
     # Made once here, so that a bad URL is an error at the start, not in a worker's thread.
     make().close()
+    store.announce_on(Channel("redis", options.redis_channel, options.redis_url))
+    return make
+
+
+def _postgresql_notifier_maker(options: Options, store: Store) -> Callable[[], Notifier]:
+    from .notifiers.postgresql import PostgresqlNotifier
+    from .stores.sql.changes import SqlStore
+    from .stores.sql.listening import ServerUrl, channel_of
+
+    if not isinstance(store, SqlStore) or store.dialect not in ("", "postgresql"):
+        raise ConfigurationError(
+            f"{ConfigKeys.WATCHTYPE} is 'postgresql', but {store!r} is none: name a PostgreSQL in "
+            f"{ConfigKeys.STORE_URL}, or set {ConfigKeys.WATCHTYPE} = 'redis' for several hosts, "
+            "'file' for one"
+        )
+    channel = options.postgresql_channel or channel_of(store.prefix)
+    url = ServerUrl(options.postgresql_url) if options.postgresql_url else None
+    store.announce_on(Channel("postgresql", channel))
+
+    def make() -> Notifier:
+        return PostgresqlNotifier(
+            store.listen if url is None else (lambda: url.connect(options.store_timeout_s)),
+            store.notify,
+            channel,
+            shown=repr(store) if url is None else url.shown,
+            is_store=url is None,
+            timeout_s=options.store_timeout_s,
+        )
+
     return make

@@ -17,12 +17,14 @@ import pytest
 from click.testing import Result
 from flask import Flask
 from flask.cli import ScriptInfo
+from msgspec import structs
 
-from uwsgi_waffle import StoreUnavailable, WaffleConf, WaffleWarning, doctor
+from uwsgi_waffle import NotifierError, StoreUnavailable, WaffleConf, WaffleWarning, doctor
 from uwsgi_waffle.cli import group
 from uwsgi_waffle.doctor import RULES
 from uwsgi_waffle.ini import snippet_text
 from uwsgi_waffle.notifiers.base import Notice
+from uwsgi_waffle.notifiers.postgresql import Unheard
 from uwsgi_waffle.stores.base import WorkerReport
 
 from ..support.rig import CONFS, MemoryStore, StubNotifier, Worker, ordinary_user
@@ -333,7 +335,39 @@ def test_message_that_does_not_come_back_is_found(
         WAFFLE_REDIS_CHANNEL="shop",
         WAFFLE_REDIS_TIMEOUT=0.05,
     )
-    monkeypatch.setattr("uwsgi_waffle.notifiers.redis.RedisNotifier", lambda *_, **__: notifier)
+    monkeypatch.setattr(worker.state, "make_channel_notifier", lambda: notifier)
+    assert ids(worker) == found
+    assert notifier.closed
+
+
+class Failing(Deaf):
+    """Can't be used for a reason."""
+
+    def __init__(self, error: NotifierError) -> None:
+        super().__init__()
+        self._error = error
+
+    def wait(self, timeout_s: float) -> Notice | None:
+        raise self._error
+
+
+@pytest.mark.parametrize(
+    ("notifier", "found"),
+    [
+        (Failing(NotifierError("too many connections")), ["D029"]),
+        (Failing(Unheard("a pooler lies between")), ["D030"]),
+        (Deaf(Notice(None)), ["D030"]),
+        (Deaf(Notice(None), Notice(0)), []),
+    ],
+    ids=["no connection", "pooler", "no message", "healthy"],
+)
+def test_postgresql_whose_notices_do_not_arrive_is_found(
+    make_worker: MakeWorker, monkeypatch: pytest.MonkeyPatch, notifier: Deaf, found: list[str]
+) -> None:
+    worker = make_worker(store=MemoryStore(), WAFFLE_STORE_TIMEOUT=0.05)
+    options = structs.replace(worker.state.options, watchtype="postgresql")
+    monkeypatch.setattr(worker.state, "options", options)
+    monkeypatch.setattr(worker.state, "make_channel_notifier", lambda: notifier)
     assert ids(worker) == found
     assert notifier.closed
 

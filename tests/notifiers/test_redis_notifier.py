@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import msgspec
 import pytest
 import redis
 
@@ -13,6 +12,7 @@ from uwsgi_waffle import ConfigurationError, NotifierError
 from uwsgi_waffle.masking import redact
 from uwsgi_waffle.notifiers import Notice
 from uwsgi_waffle.notifiers import redis as module
+from uwsgi_waffle.notifiers.messages import encode
 from uwsgi_waffle.notifiers.redis import RedisNotifier
 
 from ..support.rig import Clock
@@ -242,7 +242,7 @@ def test_what_is_no_message_is_ignored(rig: Rig) -> None:
 
 
 def test_message_is_small_json() -> None:
-    assert msgspec.json.encode(module.Message(7)) == b'{"revision":7}'
+    assert encode(7) == b'{"revision":7}'
 
 
 # --- a peer that fell silent ------------------------------------------------------------------

@@ -9,7 +9,7 @@ import pytest
 
 from uwsgi_waffle import NotifierError
 
-from ..support.rig import Rig, StubNotifier
+from ..support.rig import MemoryStore, Rig, StubNotifier
 
 
 @pytest.fixture
@@ -78,6 +78,26 @@ def test_newest_revision_is_announced_late_not_the_one_that_failed(
     rig.clock.advance(20)
     rig.manager.follow(None)
     assert remote.announced == [2]
+
+
+def test_what_the_store_announces_itself_is_not_announced_again(
+    tmp_path: Path, remote: StubNotifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = Rig(tmp_path, remote=remote)
+    remote.error = NotifierError("away")
+    rig.update(LIMIT=7)
+    assert "announcing by stub" in rig.manager.health.failing()
+    monkeypatch.setattr(MemoryStore, "announces", property(lambda store: True))
+    remote.error = None
+    before = rig.watch_file.signature()
+    rig.update(LIMIT=8)
+    assert rig.watch_file.signature() != before
+    assert remote.announced == []
+    # What it owes was overtaken.
+    assert rig.manager.health.failing() == {}
+    rig.clock.advance(20)
+    rig.manager.follow(None)
+    assert remote.announced == []
 
 
 def _pauses(rig: Rig, tried: list[float], count: int) -> list[float]:

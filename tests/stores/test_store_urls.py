@@ -158,7 +158,9 @@ def test_prefix_by_key_is_used_unless_the_url_names_one(url: str, tmp_path: Path
         store = store_from_url(
             url, folder=tmp_path, timeout_s=1.0, write_timeout_s=1.0, prefix="shop_"
         )
-        return store._keys[0] if isinstance(store, RedisStore) else vars(store)["_prefix"]
+        if isinstance(store, RedisStore):
+            return store._keys[0]
+        return getattr(store, "prefix", None) or vars(store)["_prefix"]
 
     assert prefix(url) in ("shop_", "shop_meta")
     if "+" not in url:

@@ -17,12 +17,11 @@ import msgspec
 
 from ..app_state import WaffleState
 from ..checks import CheckError, Finding, check_file
-from ..config import ConfigKeys
 from ..errors import ConfigurationError, NotifierError, RevisionConflict, StoreError, StoreLost
-from ..notifiers.base import Notice, Notifier
 from ..notifiers.file import FileNotifier
 from ..operations import undeclared
 from ..stores.base import Store
+from .channel import check_channel
 from .files import check_files, check_releases
 from .page import check_page
 from .rules import RULES, finding
@@ -87,7 +86,7 @@ def examine(state: WaffleState, *, ini: str | None = None, section: str = "uwsgi
     findings += check_releases([*state.store_files, state.options.watcher_file])
     if state.page_file.exists():
         findings += check_page(state.page_file, state.options.write_timeout_s)
-    findings += _check_redis(state, revision or 0)
+    findings += check_channel(state, revision or 0, serves_one_host=_serves_one_host(state.store))
     if revision is not None and made:
         findings += _check_durability(state.store)
         if not any(found.id == "D003" for found in findings):
@@ -231,54 +230,6 @@ def _skew_s(path: Path) -> float:
         clock_s = os.fstat(probe.fileno()).st_mtime - time.time()
         ahead_s = max(ahead_s, clock_s, key=abs)
     return ahead_s
-
-
-def _check_redis(state: WaffleState, revision: int) -> Iterator[Finding]:
-    options = state.options
-    if options.watchtype != "redis" or options.multiproc is False:
-        return
-    if _serves_one_host(state.store):
-        yield finding("D015", repr(state.store))
-    if ConfigKeys.REDIS_CHANNEL not in state.app.config:
-        yield finding("D016", repr(options.redis_channel))
-    try:
-        from ..notifiers.redis import RedisNotifier
-    except ImportError as exc:
-        yield finding("D014", exc)
-        return
-    notifier = RedisNotifier(
-        options.redis_url, options.redis_channel, timeout_s=options.redis_timeout_s
-    )
-    try:
-        came_back = _round_trip(notifier, revision, options.redis_timeout_s)
-    except NotifierError as exc:
-        yield finding("D012", exc)
-    else:
-        if not came_back:
-            yield finding("D013", f"{notifier!r}, within {options.redis_timeout_s:g} s")
-    finally:
-        notifier.close()
-
-
-def _round_trip(notifier: Notifier, revision: int, timeout_s: float) -> bool:
-    """Return whether a notifier hears what it announces.
-
-    :raises NotifierError: it can't announce, or can't listen.
-    """
-    # The first notice is that of the subscription itself.
-    if _await(notifier, timeout_s) is None:
-        return False
-    notifier.announce(revision)
-    return _await(notifier, timeout_s) is not None
-
-
-def _await(notifier: Notifier, timeout_s: float) -> Notice | None:
-    deadline = time.monotonic() + timeout_s
-    while (rest_s := deadline - time.monotonic()) > 0:
-        notice = notifier.wait(rest_s)
-        if notice is not None:
-            return notice
-    return None
 
 
 def _check_durability(store: Store) -> Iterator[Finding]:

@@ -195,6 +195,21 @@ _TABLE: tuple[tuple[str, Level, str, str], ...] = (
         "Hosts serve different defaults, or pin different settings.",
         "Give all hosts the same environment and configuration files, unless they are to differ.",
     ),
+    (
+        "D029",
+        "error",
+        "PostgreSQL can't be listened to: other hosts follow at their next resync only.",
+        "Start it, let its user connect once more for each worker (`max_connections`), and check "
+        "`WAFFLE_STORE_URL`, or `WAFFLE_POSTGRESQL_URL` if there is one.",
+    ),
+    (
+        "D030",
+        "error",
+        "What the store announces by PostgreSQL is not heard: a pooler that gives each transaction "
+        "another connection lies between, or `WAFFLE_POSTGRESQL_URL` names another database.",
+        "Name the PostgreSQL server itself, and the store's database, in `WAFFLE_POSTGRESQL_URL`; "
+        "the store may go on through the pooler.",
+    ),
 )
 
 #: mapping of the id of each finding to what it means

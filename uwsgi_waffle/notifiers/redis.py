@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
-
-import msgspec
 
 # At module top, because gevent's late patching breaks a thread that imports redis meanwhile.
 import redis
@@ -20,30 +17,13 @@ from ..backoff import Backoff
 from ..errors import ConfigurationError, NotifierError
 from ..masking import redact
 from .base import Notice, Notifier
-
-logger = logging.getLogger("uwsgi_waffle")
+from .messages import Inbox, encode
 
 PING_INTERVAL_S = 5.0
-MALFORMED_LOG_INTERVAL_S = 60.0
 # More than these are left for the next call, so that a flood can't keep a watcher from the rest.
 MAX_DRAINED = 1000
 # A message that had to be waited for less long than this was not the first of those to come.
 AT_ONCE_S = 0.001
-
-
-class Message(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A notice as it is published on the channel, in JSON; anything else in it is ignored.
-
-    Values are never taken from a message: who can publish on the channel need not be one who may
-    change settings.
-    """
-
-    revision: int
-    epoch: str = ""
-    mark: str = ""
-
-
-_decode = msgspec.json.Decoder(Message).decode
 
 
 class RedisNotifier(Notifier):
@@ -96,20 +76,27 @@ class RedisNotifier(Notifier):
         self._pubsub: Any = None
         self._heard_at = 0.0
         self._pinged_at: float | None = None
-        self._malformed_logged_at: float | None = None
-        self.malformed = 0
+        self._inbox = Inbox(
+            f"Redis channel {channel!r}",
+            "give each app a WAFFLE_REDIS_CHANNEL of its own",
+            clock=clock,
+        )
 
     def __repr__(self) -> str:
         return f"<RedisNotifier {self._shown_url} channel={self._channel!r}>"
+
+    @property
+    def malformed(self) -> int:
+        """How many messages were none of ours."""
+        return self._inbox.malformed
 
     def announce(self, revision: int, epoch: str = "", mark: str = "") -> None:
         """Publish a revision; blocks for at most twice ``timeout_s``.
 
         :raises NotifierError: Redis can't be reached or refuses.
         """
-        message = msgspec.json.encode(Message(revision, epoch, mark))
         try:
-            self._client.publish(self._channel, message)
+            self._client.publish(self._channel, encode(revision, epoch, mark))
         except (redis.RedisError, OSError) as exc:
             raise self._failure(exc) from exc
 
@@ -174,17 +161,9 @@ class RedisNotifier(Notifier):
         if message["type"] == "subscribe":
             self._backoff.reset()
             return Notice(None)
-        if message["type"] != "message" or notice == Notice(None):
+        if message["type"] != "message":
             return notice
-        try:
-            decoded = _decode(message["data"])
-        except Exception as exc:
-            # Whatever is wrong with a message, no message may end the subscription.
-            self._log_malformed(message["data"], exc)
-            return notice
-        heard = Notice(decoded.revision, decoded.epoch, decoded.mark)
-        # Of two different revisions neither can be trusted to be the newer.
-        return heard if notice in (None, heard) else Notice(None)
+        return self._inbox.merged(notice, message["data"])
 
     def _check_alive(self) -> None:
         # A peer that vanished without a word leaves a socket that stays silent permanently.
@@ -195,21 +174,6 @@ class RedisNotifier(Notifier):
         elif now - self._heard_at > PING_INTERVAL_S:
             self._pubsub.ping()
             self._pinged_at = now
-
-    def _log_malformed(self, data: object, exc: Exception) -> None:
-        self.malformed += 1
-        now = self._clock()
-        last = self._malformed_logged_at
-        if last is None or now - last >= MALFORMED_LOG_INTERVAL_S:
-            self._malformed_logged_at = now
-            logger.warning(
-                "ignored a malformed message on the Redis channel %r, %d so far (%s): %.80r; "
-                "give each app a WAFFLE_REDIS_CHANNEL of its own",
-                self._channel,
-                self.malformed,
-                exc,
-                data,
-            )
 
     def _failure(self, exc: Exception) -> NotifierError:
         return NotifierError(

@@ -33,14 +33,20 @@ class Announcer:
         self._retry_at = 0.0
         self._backoff = Backoff(_FIRST_RETRY_S, _LONGEST_RETRY_S)
 
-    def announce(self, revision: int, epoch: str = "", mark: str = "") -> None:
+    def announce(
+        self, revision: int, epoch: str = "", mark: str = "", *, done_by: Notifier | None = None
+    ) -> None:
         """Announce by every notifier; blocks for the sum of their bounds. Any thread may call this.
 
         :param epoch: the life of the store that the revision belongs to.
         :param mark: of the change that made the revision.
+        :param done_by: a notifier that need not: the store has announced it on its channel.
         """
         for notifier in self._notifiers:
-            self._announce(notifier, revision, epoch, mark)
+            if notifier is done_by:
+                self._done(notifier)
+            else:
+                self._announce(notifier, revision, epoch, mark)
 
     def retry(self, revision: int, epoch: str = "", mark: str = "") -> None:
         """Announce by those that failed, once their backoff is over.
@@ -54,15 +60,21 @@ class Announcer:
                 self._announce(notifier, revision, epoch, mark)
 
     def _announce(self, notifier: Notifier, revision: int, epoch: str, mark: str) -> None:
-        part = f"announcing by {notifier.name}"
         try:
             notifier.announce(revision, epoch, mark)
         except Exception as exc:
             self._retry_at = self._clock() + self._backoff.next_s()
             self._owing.add(notifier)
-            self._health.failed(part, exc)
+            self._health.failed(_part(notifier), exc)
         else:
-            self._owing.discard(notifier)
-            if not self._owing:
-                self._backoff.reset()
-            self._health.works(part)
+            self._done(notifier)
+
+    def _done(self, notifier: Notifier) -> None:
+        self._owing.discard(notifier)
+        if not self._owing:
+            self._backoff.reset()
+        self._health.works(_part(notifier))
+
+
+def _part(notifier: Notifier) -> str:
+    return f"announcing by {notifier.name}"

@@ -63,7 +63,7 @@ class Manager:
     :param apply: called with the values that changed, to put them into ``app.config``.
     :param changed: called with the changes, after they were applied and announced, without any
         lock held.
-    :param remote: announces to other hosts, or ``None``.
+    :param remote: announces to other hosts what the store does not announce itself, or ``None``.
     :param last_known: asked once, if the first read of the store fails.
     :param wait_s: longest time that a request waits for another thread's refresh.
     :param resync_interval_s: the store is read at least this often, notice or not.
@@ -100,6 +100,7 @@ class Manager:
         self._resync_interval_s = resync_interval_s
         self._silent_s = max(_SILENT_S, _SILENT_POLLS * poll_interval_s) + wait_s
         self._clock = clock
+        self._remote = remote
         notifiers = [watch_file] if remote is None else [watch_file, remote]
         self._announcer = Announcer(notifiers, self.health, clock=clock)
         self._lock = threading.Lock()
@@ -384,7 +385,12 @@ class Manager:
                 if isinstance(error, StoreLost):
                     raise OutcomeUnknown(f"the change was written where nobody reads it: {error}")
                 base = self._layers.base
-                self._announcer.announce(max(revision, base.revision), base.epoch, base.mark)
+                self._announcer.announce(
+                    max(revision, base.revision),
+                    base.epoch,
+                    base.mark,
+                    done_by=self._remote if self._store.announces else None,
+                )
         finally:
             self._changed(changes)
         return revision

@@ -9,9 +9,10 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from ..errors import ConfigurationError
 from ..forking import PerProcess
 from ..snapshot import Delta, Row
-from .base import Dump, HistoryEntry, Store, WorkerReport
+from .base import Channel, Dump, HistoryEntry, Store, WorkerReport
 
 __all__ = [
+    "Channel",
     "Delta",
     "Dump",
     "HistoryEntry",

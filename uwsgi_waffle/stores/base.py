@@ -90,6 +90,23 @@ class WorkerReport(NamedTuple):
     age_s: float = 0.0
 
 
+class Channel(NamedTuple):
+    """Where other hosts hear of changes.
+
+    :ivar kind: ``"postgresql"``, which is a channel of the store's own database, or ``"redis"``.
+    :ivar name: of the channel.
+    :ivar url: of the Redis.
+    """
+
+    kind: str
+    name: str
+    url: str = ""
+
+    def __repr__(self) -> str:
+        # A URL may hold a password.
+        return f"Channel(kind={self.kind!r}, name={self.name!r})"
+
+
 class Store(ABC):
     """Keeps raw values, one revision for all of them, and the history.
 
@@ -121,6 +138,20 @@ class Store(ABC):
         The page and the last known values belong to it.
         """
         return type(self).__qualname__
+
+    @property
+    def announces(self) -> bool:
+        """Whether each change announces itself to other hosts, if and when it is committed."""
+        return False
+
+    def announce_on(self, channel: Channel) -> None:
+        """Have each change announce itself, within its own transaction, if the store can do that.
+
+        Called at most once, before the first change. A store that does nothing here, as most do,
+        has its changes announced after their commit: one whose process dies in between reaches
+        other hosts at their next resync.
+        """
+        return
 
     def for_app(
         self, app: Any, *, timeout_s: float, write_timeout_s: float, history_limit: int | None

@@ -37,12 +37,13 @@ _BEGIN = {
 class Connection:
     """One connection of a driver, in its autocommit mode.
 
+    :ivar raw: the driver's own.
     :ivar db: the user's database, which knows how its queries are written; not its connections.
     :ivar dialect: ``"sqlite"``, ``"postgresql"`` or ``"mysql"``.
     """
 
     def __init__(self, raw: Any, db: Any, dialect: str) -> None:
-        self._raw = raw
+        self.raw = raw
         self.db = db
         self.dialect = dialect
         self.deadline = 0.0
@@ -66,7 +67,7 @@ class Connection:
     def drop(self) -> None:
         """Close it for good."""
         with contextlib.suppress(Exception):
-            self._raw.close()
+            self.raw.close()
 
     def _compiled(self, query: Any) -> tuple[str, tuple[Any, ...]]:
         statement, parameters = self.db.get_sql_context().sql(query).query()
@@ -74,7 +75,7 @@ class Connection:
 
     def _bounded(self, call: Callable[[Any], T]) -> T:
         rest_s = self.deadline - time.monotonic()
-        with cut_after(self._raw, rest_s), contextlib.closing(self._raw.cursor()) as cursor:
+        with cut_after(self.raw, rest_s), contextlib.closing(self.raw.cursor()) as cursor:
             return call(cursor)
 
 
@@ -106,6 +107,15 @@ class Link:
         db = _found(self._db)
         path = str(db.database) if isinstance(db, peewee.SqliteDatabase) and db.database else ""
         return None if path in ("", ":memory:") or path.startswith("file:") else path
+
+    @property
+    def dialect(self) -> str:
+        """``"sqlite"``, ``"postgresql"`` or ``"mysql"``; ``""`` if it is not known yet."""
+        return _dialect_of(_found(self._db)) or ""
+
+    def connect(self, timeout_s: float) -> Any:
+        """Open a connection of the driver's, in its autocommit mode, that the caller closes."""
+        return self._open(timeout_s).raw
 
     @contextlib.contextmanager
     def reading(self, timeout_s: float) -> Iterator[Connection]:
@@ -173,7 +183,7 @@ class Link:
                 "the peewee database is not initialised: call its init() before WaffleConf's "
                 "init_app"
             )
-        dialect = next((found for kind, found in _DIALECTS if isinstance(db, kind)), None)
+        dialect = _dialect_of(db)
         if dialect is None:
             raise StoreError(f"{type(db).__name__} is not SQLite, PostgreSQL or MySQL")
         if dialect == "sqlite" and str(db.database) in ("", ":memory:"):
@@ -192,6 +202,10 @@ class _Reader:
         connection, self.connection = self.connection, None
         if connection is not None:
             connection.drop()
+
+
+def _dialect_of(db: Any) -> str | None:
+    return next((found for kind, found in _DIALECTS if isinstance(db, kind)), None)
 
 
 def _fetch(cursor: Any, statement: str, parameters: Sequence[Any] | None) -> list[Any]:

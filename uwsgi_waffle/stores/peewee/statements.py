@@ -7,6 +7,7 @@ from typing import Any
 
 import peewee
 
+from ..sql.databases import NOTICE
 from ..sql.statements import Statements, by_name, renamed
 from .connections import Connection
 from .tables import Tables, column
@@ -43,6 +44,10 @@ class PeeweeStatements(Statements):
     def set_note(self, name: str, text: str) -> None:
         meta = self._tables.meta
         self._connection.run(meta.update({column(meta, name): text}))
+
+    def notify(self, channel: str, message: str | None = None) -> None:
+        text = peewee.SQL(NOTICE) if message is None else message
+        self._connection.run(self._tables.meta.select(peewee.fn.pg_notify(channel, text)))
 
     def stored(self, names: Iterable[str] | None) -> dict[str, Any]:
         values = self._tables.values

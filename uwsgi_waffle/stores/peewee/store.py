@@ -49,6 +49,7 @@ class PeeweeWaffleStore(SqlStore[Connection]):
         history_limit: int | None = None,
     ) -> None:
         super().__init__(
+            prefix=prefix,
             has_model=model is not None,
             timeout_s=timeout_s,
             write_timeout_s=write_timeout_s,
@@ -70,7 +71,7 @@ class PeeweeWaffleStore(SqlStore[Connection]):
 
     @property
     def identity(self) -> str:
-        return f"{self._link.shown} {self._tables.prefix}"
+        return f"{self._link.shown} {self.prefix}"
 
     def for_app(
         self, app: Any, *, timeout_s: float, write_timeout_s: float, history_limit: int | None

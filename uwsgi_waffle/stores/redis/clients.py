@@ -42,9 +42,9 @@ class Clients(NamedTuple):
             writer,
             prepare=writer.register_script(_script("prepare")),
             read_since=reader.register_script(_script("read_since")),
-            write=writer.register_script(_script("write")),
-            load=writer.register_script(_script("load")),
-            stand_in=writer.register_script(_script("stand_in")),
+            write=writer.register_script(_script("publish", "write")),
+            load=writer.register_script(_script("publish", "load")),
+            stand_in=writer.register_script(_script("publish", "stand_in")),
             report=reader.register_script(_script("report")),
         )
 
@@ -90,8 +90,10 @@ def _heals(exc: Exception) -> bool:
     return isinstance(exc, redis.ResponseError) and bool(_PASSING.search(str(exc)))
 
 
-def _script(name: str) -> str:
-    return (files(__package__) / "lua" / f"{name}.lua").read_text("utf-8")
+def _script(*names: str) -> str:
+    """Return the text of a script, before it those of the functions that it calls."""
+    folder = files(__package__) / "lua"
+    return "".join((folder / f"{name}.lua").read_text("utf-8") for name in names)
 
 
 def _client(url: str, connect_s: float, answer_s: float) -> redis.Redis:

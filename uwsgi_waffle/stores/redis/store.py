@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import secrets
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any, TypeVar
-from urllib.parse import parse_qs, urlencode
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 import msgspec
 import redis
@@ -21,11 +22,13 @@ from ...errors import (
 from ...forking import PerProcess
 from ...masking import redact
 from ...snapshot import Delta, Row
-from ..base import PRUNED_AT_ONCE, Dump, HistoryEntry, Store, WorkerReport
+from ..base import PRUNED_AT_ONCE, Channel, Dump, HistoryEntry, Store, WorkerReport
 from ..epochs import words_in
 from ..soundness import Found, sound_entries, sound_reports
 from .clients import Clients, translated
 from .rows import aged_report, entry_of, fields_of, id_before, optional_text
+
+logger = logging.getLogger("uwsgi_waffle")
 
 T = TypeVar("T")
 
@@ -47,7 +50,8 @@ class RedisStore(Store):
     :param url: ``redis://``, ``rediss://`` or ``unix://``; ``prefix`` and
         ``channel`` may stand in its query.
     :param prefix: what our keys begin with; give each app its own.
-    :param channel: publish each change there too, as ``WAFFLE_REDIS_CHANNEL`` has it.
+    :param channel: publish each change there, whatever the app's notices come by. Not needed where
+        ``WAFFLE_WATCHTYPE`` is ``redis`` and names the same server.
     :param timeout_s: longest time that connecting may take, and an answer to a read.
     :param write_timeout_s: longest time that an answer to a write may take.
     :param history_limit: how many changes the history keeps; they lie in memory.
@@ -70,6 +74,10 @@ class RedisStore(Store):
         url, ours = _split_query(url)
         prefix = prefix or ours.get("prefix", DEFAULT_PREFIX)
         self._channel = channel or ours.get("channel", "")
+        self._url = url
+        # Whether it is the one that the app hears of changes by, and what it refused last.
+        self._is_heard = False
+        self._refusal = ""
         self._history_limit = history_limit
         self._workers = f"{prefix}workers"
         self._apps = f"{prefix}apps"
@@ -84,6 +92,17 @@ class RedisStore(Store):
     @property
     def identity(self) -> str:
         return f"{self._shown} {self._keys[0]}"
+
+    @property
+    def announces(self) -> bool:
+        return self._is_heard and not self._refusal
+
+    def announce_on(self, channel: Channel) -> None:
+        # What one instance does for two apps, it does for the first one's channel.
+        if channel.kind == "redis" and self._channel in ("", channel.name):
+            self._is_heard = _server_of(channel.url) == _server_of(self._url)
+            if self._is_heard:
+                self._channel = channel.name
 
     def prepare(self) -> None:
         """Make the revision and the epoch, unless they are there.
@@ -189,7 +208,8 @@ class RedisStore(Store):
     def stand_in(
         self, epochs: Iterable[str], *, before_commit: Callable[[], None] | None = None
     ) -> None:
-        self._changed(self._clients.get().stand_in, sorted(epochs), None, before_commit)
+        arguments = [self._channel, *sorted(epochs)]
+        self._changed(self._clients.get().stand_in, arguments, None, before_commit)
 
     def enroll(self, app: str, record: str) -> None:
         with self._translated() as clients:
@@ -259,7 +279,7 @@ class RedisStore(Store):
     def _changed(
         self,
         script: Any,
-        arguments: list[str | int],
+        arguments: Sequence[str | int],
         expected_revision: int | None,
         before_commit: Callable[[], None] | None,
     ) -> int:
@@ -284,7 +304,21 @@ class RedisStore(Store):
         if not reply[0]:
             assert expected_revision is not None
             raise RevisionConflict(expected_revision, revision)
+        self._note_refusal(str(reply[2]))
         return revision
+
+    def _note_refusal(self, refusal: str) -> None:
+        """Note why a change that was made was not announced; it is announced otherwise then."""
+        if refusal and not self._refusal:
+            logger.warning(
+                "Redis at %s made a change, but did not announce it with it (%s): let the "
+                "store's user publish on the channel %r (ACL: &%s)",
+                self._shown,
+                refusal,
+                self._channel,
+                self._channel,
+            )
+        self._refusal = refusal
 
     def _translated(self, *, sent: bool = False) -> contextlib.AbstractContextManager[Clients]:
         return translated(self._clients.get(), self._shown, sent=sent)
@@ -293,6 +327,15 @@ class RedisStore(Store):
         return StoreMissing(
             f"Redis at {self._shown} holds no settings (there is no key {self._keys[0]})"
         )
+
+
+def _server_of(url: str) -> tuple[str, ...]:
+    """Return what tells servers apart in a URL: neither the user nor the database does."""
+    parts = urlsplit(url)
+    if parts.scheme in ("redis", "rediss"):
+        with contextlib.suppress(ValueError):
+            return ("tcp", parts.hostname or "localhost", str(parts.port or 6379))
+    return (parts.scheme, parts.netloc.rpartition("@")[2], parts.path)
 
 
 def _split_query(url: str) -> tuple[str, dict[str, str]]:

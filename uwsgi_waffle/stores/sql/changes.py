@@ -12,15 +12,18 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ...backoff import Backoff
-from ...errors import RevisionConflict, StoreMissing
+from ...errors import RevisionConflict, StoreMissing, StoreUnavailable
 from ...ownership import give_to_owner_of_folder
-from ..base import HISTORY_LIMIT, PRUNED_AT_ONCE, Dump, Store, history_row
+from ..base import HISTORY_LIMIT, PRUNED_AT_ONCE, Channel, Dump, Store, history_row
 from ..epochs import apps_in, with_app, with_words, words_in
 from .databases import is_failure, is_named, is_outage, is_transient, translated
 from .statements import Connections, Statements
+
+if TYPE_CHECKING:
+    from .listening import Listening
 
 T = TypeVar("T")
 #: a connection, as the library has it
@@ -45,16 +48,20 @@ class SqlStore(Store, Generic[C]):
     def __init__(
         self,
         *,
+        prefix: str,
         has_model: bool,
         timeout_s: float | None,
         write_timeout_s: float | None,
         history_limit: int | None,
     ) -> None:
+        #: what the names of the store's tables begin with
+        self.prefix = prefix
         self._has_model = has_model
         self._given = (timeout_s, write_timeout_s, history_limit)
         self._history_limit = history_limit or HISTORY_LIMIT
         self._timeout_s = timeout_s or 1.0
         self._write_timeout_s = write_timeout_s or 5.0
+        self._channel = ""
 
     @abstractmethod
     def _connections(self) -> Connections[C]:
@@ -75,6 +82,44 @@ class SqlStore(Store, Generic[C]):
     def files(self) -> tuple[Path, ...]:
         path = self._connections().file
         return () if path is None else (Path(path).absolute(),)
+
+    @property
+    def dialect(self) -> str:
+        """The kind of the database, such as ``"postgresql"``; ``""`` if it is not known yet."""
+        with contextlib.suppress(StoreUnavailable):
+            return self._connections().dialect
+        return ""
+
+    @property
+    def announces(self) -> bool:
+        return bool(self._channel) and self.dialect == "postgresql"
+
+    def announce_on(self, channel: Channel) -> None:
+        if channel.kind == "postgresql":
+            self._channel = channel.name
+
+    def notify(self, channel: str, message: str) -> None:
+        """Announce a message by PostgreSQL's NOTIFY, as changes announce themselves.
+
+        :raises StoreMissing: the store is not prepared.
+        :raises StoreUnavailable: the database can't be reached.
+        """
+        self._on_reader(lambda connection: self._statements(connection).notify(channel, message))
+
+    def listen(self) -> Listening:
+        """Open a connection to the database that hears what is announced there.
+
+        :raises StoreUnavailable: it can't be opened.
+        :raises StoreError: the driver can't listen.
+        """
+        # Imported by the process of a host that listens.
+        from .listening import listening
+
+        connections = self._connections()
+        shown, passwords = connections.shown, connections.passwords
+        with translated(shown, passwords):
+            connection = connections.connect(self._timeout_s)
+        return listening(connection, self._timeout_s, shown, passwords)
 
     def prepare(self) -> None:
         """Make the tables and the row that holds the revision, unless they are there.
@@ -130,6 +175,7 @@ class SqlStore(Store, Generic[C]):
                 ],
             )
             self._prune(to, revision)
+            self._announce(to)
             if not self._has_model:
                 to.upsert("marks", _rows(raws, revision), known=old)
                 return revision
@@ -157,6 +203,7 @@ class SqlStore(Store, Generic[C]):
             # Takes the lock on the row, like every change.
             self._next_revision(to, expected_revision, mark)
             to.restart(dump.revision)
+            self._announce(to)
             to.delete("history")
             to.insert("history", [{**history_row(entry), "mark": mark} for entry in dump.history])
             to.delete("marks")
@@ -181,7 +228,9 @@ class SqlStore(Store, Generic[C]):
         self, epochs: Iterable[str], *, before_commit: Callable[[], None] | None = None
     ) -> None:
         words = list(epochs)
-        self._change_note("replaced", lambda text: with_words(text, words), before_commit)
+        self._change_note(
+            "replaced", lambda text: with_words(text, words), before_commit, announced=True
+        )
 
     def enroll(self, app: str, record: str) -> None:
         self._change_note("apps", lambda text: with_app(text, app, record))
@@ -200,12 +249,16 @@ class SqlStore(Store, Generic[C]):
         column: str,
         change: Callable[[str | None], str],
         before_commit: Callable[[], None] | None = None,
+        *,
+        announced: bool = False,
     ) -> None:
         def run(connection: C) -> None:
             to = self._statements(connection)
             if not to.lock():
                 raise self._lost()
             to.set_note(column, change(to.note(column)[0]))
+            if announced:
+                self._announce(to)
 
         self._commit(run, may_retry=_is_collision, before_commit=before_commit)
 
@@ -318,6 +371,11 @@ class SqlStore(Store, Generic[C]):
         if expected not in (None, revision - 1):
             raise RevisionConflict(expected, revision - 1)
         return revision
+
+    def _announce(self, to: Statements) -> None:
+        """Announce the change, if and when it is committed."""
+        if self.announces:
+            to.notify(self._channel)
 
     def _prune(self, to: Statements, revision: int) -> None:
         """Forget the changes over the limit: a bounded number, and not by each change."""

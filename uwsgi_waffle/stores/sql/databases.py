@@ -37,6 +37,9 @@ _BOUNDS = {
     "mariadb": (_MYSQL_BOUND,),
 }
 
+#: what PostgreSQL makes of the row of the meta table, as a message on the channel between hosts
+NOTICE = "CAST(json_build_object('revision', revision, 'epoch', epoch, 'mark', mark) AS text)"
+
 # Serialisation failures and deadlocks: of PostgreSQL, then of MySQL and MariaDB.
 _TRANSIENT = {"40001", "40P01", 1213, 1020}
 # A server that may only be read: a standby, or one in the middle of a failover.

@@ -20,6 +20,8 @@ class Connections(Protocol[C_co]):
     :ivar shown: the database's name, without any password.
     :ivar passwords: what may be shown in no error.
     :ivar file: the path of the file, if the database is one of SQLite's.
+    :ivar dialect: ``"sqlite"``, ``"postgresql"``, ``"mysql"`` or another; ``""`` if it is not
+        known yet.
     """
 
     @property
@@ -30,6 +32,13 @@ class Connections(Protocol[C_co]):
 
     @property
     def file(self) -> str | None: ...
+
+    @property
+    def dialect(self) -> str: ...
+
+    def connect(self, timeout_s: float) -> Any:
+        """Open a connection of the driver's, in its autocommit mode, that the caller closes."""
+        ...
 
     def reading(self, timeout_s: float) -> contextlib.AbstractContextManager[C_co]:
         """Give the connection that is kept for single statements; drop it if one fails."""
@@ -79,6 +88,13 @@ class Statements(ABC):
     @abstractmethod
     def set_note(self, name: str, text: str) -> None:
         """Set what the store keeps of itself in a column of the meta table."""
+
+    @abstractmethod
+    def notify(self, channel: str, message: str | None = None) -> None:
+        """Announce a message on a channel of PostgreSQL's, once the transaction is committed.
+
+        :param message: if there is none, the revision, epoch and mark that the store has now.
+        """
 
     @abstractmethod
     def stored(self, names: Iterable[str] | None) -> dict[str, Any]:

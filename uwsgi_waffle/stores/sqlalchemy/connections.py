@@ -35,7 +35,8 @@ class EngineConnections:
         self._base = base
         self.shown = shown_url(base)
         self.passwords = _passwords(base.url)
-        self.is_sqlite = base.dialect.name == "sqlite"
+        self.dialect = base.dialect.name
+        self.is_sqlite = self.dialect == "sqlite"
         self.file = _file_of(base.url) if self.is_sqlite else None
         # Such a pool is the whole database when that is in memory: it can only be shared.
         self._shared = isinstance(base.pool, StaticPool | SingletonThreadPool)
@@ -48,7 +49,7 @@ class EngineConnections:
         # Once for each connection: as an execution option it would be set for each read, and what
         # the driver raises when that meets a lost connection is not translated by SQLAlchemy.
         event.listen(self._reader, "connect", self._commit_by_itself)
-        if base.dialect.name == "postgresql":
+        if self.dialect == "postgresql":
             # A change begins with the row that serialises writers: waiting for it must not fail.
             self._writer = self._derive(isolation_level="READ COMMITTED")
         else:
@@ -104,6 +105,17 @@ class EngineConnections:
                 with committing(self.shown, self.passwords):
                     transaction.commit()
                 return result
+
+    def connect(self, timeout_s: float) -> Any:
+        """Open a connection of the driver's, in its autocommit mode, that the caller closes."""
+        # Of the writer, whose pool keeps none that may be lost by now.
+        engine = self._derive() if self._shared else self._writer
+        with _bounded_connecting(timeout_s):
+            pooled = engine.raw_connection()
+            driver: Any = pooled.driver_connection
+            pooled.detach()
+            self._base.dialect.set_isolation_level(driver, "AUTOCOMMIT")
+        return driver
 
     def close(self) -> None:
         """Close what reads keep open."""

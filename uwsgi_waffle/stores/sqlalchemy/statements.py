@@ -7,6 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from ..sql.databases import NOTICE
 from ..sql.statements import Statements, by_name, renamed
 from .tables import Tables
 
@@ -37,6 +38,11 @@ class AlchemyStatements(Statements):
 
     def set_note(self, name: str, text: str) -> None:
         self._connection.execute(sa.update(self._tables.meta).values({name: text}))
+
+    def notify(self, channel: str, message: str | None = None) -> None:
+        text: Any = sa.literal_column(NOTICE) if message is None else sa.literal(message, sa.Text)
+        notice = sa.func.pg_notify(sa.literal(channel, sa.Text), text)
+        self._connection.execute(sa.select(notice).select_from(self._tables.meta))
 
     def stored(self, names: Iterable[str] | None) -> dict[str, Any]:
         return self._select(self._tables.name, self._tables.raw, names)

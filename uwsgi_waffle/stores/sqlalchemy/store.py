@@ -54,6 +54,7 @@ class AlchemyWaffleStore(SqlStore[sa.Connection]):
         history_limit: int | None = None,
     ) -> None:
         super().__init__(
+            prefix=prefix,
             has_model=model is not None,
             timeout_s=timeout_s,
             write_timeout_s=write_timeout_s,
@@ -61,7 +62,6 @@ class AlchemyWaffleStore(SqlStore[sa.Connection]):
         )
         self._db = db
         self._model = model
-        self._prefix = prefix
         self._bind_key = bind_key or getattr(getattr(model, "metadata", None), "info", {}).get(
             "bind_key"
         )
@@ -89,7 +89,7 @@ class AlchemyWaffleStore(SqlStore[sa.Connection]):
 
     @property
     def identity(self) -> str:
-        return f"{self._shown_name()} {self._prefix}"
+        return f"{self._shown_name()} {self.prefix}"
 
     @property
     def outlives_process(self) -> bool:
@@ -109,14 +109,14 @@ class AlchemyWaffleStore(SqlStore[sa.Connection]):
         store = AlchemyWaffleStore(
             self._db,
             self._model,
-            prefix=self._prefix,
+            prefix=self.prefix,
             bind_key=self._bind_key,
             timeout_s=self._given[0] or timeout_s,
             write_timeout_s=self._given[1] or write_timeout_s,
             history_limit=self._given[2] or history_limit,
         )
         store._app = app
-        leave_alone(self._prefix)
+        leave_alone(self.prefix)
         if self._engine is not None:
             store._engine = self._engine
         return store

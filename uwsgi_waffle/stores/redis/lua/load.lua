@@ -1,5 +1,6 @@
--- Replaces everything; returns {1, its revision}, or {0, the store's revision} if that is not the
--- expected one, or {} if the store is gone. Redis runs it as a whole and alone.
+-- Replaces everything; returns {1, its revision, what kept it from being announced or ''}, or {0, the
+-- store's revision} if that is not the expected one, or {} if the store is gone. Redis runs it as a
+-- whole and alone.
 -- KEYS: meta, raws, revisions, history.
 -- ARGV: expected ('' for any), revision, mark, channel ('' for none), how many settings, name
 -- and raw of each in turns, then of each entry of the history, oldest first: revision, name, at, and
@@ -37,8 +38,4 @@ for i = last + 1, #ARGV, 7 do
   redis.call('XADD', KEYS[4], before .. '-' .. number, unpack(entry))
 end
 redis.call('HSET', KEYS[1], 'revision', revision, 'mark', ARGV[3])
-if ARGV[4] ~= '' then
-  local notice = {'{"revision":', revision, ',"epoch":', cjson.encode(epoch), ',"mark":"', ARGV[3]}
-  redis.call('PUBLISH', ARGV[4], table.concat(notice) .. '"}')
-end
-return {1, revision}
+return {1, revision, publish(ARGV[4], revision, epoch, ARGV[3])}

@@ -1,5 +1,6 @@
--- Makes one change; returns {1, its revision}, or {0, the store's revision} if that is not the
--- expected one, or {} if the store is gone. Redis runs it as a whole and alone.
+-- Makes one change; returns {1, its revision, what kept it from being announced or ''}, or {0, the
+-- store's revision} if that is not the expected one, or {} if the store is gone. Redis runs it as a
+-- whole and alone.
 -- KEYS: meta, raws, revisions, history.
 -- ARGV: expected ('' for any), how many changes the history keeps, the most it drops at once,
 -- channel ('' for none), mark, at, author, reason, then name and raw of each setting in turns, in
@@ -59,8 +60,4 @@ if oldest then
     redis.call('XTRIM', KEYS[4], 'MAXLEN', redis.call('XLEN', KEYS[4]) - gone)
   end
 end
-if ARGV[4] ~= '' then
-  local notice = {'{"revision":', revision, ',"epoch":', cjson.encode(epoch), ',"mark":"', ARGV[5]}
-  redis.call('PUBLISH', ARGV[4], table.concat(notice) .. '"}')
-end
-return {1, revision}
+return {1, revision, publish(ARGV[4], revision, epoch, ARGV[5])}
