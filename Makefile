@@ -77,7 +77,7 @@ model:  ## The protocol of the page, by the model checker spin; MODEL=whole for 
 	sh tests/process/check_model.sh $(MODEL)
 
 # What is compared has needs of its own; one that can't be installed is left out.
-PEERS := .venv-bench-waffleconf/.installed .venv-bench-constance/.installed
+PEERS := $(patsubst %,.venv-bench-%/.installed,waffleconf constance sentry)
 # More arguments of `python -m bench`: names of benchmarks, --quick, --no-peers.
 BENCH ?=
 

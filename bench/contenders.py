@@ -42,12 +42,18 @@ class Contender:
         return self.kind not in ("plain", "stat")
 
     @property
+    def watches(self) -> bool:
+        """Whether a worker follows a change by itself, and not only when it reads."""
+        return self.live and self.peer not in ("constance", "sentry")
+
+    @property
     def module(self) -> str:
         """What uWSGI loads."""
         return {
             None: "bench.app:app",
             "waffleconf": "bench.peers.waffleconf_app:app",
             "constance": "bench.peers.constance_app:application",
+            "sentry": "bench.peers.sentry_app:app",
         }[self.peer]
 
     @property
@@ -87,13 +93,14 @@ _ALL = (
     Contender(
         "constance-caching", "constance, CachingRedis", "cachingredis", "django", "constance", 90.0
     ),
+    Contender("sentry", "sentry-options, files", "file", "flask", "sentry", 15.0),
 )
 BY_NAME = {contender.name: contender for contender in _ALL}
 
 
 def contenders(*, peers: bool) -> list[Contender]:
     """Return all that are installed; tell of each environment that is missing."""
-    absent = {peer for peer in ("waffleconf", "constance") if not _installed(peer)}
+    absent = {one.peer for one in _ALL if one.peer and not _installed(one.peer)}
     if peers:
         for peer in sorted(absent):
             print(f"left out: {peer}, because {_venv(peer)} is not installed (see make bench)")

@@ -20,6 +20,7 @@ _PACKAGES = (
     "uwsgi-waffle",
     "Flask-WaffleConf",
     "django-constance",
+    "sentry_options",
     "Flask",
     "Werkzeug",
     "Django",

@@ -32,8 +32,7 @@ def run(record: Record) -> None:
     _between_hosts(record)
     print(f"\nPropagation from one worker to {WORKERS} others of its host, without a request")
     for contender in contenders(peers=record.peers):
-        # constance has nothing that follows by itself: it asks at each read.
-        if not contender.live or contender.peer == "constance":
+        if not contender.watches:
             continue
         if not (record.quick and contender.follows_s > 5):
             _within_host(record, contender)

@@ -40,6 +40,8 @@ NOTES = """\
   on, reads `app.config` as its watcher keeps it, and is given the right Redis port, which its
   notifier ignores. django-constance runs on Django without middleware and with a persistent
   database connection; CachingRedis keeps values for its default of 60 s. Databases are SQLite.
+  sentry-options runs without its service: a change replaces the file that the service would have
+  put there, and reads look at it once what they have is older than its default of 5 s.
 - **Read**: one value, in one process. **Floors**: `os.stat` of a file, a GET of Redis by
   redis-py, and redis-py's own loop that receives what was published.
 - **Plain Flask and os.stat** looks at a file in each request, and does nothing with it: the least
@@ -63,12 +65,12 @@ NOTES = """\
   returned, and have the old value. **Steps back** are changes of which the client saw the new
   value, and the old one in a later answer.
 - **update() to applied**: without any request, from the call until the watcher of another worker
-  has put the value into `app.config`; commit and flush to the disk included. constance has
-  nothing that follows; it asks its store at each read.
+  has put the value into `app.config`; commit and flush to the disk included. constance and
+  sentry-options have nothing that follows; they look when they are read.
 - **Published to applied**: through Redis to workers of another host (another watch file), beside
   raw publish and receive in turns.
 - **Refresh**: of one process; "all" reads everything again, and is what Flask-WaffleConf does for
-  each change; constance reads all values by `get_values()`.
+  each change; constance reads all values by `get_values()`, sentry-options by `refresh()`.
 - **Memory** is private memory (USS) of a worker that has served one request; "more" is what it
   has more than the same app without live settings.
 - **Store reads**: how often all watchers together read the store for one change.
