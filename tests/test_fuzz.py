@@ -630,8 +630,10 @@ def test_any_content_of_the_watch_file_is_read(module_folder: Path, content: byt
     assert mark.revision is None or mark.revision >= 0
     # And it is announced over whatever there was.
     notifier.announce(7)
-    assert notifier.mark()[1:3] == (7, True)
-    assert notifier.mark().signature != mark.signature
+    announced = FileNotifier(path).mark()
+    assert notifier.mark() == announced
+    assert (announced.revision, announced.touch) == (7, mark.touch)
+    assert announced.signature != mark.signature
 
 
 KEPT: dict[str, Any] = {

@@ -34,7 +34,7 @@ def prepare(size=1):
 
 
 def change(values):
-    """Replace the values; whoever reads the file sees the old ones or the new."""
+    """Replace the values; a reader of the file sees the old ones or the new."""
     VALUES.parent.mkdir(parents=True, exist_ok=True)
     new = VALUES.with_name(f"new-{os.getpid()}.json")
     new.write_text(json.dumps({"options": values}))
