@@ -95,7 +95,9 @@ _ALL = (
     ),
     Contender("sentry", "sentry-options, files", "file", "flask", "sentry", 15.0),
 )
-BY_NAME = {contender.name: contender for contender in _ALL}
+#: measured where two hosts are, only: it needs a PostgreSQL
+ON_POSTGRESQL = Contender("waffle-postgresql", "uwsgi_waffle, PostgreSQL", "postgresql", "flask")
+BY_NAME = {contender.name: contender for contender in (*_ALL, ON_POSTGRESQL)}
 
 
 def contenders(*, peers: bool) -> list[Contender]:

@@ -1,18 +1,30 @@
-"""Two uWSGI instances as on two hosts: how a change travels between them, what a store weighs."""
+"""Two uWSGI instances as on two hosts: how a change travels between them, what a store weighs.
+
+And whether a notice is lost when writers are killed.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import random
 import statistics
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 
+from integration.support.killed_writers import tally
 from integration.support.postgres_server import PostgresServer
+from uwsgi_waffle.notifiers.postgresql import PostgresqlNotifier
+from uwsgi_waffle.notifiers.redis import RedisNotifier
+from uwsgi_waffle.process.manager import NOTICE_PAUSE_S
+from uwsgi_waffle.stores import Channel, Store
+from uwsgi_waffle.stores.redis import RedisStore
+from uwsgi_waffle.stores.sqlalchemy import AlchemyWaffleStore
 
-from .contenders import BY_NAME
+from .contenders import BY_NAME, ON_POSTGRESQL, Contender
 from .record import Record
 from .reports import Reports
 from .servers import Site, ask, redis_server, site
@@ -27,34 +39,80 @@ def run(record: Record) -> None:
     with tempfile.TemporaryDirectory() as name, postgres() as server:
         root = Path(name)
         with redis_server(root) as port:
-            _measure_travel(record, root, port, server.url("postgresql+psycopg"))
+            for contender in (BY_NAME["waffle-redis"], ON_POSTGRESQL):
+                _measure_travel(record, root / contender.name, port, server, contender)
             _measure_memory(record, root, port, server)
+            _count_lost(record, port, server)
 
 
-def _measure_travel(record: Record, root: Path, port: int, store_url: str) -> None:
+def _measure_travel(
+    record: Record, root: Path, port: int, server: PostgresServer, contender: Contender
+) -> None:
+    root.mkdir()
     reports = Reports(root / "reports")
-    common = {"FLASK_WAFFLE_STORE_URL": store_url}
-    contender = BY_NAME["waffle-redis"]
     with (
-        site(contender, root / "one", workers=WORKERS, redis_port=port, **common) as one,
-        site(
-            contender,
-            root / "two",
-            workers=WORKERS,
-            redis_port=port,
-            BENCH_REPORTS=str(root / "reports"),
-            **common,
-        ),
+        server.database() as database,
+        contextlib.ExitStack() as stack,
     ):
+        common = {"FLASK_WAFFLE_STORE_URL": server.url("postgresql+psycopg", database)}
+        one = stack.enter_context(
+            site(contender, root / "one", workers=WORKERS, redis_port=port, **common)
+        )
+        stack.enter_context(
+            site(
+                contender,
+                root / "two",
+                workers=WORKERS,
+                redis_port=port,
+                BENCH_REPORTS=str(root / "reports"),
+                **common,
+            )
+        )
         samples: list[float] = []
-        warm_up = 5
+        warm_up, order = 5, random.Random(1)
         for number in range(1, warm_up + record.rounds(200, 5) + 1):
+            # Of notices that come sooner, a process makes one read.
+            time.sleep(NOTICE_PAUSE_S + order.uniform(0.0, 0.05))
             began = ask(one.port, number)
             seen = reports.of(number, receivers=WORKERS)
             if number > warm_up:
                 samples += [at - began for at in seen]
     reports.close()
-    record.samples("update() to applied on the other host", "waffle-redis", samples, unit="ms")
+    record.samples("update() to applied on the other host", contender.name, samples, unit="ms")
+
+
+def _count_lost(record: Record, port: int, server: PostgresServer) -> None:
+    changes, kills = record.rounds(10_000, 50), record.rounds(250, 5)
+    print(f"\n{changes} changes by one writer after the other, {kills} of them killed within one")
+    url = f"redis://127.0.0.1:{port}/0"
+    with server.database() as database:
+        postgresql = AlchemyWaffleStore(server.url("postgresql+psycopg", database), timeout_s=10.0)
+        stores: list[tuple[Store, Channel, Callable[[], PostgresqlNotifier | RedisNotifier]]] = [
+            (
+                postgresql,
+                Channel("postgresql", "bench"),
+                lambda: PostgresqlNotifier(
+                    postgresql.listen, postgresql.notify, "bench", shown="", timeout_s=10.0
+                ),
+            ),
+            (
+                RedisStore(url, prefix="lost:", timeout_s=10.0),
+                Channel("redis", "bench-lost", url),
+                lambda: RedisNotifier(url, "bench-lost", timeout_s=10.0),
+            ),
+        ]
+        for store, channel, make in stores:
+            store.prepare()
+            store.announce_on(channel)
+            notifier = make()
+            found = tally(store, notifier, changes=changes, kills=kills, order=random.Random(1))
+            notifier.close()
+            store.close()
+            who = f"{channel.kind} store"
+            record.value("changes whose notices were counted", who, found.changes, unit="")
+            record.value("killed writers", who, found.kills, unit="")
+            record.value("changes of killed writers", who, found.unanswered, unit="")
+            record.value("lost notices", who, len(found.lost), unit="")
 
 
 def _measure_memory(record: Record, root: Path, port: int, server: PostgresServer) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from .contenders import BY_NAME
+from .contenders import BY_NAME, ON_POSTGRESQL
 from .record import Row, find
 from .targets import targets
 
@@ -69,6 +69,9 @@ NOTES = """\
   sentry-options have nothing that follows; they look when they are read.
 - **Published to applied**: through Redis to workers of another host (another watch file), beside
   raw publish and receive in turns.
+- **Lost notices**: a writer makes one change after the other, and is killed within some of them, at
+  any instant; of each change that was committed, its notice must come. *Changes of killed writers*
+  were committed, and no process lived to announce them.
 - **Refresh**: of one process; "all" reads everything again, and is what Flask-WaffleConf does for
   each change; constance reads all values by `get_values()`, sentry-options by `refresh()`.
 - **Memory** is private memory (USS) of a worker that has served one request; "more" is what it
@@ -116,6 +119,15 @@ _SECTIONS = (
             "published to applied by the last",
             "update() to applied by the last",
             "update() to applied on the other host",
+        ),
+    ),
+    (
+        "Notices beside killed writers",
+        (
+            "changes whose notices were counted",
+            "killed writers",
+            "changes of killed writers",
+            "lost notices",
         ),
     ),
     ("Refresh, and how it grows", ("refresh one", "refresh all", "refresh statements")),
@@ -168,7 +180,8 @@ def summary(rows: Sequence[Row]) -> str:
         "idle CPU": lambda rows, who: _of(rows, "idle", who, "median", " %"),
     }
     measured = {row["who"] for row in rows}
-    body = [[cell(rows, who) for cell in columns.values()] for who in BY_NAME if who in measured]
+    compared = [who for who in BY_NAME if who in measured and BY_NAME[who] is not ON_POSTGRESQL]
+    body = [[cell(rows, who) for cell in columns.values()] for who in compared]
     return _table(list(columns), body)
 
 

@@ -97,6 +97,15 @@ def targets(rows: Sequence[Row]) -> list[Target]:
             figure("update() to applied", "waffle-file", key=key),
             " ms",
         )
+    for key, limit in (("p50", 10), ("p99", 50)):
+        at_most(
+            f"Other host follows, PostgreSQL only, {key}",
+            limit,
+            figure("update() to applied on the other host", "waffle-postgresql", key=key),
+            " ms",
+        )
+    for store in ("postgresql store", "redis store"):
+        at_most(f"Lost notices beside killed writers, {store}", 0, figure("lost notices", store))
     # Two medians of the same operation differ by some percent.
     at_most(
         "Read of app.config, ratio to plain Flask",
