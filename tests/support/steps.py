@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable
 
@@ -14,10 +15,13 @@ def calls_of(operation: Callable[[], object]) -> int:
         nonlocal count
         count += event in ("call", "c_call")
 
+    # A collection would call what ends with the garbage of earlier tests.
+    gc.disable()
     sys.setprofile(note)
     try:
         operation()
     finally:
         sys.setprofile(None)
+        gc.enable()
     # The last call is that of setprofile itself.
     return count - 1
