@@ -17,7 +17,7 @@ PACKAGE = Path(uwsgi_waffle.__file__).parent
 LAYERS: tuple[set[str], ...] = (
     {"errors", "version", "backoff", "forking", "masking", "ownership", "runtime"},
     {"config", "settings", "ini"},
-    {"snapshot"},
+    {"snapshot", "redis_servers"},
     {"signals"},
     {"stores", "notifiers"},
     {"process"},
@@ -40,8 +40,15 @@ ARROWS = {
     "config": {"errors"},
     "settings": {"errors", "masking", "settings"},
     "snapshot": {"errors", "settings", "masking"},
-    "notifiers": {"errors", "backoff", "masking", "ownership", "snapshot", "notifiers"},
-    "stores": {"errors", "backoff", "forking", "masking", "ownership", "snapshot", "stores"},
+    "redis_servers": {"errors", "masking", "redis_servers"},
+    "notifiers": {
+        *("errors", "backoff", "masking", "ownership", "snapshot", "redis_servers"),
+        "notifiers",
+    },
+    "stores": {
+        *("errors", "backoff", "forking", "masking", "ownership", "snapshot", "redis_servers"),
+        "stores",
+    },
     "process": {
         *("errors", "backoff", "runtime", "masking", "ownership", "settings", "snapshot"),
         "process",
@@ -62,7 +69,10 @@ IMPORTERS = {
     "uwsgi": {"runtime"},
     "uwsgidecorators": {"runtime"},
     "blinker": {"signals"},
-    "redis": {"notifiers.redis", "stores.redis"},
+    "redis": {
+        *("notifiers.redis", "stores.redis"),
+        *("redis_servers.clients", "redis_servers.failures", "redis_servers.masters"),
+    },
     # legacy reads what the ancestor of this package left, in whatever it kept it.
     "sqlite3": {"stores.sqlite", "doctor", "legacy"},
     "sqlalchemy": {"stores.sqlalchemy", "legacy"},
