@@ -199,20 +199,21 @@ class TestPostgresqlNotifierByPsycopg(_Postgresql):
         finally:
             pooler.release()
 
-
-class TestPostgresqlNotifierBySessionPooler(_Postgresql):
-    """One that keeps a client's connection until its end passes notices on."""
-
-    scheme = "postgresql+psycopg"
-
-    @pytest.fixture
-    def store(self, postgres: PostgresServer, database: str) -> Iterator[SqlStore[Any]]:
-        pooler = Pgbouncer(postgres.port, "session", size=20)
+    def test_pooler_of_sessions_passes_notices_on(
+        self, postgres: PostgresServer, database: str
+    ) -> None:
+        pooler = Pgbouncer(postgres.port, "session")
         try:
             pooler.start()
             store = self.make_store(pooler.url(self.scheme, database))
             store.prepare()
-            yield store
+            notifier = PostgresqlNotifier(
+                store.listen, store.notify, "contract", shown="db", timeout_s=self.timeout_s
+            )
+            assert notifier.wait(0.0) == Notice(None)
+            notifier.announce(7)
+            assert self.hear(notifier) == Notice(7)
+            notifier.close()
             store.close()
         finally:
             pooler.release()
@@ -228,10 +229,6 @@ class _Peewee(_Postgresql):
         scheme, _, rest = url.partition("://")
         db = make(f"postgresql://{rest}", prefer_psycopg3=scheme.endswith("+psycopg"))
         return PeeweeWaffleStore(db, timeout_s=self.timeout_s)
-
-
-class TestPostgresqlNotifierByPeewee(_Peewee):
-    scheme = "postgresql+psycopg"
 
 
 class TestPostgresqlNotifierByPeeweeOnPsycopg2(_Peewee):

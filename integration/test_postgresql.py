@@ -16,7 +16,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from flask import Flask
 
+from uwsgi_waffle import WaffleConf
+from uwsgi_waffle.doctor import examine
+
+from .apps.factory import SETTINGS
 from .conftest import StartUwsgi
 from .support.find import need_module, need_uwsgi
 from .support.following import assert_every_worker_follows
@@ -186,13 +191,16 @@ def test_hosts_follow_each_other_through_kills_and_restarts(
 
 
 def test_pooler_of_transactions_is_named_and_the_server_beside_it_is_heard(
-    start_hosts: StartHosts, postgres: PostgresServer, database: str
+    start_uwsgi: StartUwsgi, postgres: PostgresServer, database: str, config: dict[str, Any]
 ) -> None:
     pooler = Pgbouncer(postgres.port)
     try:
         pooler.start()
         url = pooler.url("postgresql+psycopg", database)
-        deaf = start_hosts(WAFFLE_STORE_URL=url, WAFFLE_STORE_TIMEOUT=1).one
+        deaf = start_uwsgi(
+            *("--master", "--lazy-apps"),
+            config={**config, "WAFFLE_STORE_URL": url, "WAFFLE_STORE_TIMEOUT": 1},
+        )
         deaf.eventually(
             "named",
             lambda: all(
@@ -200,8 +208,22 @@ def test_pooler_of_transactions_is_named_and_the_server_beside_it_is_heard(
                 for report in deaf.reports()
             ),
         )
+        assert "D030" in _found_by_doctor(deaf.folder, config, WAFFLE_STORE_URL=url)
+        beside = {"WAFFLE_POSTGRESQL_URL": postgres.url("postgresql", database)}
+        found = _found_by_doctor(deaf.folder, config, WAFFLE_STORE_URL=url, **beside)
+        assert not {"D029", "D030"} & found
     finally:
         pooler.release()
+
+
+def _found_by_doctor(folder: Path, config: dict[str, Any], **more: Any) -> set[str]:
+    app = Flask("site", instance_path=str(folder))
+    app.config.update(config, WAFFLE_CONFS=SETTINGS, **more)
+    state = WaffleConf(app).state
+    try:
+        return {finding.id for finding in examine(state).findings}
+    finally:
+        state.store.close()
 
 
 @pytest.mark.parametrize("patching", ["--gevent-early-monkey-patch", "--gevent-monkey-patch"])

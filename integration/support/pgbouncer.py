@@ -15,10 +15,9 @@ class Pgbouncer(ServerInFolder):
     :param postgres_port: where that listens, on 127.0.0.1.
     :param mode: when a client's connection to the server goes to another client: after each
         ``"transaction"``, as most sites have it, or at the end of its ``"session"``.
-    :param size: most connections to the server for one database.
     """
 
-    def __init__(self, postgres_port: int, mode: str = "transaction", *, size: int = 3) -> None:
+    def __init__(self, postgres_port: int, mode: str = "transaction") -> None:
         self._binary = need_pgbouncer()
         super().__init__("pgbouncer")
         self._ini = self.folder / "pgbouncer.ini"
@@ -28,7 +27,7 @@ class Pgbouncer(ServerInFolder):
             "[pgbouncer]\n"
             f"listen_addr = 127.0.0.1\nlisten_port = {self.port}\n"
             "unix_socket_dir =\nauth_type = any\n"
-            f"pool_mode = {mode}\ndefault_pool_size = {size}\nmax_client_conn = 200\n"
+            f"pool_mode = {mode}\ndefault_pool_size = 3\nmax_client_conn = 200\n"
             # A test drops its database at its end.
             "server_idle_timeout = 1\n"
         )
