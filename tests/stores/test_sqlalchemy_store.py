@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 import traceback
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from uwsgi_waffle import (
     ConfigurationError,
     RevisionConflict,
     StoreError,
+    StoreMissing,
     StoreUnavailable,
     WaffleConf,
 )
@@ -342,3 +344,21 @@ def _dispose(app: Flask, db: SQLAlchemy) -> None:
     with app.app_context():
         for engine in db.engines.values():
             engine.dispose()
+
+
+def test_read_that_fails_leaves_no_connection_open(tmp_path: Path) -> None:
+    path = tmp_path / "lost.db"
+    store = AlchemyWaffleStore(f"sqlite:///{path}")
+    store.prepare()
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("DROP TABLE waffle_meta")
+    # Its traceback holds all that was open: nothing is left to a collection of garbage.
+    with pytest.raises(StoreMissing) as caught:
+        store.read_since(0, "")
+    names = []
+    for descriptor in os.listdir("/proc/self/fd"):
+        # That of the list itself is closed by now.
+        with contextlib.suppress(FileNotFoundError):
+            names.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+    assert str(path) not in names, caught
+    store.close()

@@ -66,15 +66,18 @@ class EngineConnections:
         deadline = time.monotonic() + timeout_s
         with self._open(self._reader, timeout_s) as connection:
             # A file may be replaced by another of the same name.
-            if self.is_sqlite and not self._shared:
+            is_detached = self.is_sqlite and not self._shared
+            if is_detached:
                 connection.detach()
             rest_s = deadline - time.monotonic()
             try:
                 with cut_after(connection.connection.driver_connection, rest_s):
                     yield connection
             except Exception as exc:
-                # Also after what SQLAlchemy does not know for a lost connection, as a KILL.
-                if not self._shared and is_failure(exc) and not connection.invalidated:
+                # Also after what SQLAlchemy does not know for a lost connection, as a KILL. A detached
+                # one is closed below; invalidated, it would be let go of without that.
+                is_kept = not self._shared and not is_detached
+                if is_kept and is_failure(exc) and not connection.invalidated:
                     connection.invalidate()
                 raise
 
