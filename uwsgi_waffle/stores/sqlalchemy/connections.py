@@ -74,8 +74,8 @@ class EngineConnections:
                 with cut_after(connection.connection.driver_connection, rest_s):
                     yield connection
             except Exception as exc:
-                # Also after what SQLAlchemy does not know for a lost connection, as a KILL. A detached
-                # one is closed below; invalidated, it would be let go of without that.
+                # Also after what SQLAlchemy does not know for a lost connection, as a KILL. What is
+                # detached is closed below; invalidated, it would be let go of without that.
                 is_kept = not self._shared and not is_detached
                 if is_kept and is_failure(exc) and not connection.invalidated:
                     connection.invalidate()
