@@ -4,6 +4,8 @@ VENV ?= .venv
 # The server under test; name another binary to run the integration tests against it.
 WAFFLE_UWSGI ?=
 export WAFFLE_UWSGI
+# Without compiled modules each process that a test starts compiles the package again.
+unexport PYTHONDONTWRITEBYTECODE
 
 # How many tests run at once.
 JOBS ?= auto

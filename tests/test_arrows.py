@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -98,8 +99,13 @@ def modules() -> Iterator[tuple[str, Path]]:
 MODULES = dict(modules())
 
 
-def imported(name: str, *, lazily: bool = True) -> Iterator[str]:
-    """Every module that a module imports; those of the package begin with a dot."""
+@functools.cache
+def imported(name: str, *, lazily: bool = True) -> frozenset[str]:
+    """Return every module that a module imports; those of the package begin with a dot."""
+    return frozenset(_imported(name, lazily))
+
+
+def _imported(name: str, lazily: bool) -> Iterator[str]:
     path = MODULES[name]
     tree = ast.parse(path.read_text(), str(path))
     parts = name.split(".") if name else []

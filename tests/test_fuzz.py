@@ -47,6 +47,8 @@ from .support.hypothesis_profiles import effort
 from .support.legacy_corpus import b64
 from .support.rig import CONFS, Clock
 
+pytestmark = pytest.mark.slow
+
 # Far more than any input here needs on a machine that is busy otherwise.
 LIMIT_S = 5.0
 

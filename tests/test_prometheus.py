@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("prometheus_client")
 
 ROOT = Path(__file__).parents[1]

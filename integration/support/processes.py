@@ -192,13 +192,17 @@ class Process:
         eventually("ended", lambda: not any(map(_lives, forked)), interval_s=0.005)
 
 
+# The last makes each process compile the package again.
+_KEPT_BACK = {"NOTIFY_SOCKET", "LISTEN_FDS", "PYTHONWARNINGS", "PYTHONDONTWRITEBYTECODE"}
+
+
 def clean_environment(**extra: str) -> dict[str, str]:
     """Return an environment for a server, without what would set it up from outside."""
     kept = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(("UWSGI_", "WAFFLE_", "FLASK_", "PYTEST_"))
-        and name not in {"NOTIFY_SOCKET", "LISTEN_FDS", "PYTHONWARNINGS"}
+        and name not in _KEPT_BACK
     }
     # So that a log holds what was printed before a crash.
     return {**kept, "PYTHONUNBUFFERED": "1", "PATH": _path(), **extra}

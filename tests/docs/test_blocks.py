@@ -97,6 +97,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", sorted({block.page for block in BLOCKS}))
 def test_python_of_the_page_runs(
     page: str, elsewhere: Path, monkeypatch: pytest.MonkeyPatch

@@ -23,6 +23,8 @@ from uwsgi_waffle.testing.forked import children
 
 from ..support.rig import CONFS, NOBODY, MemoryStore, Worker, ordinary_user
 
+pytestmark = pytest.mark.slow
+
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 
 

@@ -22,6 +22,8 @@ from uwsgi_waffle.testing.store_contract import read_after
 
 from ..support.file_store import FileStoreContract
 
+pytestmark = pytest.mark.slow
+
 
 class TestOwnTables(FileStoreContract):
     @pytest.fixture

@@ -21,6 +21,8 @@ from uwsgi_waffle.stores.redis import RedisStore
 from uwsgi_waffle.stores.sql.deadline import within
 from uwsgi_waffle.stores.sqlalchemy import AlchemyWaffleStore
 
+pytestmark = pytest.mark.slow
+
 TIMEOUT_S = 0.2
 # What hangs here hangs without an end, so that no load of the machine is taken for it.
 BOUND_S = 20.0

@@ -49,7 +49,7 @@ class RedisUrl(NamedTuple):
 
     @property
     def place(self) -> tuple[object, ...]:
-        """What tells servers apart: neither the user nor the database does."""
+        """Returns what tells servers apart: neither the user nor the database does."""
         return self.kind, self.path, self.service, *sorted(self.hosts)
 
 
