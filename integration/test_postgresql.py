@@ -197,9 +197,12 @@ def test_pooler_of_transactions_is_named_and_the_server_beside_it_is_heard(
     try:
         pooler.start()
         url = pooler.url("postgresql+psycopg", database)
+        # So long does it wait for a message that does not come.
+        through = {"WAFFLE_STORE_URL": url, "WAFFLE_STORE_TIMEOUT": 1}
         deaf = start_uwsgi(
             *("--master", "--lazy-apps"),
-            config={**config, "WAFFLE_STORE_URL": url, "WAFFLE_STORE_TIMEOUT": 1},
+            config={**config, **through},
+            workers=1,
         )
         deaf.eventually(
             "named",
@@ -208,7 +211,7 @@ def test_pooler_of_transactions_is_named_and_the_server_beside_it_is_heard(
                 for report in deaf.reports()
             ),
         )
-        assert "D030" in _found_by_doctor(deaf.folder, config, WAFFLE_STORE_URL=url)
+        assert "D030" in _found_by_doctor(deaf.folder, config, **through)
         beside = {"WAFFLE_POSTGRESQL_URL": postgres.url("postgresql", database)}
         found = _found_by_doctor(deaf.folder, config, WAFFLE_STORE_URL=url, **beside)
         assert not {"D029", "D030"} & found

@@ -26,7 +26,7 @@ Exit status:
 @json_option
 @click.pass_context
 def doctor_(ctx: click.Context, ini: str | None, section: str, as_json: bool) -> None:
-    """Look for what is wrong: store, watch file, Redis, stored values, a uwsgi.ini.
+    """Look for what is wrong: store, watch file, notices, stored values, a uwsgi.ini.
 
     Each finding comes with its fix. No setting is changed and the revision stays; workers are
     made to read the store once more.

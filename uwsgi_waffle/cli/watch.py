@@ -23,7 +23,7 @@ from .tables import json_text, visible
 def watch(state: WaffleState, as_json: bool, show_secrets: bool) -> None:
     """Print changes as they happen, until Ctrl-C.
 
-    It follows them as a worker does: by the watch file, Redis, and the resync.
+    It follows them as a worker does: by the watch file, the channel between hosts, and the resync.
     """
     start = state.snapshot
     state.engine.start()

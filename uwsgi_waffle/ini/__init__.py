@@ -9,7 +9,7 @@ from ..errors import ConfigurationError
 #: Name of every snippet -> what it is for.
 SNIPPETS = {
     "waffle": "what every app with uwsgi_waffle needs",
-    "redis": "several hosts that announce changes to each other through Redis",
+    "redis": "several hosts that announce changes to each other through Redis or PostgreSQL",
     "gevent": "gevent workers, patched before the app is loaded",
     "metrics": "revision and last read of every worker in uWSGI's stats server",
 }

@@ -189,8 +189,10 @@ class PostgresqlNotifier(Notifier):
 
     def _subscribed(self) -> Notice:
         self._subscription = subscription = self._connect()
+        is_sure = self._is_store and subscription.is_direct()
+        # The last statement, by which people find the connection in pg_stat_activity.
         subscription.listen(self._channel)
-        if not (self._is_store and subscription.is_direct()):
+        if not is_sure:
             self._prove(subscription)
         self._heard_at = self._clock()
         self._backoff.reset()

@@ -62,6 +62,7 @@ class SqlStore(Store, Generic[C]):
         self._timeout_s = timeout_s or 1.0
         self._write_timeout_s = write_timeout_s or 5.0
         self._channel = ""
+        self._dialect = ""
 
     @abstractmethod
     def _connections(self) -> Connections[C]:
@@ -86,9 +87,10 @@ class SqlStore(Store, Generic[C]):
     @property
     def dialect(self) -> str:
         """The kind of the database, such as ``"postgresql"``; ``""`` if it is not known yet."""
-        with contextlib.suppress(StoreUnavailable):
-            return self._connections().dialect
-        return ""
+        if not self._dialect:
+            with contextlib.suppress(StoreUnavailable):
+                self._dialect = self._connections().dialect
+        return self._dialect
 
     @property
     def announces(self) -> bool:

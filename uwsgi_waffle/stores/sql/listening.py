@@ -187,6 +187,8 @@ class ServerUrl:
         def connect() -> Any:
             connection = self._driver.connect(self._url, connect_timeout=whole_s(timeout_s))
             connection.autocommit = True
+            if hasattr(connection, "prepare_threshold"):
+                connection.prepare_threshold = None
             return connection
 
         with translated(self.shown, self._passwords):
