@@ -113,7 +113,7 @@ def _listeners(postgres: PostgresServer, database: str) -> set[int]:
 
 
 def _until_listening(hosts: Hosts, postgres: PostgresServer, database: str) -> None:
-    hosts.one.eventually("listening", lambda: len(_listeners(postgres, database)) == 4)
+    hosts.one.eventually("listening", lambda: len(_listeners(postgres, database)) >= 2)
 
 
 def _change(host: UwsgiServer, name: str) -> int:
@@ -146,7 +146,7 @@ def test_hosts_follow_each_other_through_kills_and_restarts(
     _until_listening(hosts, postgres, database)
     for number in range(5):
         _assert_a_change_travels(hosts)
-        assert len(_listeners(postgres, database)) == 4, number
+        assert len(_listeners(postgres, database)) >= 2, number
     for host in hosts:
         assert_every_worker_follows(host)
     for report in hosts.reports():

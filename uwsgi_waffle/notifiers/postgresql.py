@@ -21,6 +21,8 @@ from .messages import Inbox, encode
 PING_INTERVAL_S = 5.0
 #: a set-up that can't work does not begin to within seconds, and each attempt blocks the watcher
 UNHEARD_RETRY_S = 10.0
+#: one for all, because a pooler's connections go on hearing it
+PROBE_CHANNEL = "waffle_probe"
 
 
 class Unheard(NotifierError):
@@ -45,7 +47,7 @@ class Subscription(Protocol):
         """Hear a channel no longer."""
         ...
 
-    def take(self) -> list[tuple[str, bytes | str]]:
+    def take(self) -> list[tuple[str, str]]:
         """Return channel and message of all that came, without waiting."""
         ...
 
@@ -66,7 +68,7 @@ class PostgresqlNotifier(Notifier):
 
     Through a pooler that gives each transaction another connection nothing is heard, though
     ``LISTEN`` succeeds. A subscription that is not made with the server itself is therefore proved
-    once: by a message on a channel of its own.
+    once: by a message on a channel that nobody else heeds.
 
     Source: PostgreSQL 17 documentation, NOTIFY: delivered if and only if the transaction commits;
     PgBouncer documentation, "SQL feature map for pooling modes": no ``LISTEN`` in transaction
@@ -203,15 +205,15 @@ class PostgresqlNotifier(Notifier):
 
         :raises Unheard: it is not.
         """
-        probe = f"waffle_{secrets.token_hex(8)}"
-        subscription.listen(probe)
+        probe = (PROBE_CHANNEL, secrets.token_hex(8))
+        subscription.listen(PROBE_CHANNEL)
         try:
-            self._publish(probe, "")
+            self._publish(*probe)
         except Exception:
             # A store that can't be used announces nothing, and says so itself.
             return
         deadline = time.monotonic() + self._timeout_s
-        while not any(channel == probe for channel, _ in subscription.take()):
+        while probe not in subscription.take():
             rest_s = deadline - time.monotonic()
             if rest_s <= 0:
                 raise Unheard(
@@ -223,7 +225,7 @@ class PostgresqlNotifier(Notifier):
             self._ready(subscription, rest_s)
             if self._closed.is_set():
                 return
-        subscription.unlisten(probe)
+        subscription.unlisten(PROBE_CHANNEL)
 
     def _received(self, subscription: Subscription, timeout_s: float) -> Notice | None:
         if self._ready(subscription, timeout_s):

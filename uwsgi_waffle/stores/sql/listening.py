@@ -72,7 +72,7 @@ class Listening(ABC):
         with self._bounded() as cursor:
             cursor.execute(f"UNLISTEN {_quoted(channel)}")
 
-    def take(self) -> list[tuple[str, bytes | str]]:
+    def take(self) -> list[tuple[str, str]]:
         """Return channel and message of all that came, without waiting."""
         with translated(self._shown, self._passwords):
             return self._taken()
@@ -96,7 +96,7 @@ class Listening(ABC):
             yield cursor
 
     @abstractmethod
-    def _taken(self) -> list[tuple[str, bytes | str]]: ...
+    def _taken(self) -> list[tuple[str, str]]: ...
 
 
 class _Psycopg(Listening):
@@ -104,16 +104,17 @@ class _Psycopg(Listening):
 
     def __init__(self, connection: Any, *more: Any) -> None:
         super().__init__(connection, *more)
-        self._heard: list[tuple[str, bytes | str]] = []
+        self._heard: list[tuple[str, str]] = []
         # For what comes while a statement is answered.
         connection.add_notify_handler(lambda each: self._heard.append((each.channel, each.payload)))
 
-    def _taken(self) -> list[tuple[str, bytes | str]]:
+    def _taken(self) -> list[tuple[str, str]]:
         # Its generator of notifies has no timeout before psycopg 3.2, and prepares to wait.
         libpq = self._connection.pgconn
         libpq.consume_input()
         while (each := libpq.notifies()) is not None:
-            self._heard.append((each.relname.decode(errors="replace"), each.extra))
+            channel, message = each.relname, each.extra
+            self._heard.append((channel.decode(), message.decode(errors="replace")))
         heard, self._heard[:] = list(self._heard), []
         return heard
 
@@ -121,7 +122,7 @@ class _Psycopg(Listening):
 class _Psycopg2(Listening):
     """By psycopg2."""
 
-    def _taken(self) -> list[tuple[str, bytes | str]]:
+    def _taken(self) -> list[tuple[str, str]]:
         self._connection.poll()
         heard = [(each.channel, each.payload) for each in self._connection.notifies]
         self._connection.notifies.clear()
