@@ -51,8 +51,8 @@ ARROWS = {
         "stores",
     },
     "process": {
-        *("errors", "backoff", "runtime", "masking", "ownership", "settings", "snapshot"),
-        "process",
+        *("errors", "backoff", "forking", "runtime", "masking", "ownership", "settings"),
+        *("snapshot", "process"),
         *("stores.base", "stores.epochs", "notifiers.base", "notifiers.file"),
     },
 }

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import flask.globals
 from flask import Flask, Request, has_request_context, request
@@ -34,7 +34,7 @@ from .process.manager import Manager
 from .process.page import Page, is_open
 from .process.page_file import page_path, refuse_remote
 from .process.reading import LastKnown
-from .process.tickets import Ticket
+from .process.tickets import Ticket, Tickets
 from .process.token import Token
 from .process.watcher import WATCHER, WatcherTask
 from .reporting.apps import Enrolment, Neighbours
@@ -45,6 +45,9 @@ from .settings.declare import declare
 from .signals import send_changed
 from .snapshot import Change, Snapshot, initial_snapshot
 from .stores import Dump, Store, store_from_url
+
+if TYPE_CHECKING:
+    from .reporting.barrier import Barrier, Reach
 
 EXTENSION_NAME = "waffleconf"
 # What has_request_context() asks, without the call.
@@ -136,6 +139,8 @@ class WaffleState:
             clears_environ=where.clears_environ,
             outer=_outer_request,
         )
+        # Shared by code outside of requests; a request shares none before this process has a slot.
+        self._outside = Tickets()
         self._seed = initial_snapshot(self.declarations)
         self._loaded = False
         self._engines = PerProcess(self._make_engine)
@@ -310,11 +315,53 @@ class WaffleState:
         self._renew()
         self._events.replaced(before, manager.snapshot)
 
+    def wait(
+        self,
+        revision: int | None,
+        *,
+        timeout_s: float,
+        drained: bool = False,
+        expected: int = 0,
+    ) -> Reach:
+        """Wait until every process of every host serves a revision; see :meth:`WaffleConf.wait`.
+
+        :return: how many processes serve it.
+        :raises Laggards: some process does not show it in time.
+        """
+        barrier = self.barrier(revision, drained=drained)
+        return barrier.wait(timeout_s, expected=expected)
+
+    def barrier(self, revision: int | None, *, drained: bool = False) -> Barrier:
+        """Return what waits for a revision; for the one that the caller is served if ``None``."""
+        # Imported by those who wait: a worker pays memory for every module.
+        from .reporting.barrier import Barrier
+
+        manager = self.engine.manager
+        if revision is None:
+            revision = max(self.snapshot.revision, manager.current().revision)
+        own = self._own_ticket() if drained and has_request_context() else None
+        return Barrier(manager, self.store, revision, drained=drained, own=own)
+
+    def _own_ticket(self) -> Ticket | None:
+        """Give the running request a ticket that no other shares; return that."""
+        shared = self._ticket_of(_request())
+        if shared is None:
+            return None
+        own = self.engine.manager.tickets.issue()
+        own.snapshot = shared.snapshot
+        _request().environ[self._key] = own
+        return own
+
     def start(self) -> None:
         """Start the watcher in this process, unless it runs."""
         engine = self.engine
         self._make_missing(engine)
+        self._serve(engine)
         engine.start()
+
+    def _serve(self, engine: Engine) -> None:
+        if not engine.manager.serves:
+            engine.manager.serve_as(self.app.name, runtime.detect().worker_id)
 
     def refresh(self) -> Snapshot:
         """Read the store now; return the newest snapshot.
@@ -428,7 +475,8 @@ class WaffleState:
             # What can't be made shows in the state.
             with contextlib.suppress(ConfigurationError):
                 self._make_missing(engine)
-        self._gate.tickets = engine.manager.tickets
+        self._serve(engine)
+        self._gate.tickets = self._outside = engine.manager.tickets
         nested = has_request_context()
         if nested:
             # As a test client makes it in a view: the outer request goes on after it.
@@ -439,10 +487,9 @@ class WaffleState:
 
     def _make_app_context(self, inner: Callable[[], AppContext]) -> Callable[[], AppContext]:
         """Have code in an app context outside of requests find current values in ``app.config``."""
-        gate = self._gate
 
         def app_context() -> AppContext:
-            if not gate.tickets.holds():
+            if not self._outside.holds():
                 self._attend()
             return inner()
 
@@ -453,7 +500,7 @@ class WaffleState:
         if not self._gate.admitting.get():
             # In a mule or a spooler of uWSGI only an explicit start() counts.
             engine = self.engine if self._under_uwsgi else self._current_engine()
-            self._gate.tickets = engine.manager.tickets
+            self._outside = engine.manager.tickets
             engine.manager.current()
 
     def _current_engine(self) -> Engine:
@@ -484,6 +531,7 @@ class WaffleState:
     def _launch(self, engine: Engine) -> None:
         try:
             self._make_missing(engine)
+            self._serve(engine)
             engine.start()
         except Exception as exc:
             # No thread to be had: the look at the watch file serves the requests.
@@ -502,6 +550,7 @@ class WaffleState:
         if self._wanted:
             # Its watcher keeps app.config current, so that no request need pay for this.
             vars(self.app).pop("app_context", None)
+            self._serve(self.engine)
             with contextlib.suppress(StoreError):
                 self.engine.manager.refresh()
         self._begin(self.engine)

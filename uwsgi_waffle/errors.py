@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 
 class WaffleError(Exception):
@@ -99,6 +100,55 @@ class RevisionConflict(StoreError):
 
 class UnknownRevisionError(WaffleError, LookupError):
     """The store does not know how settings were at this revision."""
+
+
+class Laggard(NamedTuple):
+    """A process, or a host, that does not show that it serves a revision.
+
+    :ivar host: its name.
+    :ivar worker: number of the worker, or 0.
+    :ivar pid: of the process, or 0 for a whole host.
+    :ivar revision: what it serves, as far as that is known.
+    :ivar age_s: seconds since that was known.
+    :ivar why: what keeps it, for people.
+    """
+
+    host: str
+    worker: int
+    pid: int
+    revision: int
+    age_s: float
+    why: str
+
+    def __str__(self) -> str:
+        worker = f" worker {self.worker}" if self.worker else ""
+        pid = f" (pid {self.pid})" if self.pid else ""
+        return f"{self.host}{worker}{pid} at revision {self.revision}: {self.why}"
+
+
+class Laggards(WaffleError):
+    """Not every process serves a revision, or shows that it does. The change itself stands.
+
+    :ivar revision: the one that was waited for.
+    :ivar laggards: who does not show it.
+    :ivar served: how many processes serve it.
+    """
+
+    def __init__(
+        self, revision: int, laggards: tuple[Laggard, ...], served: int, expected: int = 0
+    ) -> None:
+        self.revision = revision
+        self.laggards = laggards
+        self.served = served
+        self.expected = expected
+        known = served + len(laggards)
+        told = [f"revision {revision} stands, but is served by {served} of {max(known, expected)}"]
+        if known < expected:
+            told.append(f"{expected} processes are expected, and {known} are known")
+        super().__init__("\n".join([*told, *map(str, laggards)]))
+
+    def __reduce__(self) -> tuple[type[Laggards], tuple[object, ...]]:
+        return type(self), (self.revision, self.laggards, self.served, self.expected)
 
 
 class NotifierError(WaffleError):

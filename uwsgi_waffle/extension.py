@@ -13,6 +13,7 @@ from .app_state import EXTENSION_NAME, WaffleState, state_of
 from .config import ConfigKeys
 from .errors import ConfigurationError
 from .process.health import Status
+from .reporting.host_rows import processes
 from .snapshot import Snapshot
 from .stores import Store, WorkerReport
 from .stores.soundness import sound_reports
@@ -142,6 +143,7 @@ class WaffleConf(Generic[ConfT]):
         author: str | None = None,
         reason: str | None = None,
         expected_revision: int | None = None,
+        wait_s: float | None = None,
     ) -> int:
         """Change settings, all or none, in every process; return the new revision.
 
@@ -151,12 +153,16 @@ class WaffleConf(Generic[ConfT]):
         other hosts see it at their next resync. Waits for nothing but its commit and its
         announcement: at most ``WAFFLE_WRITE_TIMEOUT`` for other writers and
         ``WAFFLE_REDIS_TIMEOUT`` for Redis. A receiver of :data:`setting_changed` runs after that.
+        With ``wait_s`` it then does what :meth:`wait` does.
 
         :param values: mapping of setting name to a value of its declared type. An empty one
             changes nothing.
         :param author: who makes the change, for the history.
         :param reason: why, for the history.
         :param expected_revision: refuse if the store has moved on since this revision.
+        :param wait_s: wait for at most so long until every process of every host serves it.
+        :raises Laggards: some process does not show within ``wait_s`` that it serves the change,
+            which stands all the same.
         :raises UnknownSettingError: a name is not declared; nothing was written.
         :raises InvalidValueError: a value does not fit; nothing was written.
         :raises PinnedSettingError: a setting is pinned; nothing was written.
@@ -167,7 +173,8 @@ class WaffleConf(Generic[ConfT]):
         """
         state = self.state
         raws = state.declarations.encode(values)
-        return state.commit(raws, author=author, reason=reason, expected_revision=expected_revision)
+        made = state.commit(raws, author=author, reason=reason, expected_revision=expected_revision)
+        return self._waited(made, wait_s)
 
     def reset(
         self,
@@ -176,11 +183,13 @@ class WaffleConf(Generic[ConfT]):
         author: str | None = None,
         reason: str | None = None,
         expected_revision: int | None = None,
+        wait_s: float | None = None,
     ) -> int:
         """Put settings back to their declared defaults; return the new revision.
 
         A change like any other: see :meth:`update`.
 
+        :raises Laggards: see :meth:`update`.
         :raises UnknownSettingError: a name is not declared; nothing was written.
         :raises PinnedSettingError: a setting is pinned; nothing was written.
         :raises RevisionConflict: the store is at another revision; nothing was written.
@@ -191,7 +200,8 @@ class WaffleConf(Generic[ConfT]):
         state = self.state
         raws = dict.fromkeys([names] if isinstance(names, str) else names)
         state.declarations.require(raws)
-        return state.commit(raws, author=author, reason=reason, expected_revision=expected_revision)
+        made = state.commit(raws, author=author, reason=reason, expected_revision=expected_revision)
+        return self._waited(made, wait_s)
 
     def history(
         self, *, name: str | None = None, limit: int = 100, show_secrets: bool = False
@@ -213,11 +223,13 @@ class WaffleConf(Generic[ConfT]):
         author: str | None = None,
         reason: str | None = None,
         expected_revision: int | None = None,
+        wait_s: float | None = None,
     ) -> int:
         """Restore every setting to what it was at a revision; return the new revision.
 
         A change like any other: see :meth:`update`. If nothing differs, nothing is written.
 
+        :raises Laggards: see :meth:`update`.
         :raises UnknownRevisionError: there is no such revision, or the history is too short.
         :raises ChangeRefused: names every setting that can't be restored; nothing was written.
         :raises RevisionConflict: the store is at another revision; nothing was written.
@@ -227,13 +239,38 @@ class WaffleConf(Generic[ConfT]):
         """
         from . import operations
 
-        return operations.rollback(
+        made = operations.rollback(
             self.state,
             revision,
             author=author,
             reason=reason,
             expected_revision=expected_revision,
         )
+        return self._waited(made, wait_s)
+
+    def wait(
+        self, revision: int | None = None, timeout_s: float = 10.0, drained: bool = False
+    ) -> None:
+        """Return once every living process of every host serves a revision, or a later one.
+
+        No request that starts after that, on whichever host, sees less, as long as the store
+        answers. A process that is killed is not waited for; one that is stopped or idle need not
+        be: it looks before it serves. Processes of this host are known at once, other hosts answer
+        by the channel of ``WAFFLE_WATCHTYPE``, or, without one, when they next read the store.
+        Commands, shells and other programs that serve no requests are not counted. Blocks for at
+        most ``timeout_s`` and one read of the store.
+
+        :param revision: the one of a change; if left out, the one that the caller is served.
+        :param drained: return only when no request runs, on this host, that began at an older
+            revision, except the caller's own.
+        :raises Laggards: some process does not show it in time; names each, and why.
+        """
+        self.state.wait(revision, timeout_s=timeout_s, drained=drained)
+
+    def _waited(self, revision: int, wait_s: float | None) -> int:
+        if wait_s is not None:
+            self.wait(revision, wait_s)
+        return revision
 
     def parse(self, texts: Mapping[str, str]) -> dict[str, Any]:
         """Return typed values of texts that a person wrote, in a form or on a command line.
@@ -301,7 +338,7 @@ class WaffleConf(Generic[ConfT]):
 
         :raises StoreUnavailable: the store can't be read.
         """
-        return sound_reports(self.state.store.workers(86_400.0))
+        return processes(sound_reports(self.state.store.workers(86_400.0)))
 
     def admin_blueprint(
         self,

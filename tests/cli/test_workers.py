@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -128,3 +129,43 @@ def test_wait_is_not_over_before_a_worker_has_reported(make_worker: MakeWorker) 
 def test_nobody_is_told_with_the_reasons(make_worker: MakeWorker) -> None:
     assert "no worker has reported" in run(make_worker(store=MemoryStore())).stdout
     assert "no worker has reported" in run(make_worker()).stdout
+
+
+def test_wait_after_a_change_names_who_does_not_serve_it(make_worker: MakeWorker) -> None:
+    worker = make_worker()
+    worker.get("LIMIT")
+    runner = worker.app.test_cli_runner()
+    result = runner.invoke(group, ["set", "LIMIT=5", "--wait", "0"])
+    assert (result.exit_code, result.stdout.splitlines()[-1]) == (0, "served by 1 of 1")
+    worker.state.store.report(a_report(revision=1))
+    result = runner.invoke(group, ["set", "LIMIT=6", "--wait", "0.01"])
+    assert result.exit_code == 5
+    assert "revision 2 stands, but is served by 1 of 2" in result.stderr
+    assert "web1 worker 1 (pid 101) at revision 1: its report does not show it yet" in result.stderr
+    result = runner.invoke(group, ["reset", "LIMIT", "--wait", "0", "--dry-run"])
+    assert (result.exit_code, worker.waffle.revision) == (0, 2)
+
+
+def test_wait_shows_what_is_served_though_reports_are_older(make_worker: MakeWorker) -> None:
+    worker = make_worker()
+    worker.get("LIMIT")
+    worker.waffle.update({"LIMIT": 5})
+    store, host, pid = worker.state.store, os.uname().nodename, os.getpid()
+    store.report(a_report(host=host, pid=pid, revision=0))
+    run(worker, status=1)
+    told = json.loads(run(worker, "--wait", "0", "--expect", "1", "--json").stdout)["workers"]
+    assert [(each["pid"], each["behind"]) for each in told] == [(pid, 0)]
+
+
+def test_host_that_is_gone_can_be_forgotten(make_worker: MakeWorker) -> None:
+    worker = make_worker()
+    worker.get("LIMIT")
+    worker.waffle.update({"LIMIT": 5})
+    store = worker.state.store
+    store.report(a_report(revision=1))
+    row = a_report(pid=-7, worker_id=0, revision=1, state="HOST", last_error="damaged")
+    store.report(row)
+    assert "web1 at revision 1: its row is damaged" in run(worker, "--wait", "0", status=1).stderr
+    assert len(run(worker).stdout.splitlines()) == 2
+    assert "web1: 2 reports are removed" in run(worker, "--forget", "web1", "--wait", "0").stderr
+    assert "no host web1 has reported" in run(worker, "--forget", "web1", status=1).stderr

@@ -275,15 +275,14 @@ def test_worker_is_in_the_list_while_its_watcher_runs(
     make_worker: Callable[..., Worker],
 ) -> None:
     worker = make_worker(WAFFLE_POLL_INTERVAL=0.005)
-    store = worker.state.store
     worker.waffle.update({"SITENAME": "New"})
     worker.waffle.start()
-    wait_until(lambda: store.workers(60.0))
-    (report,) = store.workers(60.0)
+    wait_until(worker.waffle.workers)
+    (report,) = worker.waffle.workers()
     assert report[:5] == ("shop", os.uname().nodename, os.getpid(), 0, 1)
     assert (report.state, report.last_error) == ("VALID", None)
     worker.waffle.stop()
-    assert store.workers(60.0) == []
+    assert worker.waffle.workers() == []
 
 
 def test_interval_of_zero_reports_nothing(make_worker: Callable[..., Worker]) -> None:

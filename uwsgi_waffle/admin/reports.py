@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..app_state import WaffleState
 from ..errors import StoreError
+from ..reporting.host_rows import processes
 from ..reporting.reporter import make_report
 from ..stores.base import WorkerReport
 from ..stores.soundness import Found, sound_reports
@@ -28,5 +29,7 @@ def make_workers(state: WaffleState) -> tuple[list[WorkerReport], str]:
     own = make_report(state.engine.status(), app=state.app.name, lifetime_s=0.0)
     # Of this process what is true now, not what it told a while ago.
     me = (own.app, own.host, own.pid)
-    others = [report for report in reports if (report.app, report.host, report.pid) != me]
+    others = [
+        report for report in processes(reports) if (report.app, report.host, report.pid) != me
+    ]
     return sorted([*others, own], key=lambda r: (r.app, r.host, r.worker_id, r.pid)), problem

@@ -18,7 +18,7 @@ from flask.cli import ScriptInfo
 
 from .. import operations
 from ..app_state import WaffleState, state_of
-from ..errors import ChangeRefused, OutcomeUnknown, RevisionConflict, WaffleError
+from ..errors import ChangeRefused, Laggards, OutcomeUnknown, RevisionConflict, WaffleError
 from ..stores import Store, store_from_url
 from .tables import json_text, visible
 
@@ -26,6 +26,7 @@ R = TypeVar("R")
 
 CONFLICT = 3
 UNKNOWN = 4
+BEHIND = 5
 
 #: what the exit statuses of a changing command mean
 STATUSES = """\b
@@ -35,6 +36,7 @@ Exit status:
   2  the command line is wrong, or no app was found
   3  someone else changed the settings first; nothing was written
   4  the connection broke within the commit: the change may have been made
+  5  the change is made, but not every worker serves it within --wait
 """
 
 
@@ -44,6 +46,10 @@ class _Conflict(click.ClickException):
 
 class _Unknown(click.ClickException):
     exit_code = UNKNOWN
+
+
+class _Behind(click.ClickException):
+    exit_code = BEHIND
 
 
 class WaffleGroup(click.Group):
@@ -71,6 +77,8 @@ class WaffleGroup(click.Group):
                 f"{lines(str(exc))}\nThe change may have been made, or not: see "
                 "`flask waffle history` before you repeat it"
             ) from exc
+        except Laggards as exc:
+            raise _Behind(lines(str(exc))) from exc
         except WaffleError as exc:
             raise click.ClickException(lines(str(exc))) from exc
 
@@ -152,6 +160,15 @@ secrets_option = click.option("--show-secrets", is_flag=True, help="Don't mask s
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
+wait_option = click.option(
+    "--wait",
+    "wait_s",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="Return when every worker serves the change; exit with 5 if that takes longer.",
+)
+
+
 def _login_name() -> str:
     # The person, not root: sudo keeps who it was called by.
     if name := os.environ.get("SUDO_USER"):
@@ -195,10 +212,12 @@ def change(
     expect_revision: int | None,
     dry_run: bool,
     show_secrets: bool,
+    wait_s: float | None = None,
     question: str | None = None,
 ) -> None:
     """Make a change unless it alters nothing, and show what it altered.
 
+    :param wait_s: wait until every process serves the change; ``None`` not to wait.
     :param question: asked before a change is made; ``None`` if there is nothing to ask.
     :raises PinnedSettingError: a setting is pinned; nothing was written.
     :raises Abort: the answer is no; nothing was written.
@@ -206,6 +225,7 @@ def change(
     :raises RevisionConflict: the store is at another revision; nothing was written.
     :raises OutcomeUnknown: the connection broke within the commit.
     :raises StoreError: the store failed; nothing was written.
+    :raises Laggards: the change is made, but some process does not serve it in time.
     """
     state.declarations.refuse_pinned(raws)
     seen = state.snapshot.revision
@@ -229,6 +249,10 @@ def change(
         print_differences(differences)
     click.echo(outcome)
     warn_unannounced(state, revision)
+    # Also if nothing was to change: of two equal commands the second may be the patient one.
+    if wait_s is not None and not dry_run:
+        served = state.wait(revision, timeout_s=wait_s).served
+        click.echo(f"served by {served} of {served}")
 
 
 def ask(question: str) -> None:

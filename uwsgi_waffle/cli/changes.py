@@ -10,7 +10,15 @@ import click
 from .. import operations
 from ..app_state import WaffleState
 from ..errors import RevisionConflict
-from .base import change, change_options, complete_names, group, with_state, yes_option
+from .base import (
+    change,
+    change_options,
+    complete_names,
+    group,
+    wait_option,
+    with_state,
+    yes_option,
+)
 from .input import Input, is_elsewhere
 from .tables import visible
 
@@ -24,6 +32,7 @@ from .tables import visible
     shell_complete=complete_names("="),
 )
 @click.option("--json", "as_json", is_flag=True, help="Read every VALUE as JSON.")
+@wait_option
 @change_options
 @with_state
 def set_(state: WaffleState, assignments: tuple[str, ...], as_json: bool, **details: Any) -> None:
@@ -58,6 +67,7 @@ def set_(state: WaffleState, assignments: tuple[str, ...], as_json: bool, **deta
 @click.argument("names", metavar="NAME...", nargs=-1, shell_complete=complete_names())
 @click.option("--all", "everything", is_flag=True, help="Every setting that is stored; asks first.")
 @yes_option
+@wait_option
 @change_options
 @with_state
 def reset(
@@ -88,6 +98,7 @@ def reset(
 @click.argument("revision", type=click.IntRange(min=0))
 @click.argument("names", metavar="[NAME...]", nargs=-1, shell_complete=complete_names())
 @yes_option
+@wait_option
 @change_options
 @with_state
 def rollback(
@@ -126,6 +137,7 @@ def rollback(
 
 @group.command()
 @yes_option
+@wait_option
 @change_options
 @with_state
 def prune(state: WaffleState, yes: bool, **details: Any) -> None:

@@ -10,7 +10,7 @@ from .. import operations
 from ..app_state import WaffleState
 from ..masking import MASK
 from . import documents
-from .base import change, change_options, group, secrets_option, with_state
+from .base import change, change_options, group, secrets_option, wait_option, with_state
 from .tables import visible
 
 _FORMAT = click.Choice(["json", "toml"])
@@ -50,6 +50,7 @@ def export(state: WaffleState, format_: documents.Format, stored: bool, show_sec
 @group.command("import")
 @click.argument("file", type=click.File("rb"))
 @click.option("--format", "format_", type=_FORMAT, help="Default: toml for *.toml, else json.")
+@wait_option
 @change_options
 @with_state
 def import_(

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import time
+import os
 from typing import Any
 
 import click
 
 from ..app_state import WaffleState
+from ..errors import Laggard, Laggards
+from ..reporting.barrier import is_alive
+from ..reporting.host_rows import KEPT_S, processes
 from ..stores.base import WorkerReport
 from ..stores.soundness import sound_reports
-from .base import group, json_option, print_json, with_state
-from .tables import table
+from .base import group, json_option, lines, print_json, with_state
+from .tables import table, visible
 
 STALE = 1
-_PAUSE_S = 0.2
 _MAX_AGE_S = 86_400.0
 
 
@@ -22,8 +24,8 @@ _MAX_AGE_S = 86_400.0
     "workers",
     epilog="""\b
 Exit status:
-  0  no worker is behind the store's revision, and as many as expected have reported
-  1  a worker is behind, fewer than expected have reported (with --wait: none has), or the
+  0  no worker is behind the store's revision, and there are as many as expected
+  1  a worker is behind, there are fewer than expected (with --wait: there is none), or the
      store can't be read
 """,
 )
@@ -31,54 +33,104 @@ Exit status:
     "--wait",
     "wait_s",
     type=click.FloatRange(min=0),
-    default=0.0,
     metavar="SECONDS",
-    help="Look again until no worker is behind, for at most so long; at least one must report.",
+    help="Wait until every worker serves the revision, for at most so long.",
 )
 @click.option(
     "--expect",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Exit with 1 unless at least N workers have reported.",
+    help="Exit with 1 unless there are at least N workers.",
+)
+@click.option(
+    "--forget",
+    metavar="HOST",
+    help="Remove what a host that is gone has reported, so that nobody waits for it.",
 )
 @json_option
 @click.pass_context
 @with_state
 def workers_(
-    state: WaffleState, ctx: click.Context, wait_s: float, expect: int | None, as_json: bool
+    state: WaffleState,
+    ctx: click.Context,
+    wait_s: float | None,
+    expect: int | None,
+    forget: str | None,
+    as_json: bool,
 ) -> None:
     """List the workers of all hosts: revision, how far behind, state, last error.
 
     READ is how long ago a worker last read the store, SEEN how long ago it reported. A worker
     takes up to a second to report a change, and one that was killed stays in the list for three
-    times WAFFLE_REPORT_INTERVAL: use --wait after a change.
+    times WAFFLE_REPORT_INTERVAL. With --wait the workers are asked instead: it returns when no
+    request that starts anywhere sees less than the present revision.
     """
-    # That none is behind is no news before one has reported.
-    wanted = expect or (1 if wait_s else 0)
+    if forget is not None:
+        _forget(state, forget)
     revision = state.snapshot.revision
-    deadline = time.monotonic() + wait_s
-    while True:
-        reports = sound_reports(state.store.workers(_MAX_AGE_S))
-        stale = any(behind(report, revision) for report in reports)
-        missing = max(0, wanted - len(reports))
-        if not (stale or missing) or time.monotonic() >= deadline:
-            break
-        time.sleep(_PAUSE_S)
+    missing = ""
+    laggards: tuple[Laggard, ...] | None = None
+    if wait_s is not None:
+        laggards, missing = _waited(state, revision, wait_s, expect or 1)
+    reports = sound_reports(state.store.workers(_MAX_AGE_S))
+    shown = processes(reports)
+    if laggards is not None:
+        shown = _as_known(shown, revision, laggards)
+    stale = any(behind(report, revision) for report in shown)
+    if laggards is None and expect and len(shown) < expect:
+        missing = f"{len(shown)} of {expect} workers have reported"
     if as_json:
-        print_json(
-            {
-                "revision": revision,
-                "workers": [_as_dict(report, revision) for report in reports],
-            }
-        )
+        workers = [_as_dict(report, revision) for report in shown]
+        print_json({"revision": revision, "workers": workers})
     else:
-        _print(reports, revision)
+        _print(shown, revision)
     if reports.damaged:
         click.echo(f"{reports.damaged} reports are damaged and left out", err=True)
     if missing:
-        click.echo(f"{len(reports)} of {wanted} workers have reported", err=True)
+        click.echo(lines(missing), err=True)
     if stale or missing:
         ctx.exit(STALE)
+
+
+def _waited(
+    state: WaffleState, revision: int, wait_s: float, wanted: int
+) -> tuple[tuple[Laggard, ...], str]:
+    """Wait for all workers; return who lags, and what is missing, for people."""
+    try:
+        state.wait(revision, timeout_s=wait_s, expected=wanted)
+    except Laggards as exc:
+        known = exc.served + len(exc.laggards)
+        if known < wanted:
+            few = f"{known} of {wanted} workers have reported"
+            return exc.laggards, "\n".join([few, *map(str, exc.laggards)])
+        return exc.laggards, str(exc)
+    return (), ""
+
+
+def _as_known(
+    reports: list[WorkerReport], revision: int, laggards: tuple[Laggard, ...]
+) -> list[WorkerReport]:
+    """Return the reports with what was learned since: who died, and who serves the revision."""
+    here = os.uname().nodename
+    late = {(each.host, each.pid) for each in laggards} | {
+        (each.host, 0) for each in laggards if not each.pid
+    }
+    return [
+        each
+        if {(each.host, each.pid), (each.host, 0)} & late
+        else each._replace(revision=max(each.revision, revision))
+        for each in reports
+        if each.host != here or is_alive(each.pid)
+    ]
+
+
+def _forget(state: WaffleState, host: str) -> None:
+    gone = [each for each in state.store.workers(KEPT_S) if each.host == host]
+    if not gone:
+        raise click.ClickException(f"no host {visible(host)} has reported")
+    for report in gone:
+        state.store.retract(report)
+    click.echo(f"{visible(host)}: {len(gone)} reports are removed", err=True)
 
 
 def behind(report: WorkerReport, revision: int) -> int:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from ..checks import Finding
 from ..errors import StoreError
 from ..process.health import State, without_times
+from ..reporting.host_rows import processes
 from ..stores.base import Store, WorkerReport
 from ..stores.soundness import sound_reports
 from .rules import finding
@@ -25,7 +26,7 @@ _MOST_PIDS = 3
 def reports_of(store: Store) -> list[WorkerReport]:
     """Return what the processes of all hosts report; nothing if the store can't say."""
     with contextlib.suppress(StoreError):
-        return sound_reports(store.workers(_DAY_S))
+        return processes(sound_reports(store.workers(_DAY_S)))
     return []
 
 

@@ -13,11 +13,13 @@ class Notice(NamedTuple):
         only the store can tell.
     :ivar epoch: the life of the store that the revision belongs to; empty if it is not known.
     :ivar mark: of the change that made the revision; empty if it is not known.
+    :ivar asks: questions of other hosts: what does this one serve?
     """
 
     revision: int | None
     epoch: str = ""
     mark: str = ""
+    asks: tuple[str, ...] = ()
 
 
 class Notifier(ABC):
@@ -37,6 +39,16 @@ class Notifier(ABC):
         :param mark: of the change that made it; empty if not known.
         :raises NotifierError: it could not be announced.
         """
+
+    def ask(self, question: str, revision: int, epoch: str = "", mark: str = "") -> None:
+        """Announce a revision, and ask every other host what it serves; blocks as an announcement.
+
+        Does nothing where no other host is reached.
+
+        :param question: hexadecimal digits, which the answers name.
+        :raises NotifierError: it could not be sent.
+        """
+        return
 
     @abstractmethod
     def wait(self, timeout_s: float) -> Notice | None:

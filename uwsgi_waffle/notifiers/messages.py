@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -14,6 +14,8 @@ from .base import Notice
 logger = logging.getLogger("uwsgi_waffle")
 
 MALFORMED_LOG_INTERVAL_S = 60.0
+#: the questions of messages that came together; who asks in vain asks again
+MAX_ASKS = 8
 
 
 class Message(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -26,14 +28,15 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
     revision: int
     epoch: str = ""
     mark: str = ""
+    ask: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{0,32}$")] = ""
 
 
 _decode = msgspec.json.Decoder(Message).decode
 
 
-def encode(revision: int, epoch: str = "", mark: str = "") -> bytes:
-    """Return the message that announces a revision."""
-    return msgspec.json.encode(Message(revision, epoch, mark))
+def encode(revision: int, epoch: str = "", mark: str = "", ask: str = "") -> bytes:
+    """Return the message that announces a revision, and may ask who has it."""
+    return msgspec.json.encode(Message(revision, epoch, mark, ask))
 
 
 class Inbox:
@@ -56,8 +59,6 @@ class Inbox:
 
     def merged(self, notice: Notice | None, data: Any) -> Notice | None:
         """Return the notice of a message and of those that came before it, if there are any."""
-        if notice == Notice(None):
-            return notice
         try:
             message = _decode(data)
         except Exception as exc:
@@ -65,8 +66,12 @@ class Inbox:
             self._log_malformed(data, exc)
             return notice
         heard = Notice(message.revision, message.epoch, message.mark)
-        # Of two different revisions neither can be trusted to be the newer.
-        return heard if notice in (None, heard) else Notice(None)
+        asks = (message.ask,) if message.ask else ()
+        if notice is not None:
+            # Of two different revisions neither can be trusted to be the newer.
+            heard = heard if notice[:3] == heard[:3] else Notice(None)
+            asks = (*notice.asks, *asks)[-MAX_ASKS:]
+        return heard._replace(asks=asks)
 
     def _log_malformed(self, data: object, exc: Exception) -> None:
         self.malformed += 1

@@ -129,8 +129,14 @@ class PostgresqlNotifier(Notifier):
 
         :raises NotifierError: the database can't be reached or refuses.
         """
+        self._send(encode(revision, epoch, mark))
+
+    def ask(self, question: str, revision: int, epoch: str = "", mark: str = "") -> None:
+        self._send(encode(revision, epoch, mark, question))
+
+    def _send(self, message: bytes) -> None:
         try:
-            self._publish(self._channel, encode(revision, epoch, mark).decode())
+            self._publish(self._channel, message.decode())
         except Exception as exc:
             raise _failure(exc) from exc
 

@@ -95,8 +95,14 @@ class RedisNotifier(Notifier):
 
         :raises NotifierError: Redis can't be reached or refuses.
         """
+        self._send(encode(revision, epoch, mark))
+
+    def ask(self, question: str, revision: int, epoch: str = "", mark: str = "") -> None:
+        self._send(encode(revision, epoch, mark, question))
+
+    def _send(self, message: bytes) -> None:
         try:
-            self._client.publish(self._channel, encode(revision, epoch, mark))
+            self._client.publish(self._channel, message)
         except (redis.RedisError, OSError) as exc:
             raise self._failure(exc) from exc
 

@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import os
 import struct
+import sys
 import time
 from pathlib import Path
 
@@ -64,6 +65,25 @@ def is_locked(descriptor: int) -> bool:
     except OSError:
         return True
     fcntl.flock(descriptor, fcntl.LOCK_UN)
+    return False
+
+
+def is_byte_locked(descriptor: int, offset: int) -> bool:
+    """Return whether another process holds a lock of its own on one byte of a file.
+
+    Such a lock belongs to the process, not to the open file: no child inherits it.
+
+    Source: fcntl(2), ``F_GETLK``; the locks of the asking process itself are not seen.
+    """
+    if struct.calcsize("P") == 8 and sys.platform == "linux":
+        asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, offset, 1, 0)
+        answer = fcntl.fcntl(descriptor, fcntl.F_GETLK, asked)
+        return bool(_FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, offset)
+    except OSError:
+        return True
+    fcntl.lockf(descriptor, fcntl.LOCK_UN, 1, offset)
     return False
 
 

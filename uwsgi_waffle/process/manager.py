@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from ..errors import (
+    NotifierError,
     OutcomeUnknown,
     RevisionConflict,
     StoreError,
@@ -29,16 +30,21 @@ from .health import Health
 from .layers import Layers
 from .page import Page, PageChange, identity_of, is_open
 from .reading import LastKnown, Reading
+from .slots import Slot, Slots
 from .tickets import Ticket, Tickets
 from .token import Reached, Token
 
 PAGE = "page"
+#: the part that fails when this process has no slot
+SLOT = "slot"
 #: Seconds between two reads of the store that only a notice asks for, from the second on.
 NOTICE_PAUSE_S = 0.05
 # How often a read is begun again because the page changed while it was under way.
 _READS = 3
 # How long a watcher may be silent, in polls and at least, until requests do without it.
 _SILENT_POLLS = 3
+# Who asks in vain asks again.
+_MOST_ASKS = 8
 _SILENT_S = 1.0
 
 
@@ -91,6 +97,10 @@ class Manager:
         self.health = Health(lambda text: self.mask(redact(text)), claims=claims)
         self.tickets = Tickets()
         self.page = page
+        self.slots = Slots(page.path)
+        self._slot: Slot | None = None
+        self._serves_as: tuple[str, int] | None = None
+        self._asks: list[str] = []
         # When the watcher last turned.
         self._turned_at = float("-inf")
         self._declarations = declarations
@@ -174,6 +184,103 @@ class Manager:
             self.page.may_make = self.reading.may_make = True
             self.reading.ask()
 
+    # Slot
+
+    def serve_as(self, app: str, worker_id: int) -> None:
+        """Take a slot, because this process serves requests or has a watcher.
+
+        To be called before the first of them. Waits for nobody.
+        """
+        if self._serves_as is None and self.may_make:
+            self._serves_as = app, worker_id
+            self._take_slot()
+            # One that code outside of requests left behind.
+            self.tickets.revoke()
+
+    @property
+    def serves(self) -> bool:
+        """Whether this process has, or should have, a slot."""
+        return self._serves_as is not None
+
+    @property
+    def slot_number(self) -> int | None:
+        """The place of this process among the slots, if it has one."""
+        slot = self._slot
+        return None if slot is None else slot.number
+
+    def leave_slot(self) -> None:
+        """Give the slot back; for a process that ends."""
+        self._serves_as = self._slot = None
+
+    def oldest_held(self, *, but: Ticket | None = None) -> int:
+        """Return the oldest revision that a running request of this process holds."""
+        return self.tickets.oldest(but=but, newest=self._layers.base.revision)
+
+    def take_asks(self) -> list[str]:
+        """Return what other hosts have asked since the last call."""
+        asks, self._asks = self._asks, []
+        return asks
+
+    def ask_hosts(self, ask: str) -> None:
+        """Ask every other host, by the channel, to say what it serves; a failure is shown only.
+
+        :param ask: a random text, which the answers name.
+        """
+        base = self._layers.base
+        if self._remote is not None:
+            try:
+                self._remote.ask(ask, base.revision, base.epoch, base.mark)
+            except NotifierError as exc:
+                self.health.failed(f"asking by {self._remote.name}", exc, harmless=True)
+            else:
+                self.health.works(f"asking by {self._remote.name}")
+
+    def _take_slot(self) -> None:
+        assert self._serves_as is not None
+        try:
+            self._slot = self.slots.take(*self._serves_as)
+        except OSError as exc:
+            self._slot_failed(exc)
+        else:
+            self.health.works(SLOT)
+            self._show_slot()
+
+    def _show_slot(self) -> None:
+        slot, base = self._slot, self._layers.base
+        if slot is None:
+            return
+        try:
+            slot.show(
+                failing=self.reading.failing,
+                uses_page=not self.page.problem,
+                identity=identity_of(base.epoch, base.revision, base.mark),
+                revision=base.revision,
+            )
+        except OSError as exc:
+            self._slot_failed(exc)
+
+    def _keep_slot(self) -> None:
+        """Take another slot if the file was replaced, and answer what is asked; by the watcher."""
+        if self._serves_as is None:
+            return
+        slot = self._slot
+        if slot is None or not slot.is_there:
+            self._take_slot()
+            slot = self._slot
+        asked = self.page.asked
+        if slot is not None and any(asked) and asked != slot.answered:
+            try:
+                slot.answer(asked, self.oldest_held())
+            except OSError as exc:
+                self._slot_failed(exc)
+
+    def _slot_failed(self, exc: OSError) -> None:
+        text = (
+            f"{self.slots.path} can't be used ({exc.strerror or exc}): make it and its folder "
+            "writable for every worker, so that wait() knows this process"
+        )
+        self.health.failed(SLOT, text, harmless=True)
+
     # Serving
 
     def admit(self, environ: dict[str, Any], key: str, *, nested: bool = False) -> None:
@@ -223,8 +330,10 @@ class Manager:
             does not matter.
         """
         pause_s = None
-        if notice is not None and self._is_news(notice):
-            self.reading.ask()
+        if notice is not None:
+            if self._is_news(notice):
+                self.reading.ask()
+            self._asks = [*self._asks, *notice.asks][-_MOST_ASKS:]
         if self.reading.is_asked:
             pause_s = self._notice_at + NOTICE_PAUSE_S - self._clock()
         if pause_s is None or pause_s <= 0 or self._page_has_news():
@@ -236,6 +345,7 @@ class Manager:
                 self._catch_up(may_apply=self.between_requests)
         base = self._layers.base
         self._announcer.retry(base.revision, base.epoch, base.mark)
+        self._keep_slot()
         return pause_s if self.reading.is_asked else None
 
     def refresh(self, *, complete: bool = False, may_apply: Callable[[], bool] = _always) -> None:
@@ -489,6 +599,7 @@ class Manager:
         if not self._lock.acquire(timeout=self._wait_s if wait_s is None else wait_s):
             error = StoreUnavailable(f"another thread's refresh takes over {self._wait_s} s")
             self.reading.blocked(error, failing=self._lock.locked())
+            self._show_slot()
             return error
         changes: list[Change] = []
         failure: StoreError | None = None
@@ -551,6 +662,7 @@ class Manager:
             self._vouched = words
         self._served = layers.newest
         self._show_page()
+        self._show_slot()
         return None
 
     def _fall_back(self, error: StoreError) -> None:
@@ -562,6 +674,7 @@ class Manager:
             self.tickets.revoke()
             self._served = layers.newest
         self.reading.failed(error, self.page.identity, layers.base.revision)
+        self._show_slot()
 
     def _show_page(self) -> None:
         if self.page.problem:

@@ -14,6 +14,7 @@ offset    word         meaning
 32        identity     hash of epoch, revision and mark of what this host has served
 40        revision     the same as a number, for people
 48        epoch        hash of the epoch alone: which store this host knows; zero if none
+56        asked        a random value: which revisions do requests hold? answered in the slots
 ========  ===========  ==========================================================================
 
 Each word is written by one ``pwrite`` of eight aligned bytes. New values come from
@@ -38,7 +39,7 @@ from .page_file import PageFile, View, inode_of, make, opened
 TICKET_WORDS = slice(8, 32)
 
 _WORD = 8
-_OPENED, _CLOSED, _SEQ, _IDENTITY, _REVISION, _EPOCH = 8, 16, 24, 32, 40, 48
+_OPENED, _CLOSED, _SEQ, _IDENTITY, _REVISION, _EPOCH, _ASKED = 8, 16, 24, 32, 40, 48, 56
 _IDENTITY_WORD = slice(_IDENTITY, _IDENTITY + _WORD)
 _ATTEMPTS = 3
 
@@ -83,6 +84,24 @@ class Page:
         """The epoch of the store that this host knows, by its word; empty if it knows none."""
         word = self._file.view[_EPOCH : _EPOCH + _WORD]
         return word.hex() if any(word) else ""
+
+    @property
+    def asked(self) -> bytes:
+        """The question that the processes of this host answer in their slots; zeros if none."""
+        return self._file.view[_ASKED : _ASKED + _WORD]
+
+    def ask(self) -> bytes:
+        """Ask each process of this host which revisions its requests hold; return the question.
+
+        It wakes their watchers.
+
+        :raises OSError: the page can't be written.
+        """
+        question = os.urandom(_WORD)
+        if not self._file.writable:
+            raise OSError(self.problem or "there is no page")
+        self._file.put(_ASKED, question)
+        return question
 
     def follow_path(self) -> None:
         """Use the page that the path names now; one ``lstat`` unless it was replaced or is gone."""

@@ -8,6 +8,7 @@ from time import monotonic
 from ..snapshot import Snapshot
 from .page import TICKET_WORDS
 from .page_file import TICKET_S, Absent, View
+from .slots import NONE_HELD, UNKNOWN_HELD
 
 __all__ = ["TICKET_S", "TICKET_WORDS", "Ticket", "Tickets"]
 
@@ -51,6 +52,23 @@ class Tickets:
     def unused(self) -> bool:
         """Whether no request that runs holds a ticket; ask after :meth:`revoke`."""
         return not self._issued
+
+    def oldest(self, *, newest: int, but: Ticket | None = None) -> int:
+        """Return the oldest revision that a running request holds; the next one looks for itself.
+
+        :data:`~uwsgi_waffle.process.slots.NONE_HELD` if no request runs, and
+        :data:`~uwsgi_waffle.process.slots.UNKNOWN_HELD` while one looks which revision it gets.
+
+        :param newest: the revision of this process; above it is one from before a restore.
+        :param but: leave out this one, which nobody else shares.
+        """
+        self.revoke()
+        try:
+            held = [each.snapshot.revision for each in self._issued if each is not but]
+        except (AttributeError, RuntimeError):
+            # It has no snapshot yet, or came meanwhile.
+            return UNKNOWN_HELD
+        return UNKNOWN_HELD if max(held, default=0) > newest else min(held, default=NONE_HELD)
 
     def holds(self) -> bool:
         """Return whether a request that starts now may share the ticket; the gate asks inline."""

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from ..backoff import Backoff
 from ..process.health import Health, Status
+from ..process.manager import PAGE, SLOT
 from ..process.reading import STORE
 from ..stores.base import Store, WorkerReport
 
@@ -135,6 +136,14 @@ class Reporter:
 def make_report(status: Status, *, app: str, lifetime_s: float) -> WorkerReport:
     """Return the report of a process that is doing so."""
     error = status.last_error
+    text = None if error is None else error.text(_MAX_ERROR_LENGTH)
+    for part in (PAGE, SLOT):
+        # First: its host can't speak for this process then.
+        if part in status.failing and (error is None or error.part != part):
+            text = (
+                f"{part}: {status.failing[part]}"[:_MAX_ERROR_LENGTH] + " (since the last report)"
+            )
+            break
     return WorkerReport(
         app=app,
         host=os.uname().nodename,
@@ -143,6 +152,6 @@ def make_report(status: Status, *, app: str, lifetime_s: float) -> WorkerReport:
         revision=status.applied_revision,
         staleness_s=status.staleness_s,
         state=status.state.value,
-        last_error=None if error is None else error.text(_MAX_ERROR_LENGTH),
+        last_error=text,
         lifetime_s=lifetime_s,
     )

@@ -13,6 +13,7 @@ from ..process.watcher import WatcherTask
 from ..runtime import detect, new_threads_may_call
 from ..settings.declarations import Declarations
 from ..stores.base import Store
+from .host_rows import HostReporter
 from .last_known import Keeper, LastKnownFile
 from .reporter import Reporter
 from .uwsgi_metrics import UwsgiMetrics
@@ -73,6 +74,14 @@ class WatcherTasks:
                     engine.status,
                     self._store,
                     engine.manager.health,
+                    app=self._app,
+                    interval_s=self._options.report_interval_s,
+                )
+            )
+            tasks.append(
+                HostReporter(
+                    engine.manager,
+                    self._store,
                     app=self._app,
                     interval_s=self._options.report_interval_s,
                 )

@@ -1,0 +1,138 @@
+"""The slots of a host: who serves, who is dead, and how each does."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from uwsgi_waffle.process.slots import NONE_HELD, UNKNOWN_HELD, Slots
+from uwsgi_waffle.process.tickets import Tickets
+from uwsgi_waffle.settings.declare import declare
+from uwsgi_waffle.snapshot import Delta, advance, initial_snapshot
+from uwsgi_waffle.testing.forked import children
+
+from ..support.children import child_that
+from ..support.rig import wait_until
+
+
+@pytest.fixture
+def slots(tmp_path: Path) -> Slots:
+    return Slots(tmp_path / "shop.page")
+
+
+def pids(slots: Slots) -> list[int]:
+    return sorted(slot.pid for slot in slots.living())
+
+
+def test_nobody_lives_where_there_is_no_file_and_none_is_made(slots: Slots) -> None:
+    assert slots.living() == []
+    assert not slots.path.exists()
+
+
+def test_slot_shows_who_has_it_and_how_it_does(slots: Slots) -> None:
+    slot = slots.take("shop", 3)
+    slot.show(failing=True, uses_page=False, identity=b"12345678", revision=7)
+    (found,) = slots.living()
+    assert (found.host, found.app) == (os.uname().nodename, "shop")
+    assert (found.pid, found.worker, found.revision) == (os.getpid(), 3, 7)
+    assert (found.failing, found.uses_page, found.identity) == (True, False, b"12345678")
+    slot.show(failing=False, uses_page=True, identity=b"87654321", revision=8)
+    (found,) = slots.living()
+    assert (found.failing, found.uses_page, found.revision) == (False, True, 8)
+
+
+def test_two_apps_of_one_process_have_a_slot_each_and_leave_each_for_itself(slots: Slots) -> None:
+    shop, blog = slots.take("shop", 1), Slots(slots.path.with_suffix("")).take("blog", 1)
+    assert [slot.app for slot in slots.living()] == ["shop", "blog"]
+    del shop
+    assert [slot.app for slot in slots.living()] == ["blog"]
+    assert slots.take("third", 0).number == 0
+    assert blog.number == 1
+
+
+def test_process_that_is_killed_is_struck_out_at_once(slots: Slots) -> None:
+    own = slots.take("shop", 1)
+
+    def hold(number: int) -> None:
+        slot = slots.take("shop", number + 2)
+        while slot.is_there:
+            signal.pause()
+
+    with children(3, hold) as found:
+        everyone = sorted([os.getpid(), *(pid for pid, _ in found)])
+        wait_until(lambda: pids(slots) == everyone, "four slots")
+        for pid, _ in found:
+            os.kill(pid, signal.SIGKILL)
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+            everyone.remove(pid)
+            assert pids(slots) == everyone
+    assert own.number == 0
+
+
+def test_child_has_none_of_its_parents_slots_and_ends_none_of_them(slots: Slots) -> None:
+    own = slots.take("shop", 1)
+    # The child keeps what the function returns.
+    with child_that(lambda: slots.take("shop", 2)) as kill:
+        assert len(pids(slots)) == 2
+        kill()
+        assert pids(slots) == [os.getpid()]
+    assert own.is_there
+
+
+def test_slot_of_a_stopped_process_stays(slots: Slots) -> None:
+    with child_that(lambda: slots.take("shop", 2)):
+        (pid,) = pids(slots)
+        os.kill(pid, signal.SIGSTOP)
+        assert pids(slots) == [pid]
+
+
+def test_file_that_was_removed_is_noticed_and_made_again(slots: Slots) -> None:
+    held = [slots.take("shop", 1)]
+    assert [slot.is_there for slot in held] == [True]
+    slots.path.unlink()
+    assert [slot.is_there for slot in held] == [False]
+    assert slots.living() == []
+    again = slots.take("shop", 1)
+    assert again.is_there
+    held.clear()
+    assert pids(slots) == [os.getpid()]
+
+
+def test_damaged_file_harms_nobody(slots: Slots) -> None:
+    slots.path.write_bytes(os.urandom(1000))
+    assert slots.living() == []
+    slot = slots.take("shöp", 1)
+    (found,) = slots.living()
+    assert (found.app, slot.number) == ("shöp", 0)
+
+
+def test_answer_names_the_question_and_the_oldest_revision(slots: Slots) -> None:
+    slot = slots.take("shop", 1)
+    slot.answer(b"question", 5)
+    (found,) = slots.living()
+    assert found.answered == slot.answered == b"question"
+    assert slots.oldest(slot.number) == 5
+
+
+def test_oldest_revision_is_that_of_the_requests_that_run() -> None:
+    tickets = Tickets()
+    assert tickets.oldest(newest=9) == NONE_HELD
+    declarations = declare({})
+    start = initial_snapshot(declarations)
+    held = []
+    for revision in (9, 7, 8):
+        ticket = tickets.issue()
+        ticket.snapshot = advance(start, Delta(revision, "e", (), complete=True), declarations)
+        held.append(ticket)
+    assert tickets.oldest(newest=9) == 7
+    assert tickets.oldest(newest=9, but=held[1]) == 8
+    # One from before a backup was restored.
+    assert tickets.oldest(newest=8) == UNKNOWN_HELD
+    looking = tickets.issue()
+    assert tickets.oldest(newest=9) == UNKNOWN_HELD
+    del looking, ticket
+    held.clear()
+    assert tickets.oldest(newest=9) == NONE_HELD

@@ -1,0 +1,290 @@
+"""The slots: which processes of a host serve settings, and how each of them does.
+
+They lie in one file beside the page, a record for each process that serves. A process that is
+killed leaves at once, because its slot is taken by a lock that the system drops with it.
+
+========  ===========  ==========================================================================
+offset    word         meaning
+========  ===========  ==========================================================================
+0         pid          of the process, in its own namespace; zero in a slot that was left
+4         worker       number of the worker, or zero
+8         flags        1: the store fails there; 2: it can't use the page; zero: neither
+16        identity     of what the process has read and serves, as on the page
+24        revision     the same as a number
+32        answered     the question that ``oldest`` answers, as it stands on the page
+40        oldest       the oldest revision that a running request holds; the highest number if none
+48        host         name of the host, as its processes see it
+112       app          name of the app
+========  ===========  ==========================================================================
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import struct
+import threading
+from pathlib import Path
+from typing import NamedTuple
+
+from ..forking import PerProcess
+from ..ownership import give_to_owner_of_folder
+from .locks import is_byte_locked
+
+FAILING, NO_PAGE = 1, 2
+#: the oldest revision that is held where no request runs
+NONE_HELD = 2**62
+#: the oldest revision that is held where a request is just looking which it gets
+UNKNOWN_HELD = -1
+
+_SIZE = 256
+_MOST = 4096
+_WHO = struct.Struct("=II")
+_SHOWN = struct.Struct("=Q8sq")
+_RECORD = struct.Struct("=IIQ8sq8sq64s64s")
+_SHOWN_AT, _ANSWERED_AT, _OLDEST_AT = 8, 32, 40
+_BUSY = (BlockingIOError, PermissionError)
+
+
+class SlotState(NamedTuple):
+    """The content of the slot of a living process.
+
+    :ivar failing: the store fails there, so that it serves what it read last.
+    :ivar uses_page: it looks at the page when a request starts.
+    """
+
+    number: int
+    host: str
+    app: str
+    pid: int
+    worker: int
+    failing: bool
+    uses_page: bool
+    identity: bytes
+    revision: int
+    answered: bytes
+
+
+class Slot:
+    """The slot of one app in this process; left when nothing refers to it any more.
+
+    Any thread may call every method.
+    """
+
+    def __init__(self, file: _File, number: int) -> None:
+        self._file = file
+        self._number = number
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._shown: tuple[int, bytes, int] | None = None
+        self.answered = bytes(8)
+
+    def __del__(self) -> None:
+        # Of a forked child's copy the lock is the parent's.
+        if self._pid == os.getpid():
+            with contextlib.suppress(OSError):
+                self._file.leave(self._number)
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the path still names the file that this slot is in; one ``lstat``."""
+        return self._file.is_there
+
+    @property
+    def number(self) -> int:
+        """Its place in the file."""
+        return self._number
+
+    def show(self, *, failing: bool, uses_page: bool, identity: bytes, revision: int) -> None:
+        """Show how this process does; writes only what is new.
+
+        :raises OSError: it can't be written.
+        """
+        flags = FAILING * failing | NO_PAGE * (not uses_page)
+        with self._lock:
+            shown = flags, identity, revision
+            if shown != self._shown:
+                self._file.put(self._number, _SHOWN_AT, _SHOWN.pack(*shown))
+                self._shown = shown
+
+    def answer(self, asked: bytes, oldest: int) -> None:
+        """Answer a question that stands on the page.
+
+        :param oldest: the oldest revision that a running request of this process holds.
+        :raises OSError: it can't be written.
+        """
+        with self._lock:
+            # In this order: who finds the answer reads the revision after it.
+            self._file.put(self._number, _OLDEST_AT, struct.pack("=q", oldest))
+            self._file.put(self._number, _ANSWERED_AT, asked)
+            self.answered = asked
+
+
+class Slots:
+    """The slots of the processes that share a page; any thread may call every method."""
+
+    def __init__(self, page: Path) -> None:
+        self.path = page.with_name(f"{page.name}.slots")
+
+    def take(self, app: str, worker: int) -> Slot:
+        """Take a slot for this process; waits for nobody.
+
+        :raises OSError: the file can't be made, opened or locked, or all slots are taken.
+        """
+        file = _files.get().opened(self.path, make=True)
+        number = file.take()
+        host = os.uname().nodename
+        text = (host.encode()[:64], app.encode(errors="replace")[:64])
+        record = (os.getpid(), worker, 0, bytes(8), 0, bytes(8), UNKNOWN_HELD, *text)
+        try:
+            file.put(number, 0, _RECORD.pack(*record))
+        except BaseException:
+            file.leave(number)
+            raise
+        return Slot(file, number)
+
+    def living(self) -> list[SlotState]:
+        """Return the slots of the living; the dead are out of it at once.
+
+        Costs one read and two microseconds a slot; makes nothing.
+
+        :raises OSError: the file can't be read.
+        """
+        try:
+            file = _files.get().opened(self.path, make=False)
+        except FileNotFoundError:
+            return []
+        return file.living()
+
+    def oldest(self, number: int) -> int:
+        """Return the oldest revision that a running request holds, by the last answer of a slot.
+
+        To be asked after the answer was seen.
+
+        :raises OSError: the file can't be read.
+        """
+        return _files.get().opened(self.path, make=False).oldest(number)
+
+
+class _File:
+    """The file of slots, open in this process: never closed, or every lock of it would be lost.
+
+    Source: fcntl(2), "record locks": they belong to the process, are not inherited by a child,
+    and end when the process closes any descriptor of the file.
+    """
+
+    def __init__(self, path: str, descriptor: int) -> None:
+        self._path = path
+        self._descriptor = descriptor
+        self._inode = _inode(os.fstat(descriptor))
+        self._lock = threading.Lock()
+        # A lock of this process does not show it that it is held.
+        self._own: set[int] = set()
+
+    @property
+    def is_there(self) -> bool:
+        try:
+            return _inode(os.lstat(self._path)) == self._inode
+        except OSError:
+            return False
+
+    def take(self) -> int:
+        with self._lock:
+            for number in range(_MOST):
+                if number not in self._own and self._locked(number):
+                    self._own.add(number)
+                    return number
+        raise OSError("all slots are taken")
+
+    def leave(self, number: int) -> None:
+        with self._lock:
+            try:
+                self.put(number, 0, bytes(_SIZE))
+            finally:
+                self._own.discard(number)
+                fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, number * _SIZE)
+
+    def put(self, number: int, offset: int, words: bytes) -> None:
+        os.pwrite(self._descriptor, words, number * _SIZE + offset)
+
+    def living(self) -> list[SlotState]:
+        found = []
+        content = os.pread(self._descriptor, _MOST * _SIZE, 0)
+        for number in range(-(-len(content) // _SIZE)):
+            record = content[number * _SIZE :][: _RECORD.size].ljust(_RECORD.size, b"\0")
+            pid, worker, flags, identity, revision, answered, _, host, app = _RECORD.unpack(record)
+            if pid and self._is_alive(number):
+                found.append(
+                    SlotState(
+                        number,
+                        host.rstrip(b"\0").decode(errors="replace"),
+                        app.rstrip(b"\0").decode(errors="replace"),
+                        pid,
+                        worker,
+                        bool(flags & FAILING),
+                        not flags & NO_PAGE,
+                        identity,
+                        revision,
+                        answered,
+                    )
+                )
+        return found
+
+    def oldest(self, number: int) -> int:
+        word = os.pread(self._descriptor, 8, number * _SIZE + _OLDEST_AT)
+        return int(struct.unpack("=q", word.ljust(8, b"\0"))[0])
+
+    def _locked(self, number: int) -> bool:
+        try:
+            fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, number * _SIZE)
+        except _BUSY:
+            return False
+        return True
+
+    def _is_alive(self, number: int) -> bool:
+        return number in self._own or is_byte_locked(self._descriptor, number * _SIZE)
+
+
+class _Files:
+    """The files of slots that this process has opened; the only place that opens them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._files: dict[str, _File] = {}
+        # Replaced under their path: still not closed, because a slot in them may be in use.
+        self._replaced: list[_File] = []
+
+    def opened(self, path: Path, *, make: bool) -> _File:
+        # One name for one file, whichever way leads to its folder.
+        name = os.path.join(os.path.realpath(path.parent), path.name)
+        with self._lock:
+            file = self._files.get(name)
+            if file is None or not file.is_there:
+                if file is not None:
+                    self._replaced.append(file)
+                    del self._files[name]
+                file = self._files[name] = _File(name, _open(Path(name), make=make))
+            return file
+
+
+def _open(path: Path, *, make: bool) -> int:
+    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+    try:
+        return os.open(path, flags)
+    except FileNotFoundError:
+        if not make:
+            raise
+    descriptor = os.open(path, flags | os.O_CREAT, 0o660)
+    with contextlib.suppress(OSError):
+        os.fchmod(descriptor, 0o660)
+        give_to_owner_of_folder(descriptor, path.parent)
+    return descriptor
+
+
+def _inode(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
+
+
+# A child has none of its parent's locks, and opens the file again.
+_files: PerProcess[_Files] = PerProcess(_Files)

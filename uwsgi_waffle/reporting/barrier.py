@@ -1,0 +1,253 @@
+"""The barrier: wait until every process of every host serves a revision, or say which does not.
+
+Why it is never early, as long as the store answers:
+
+- *This host.* The waiting process has read the store at the revision or later, and marked that on
+  the page before it served it. Marking changes a word that every shared ticket carries, or happens
+  while the page shows a change that is under way; so every request that starts from then on, in
+  each process that uses the page, finds its ticket spent and reads what is newer. A process that
+  was just forked, stopped or asleep does so, too, and need not be waited for. Only one for which
+  the store fails, or that can't use the page, may serve less: its slot says so, from before its
+  first request on.
+- *Another host.* Its row holds the identity that the waiting process has read last, or answers a
+  question that was asked within this wait by a read that began after it. Either is written after
+  that host's page was marked.
+- *Who starts meanwhile* reads the store before its first request, after the change was committed.
+
+Not covered: a process that loses the store between its last look and its next request serves what
+it read last, as it always does. It shows that in its state.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from ..errors import Laggard, Laggards, StoreError
+from ..process.health import State
+from ..process.manager import PAGE, SLOT, Manager
+from ..process.page import identity_of
+from ..process.slots import SlotState
+from ..process.tickets import Ticket
+from ..stores.base import Store, WorkerReport
+from ..stores.soundness import sound_reports
+from .host_rows import KEPT_S, behind_here, is_host, number_of, row_of
+
+_FIRST_PAUSE_S = 0.005
+_LONGEST_PAUSE_S = 0.1
+# A question that was lost is asked again; so is one of requests that run.
+_ASK_AGAIN_S = 0.25
+
+
+class Reach(NamedTuple):
+    """How far a revision has come.
+
+    :ivar served: how many processes serve it.
+    :ivar laggards: who does not show that.
+    """
+
+    served: int
+    laggards: tuple[Laggard, ...]
+
+    @property
+    def of(self) -> int:
+        """How many processes, or silent hosts, are known."""
+        return self.served + len(self.laggards)
+
+
+class Barrier:
+    """Waits for one revision; made for one wait, in one thread.
+
+    :param manager: of the process that waits.
+    :param drained: wait also until no request runs that began at an older revision.
+    :param own: the ticket of the request that waits, which nobody else shares.
+    """
+
+    def __init__(
+        self,
+        manager: Manager,
+        store: Store,
+        revision: int,
+        *,
+        drained: bool = False,
+        own: Ticket | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._manager = manager
+        self._store = store
+        self._revision = revision
+        self._drained = drained
+        self._own = own
+        self._clock = clock
+        self._nonce = secrets.token_hex(8)
+        self._asked_at = float("-inf")
+        self._questions: set[bytes] = set()
+        self._done: set[int] = set()
+        self._question_at = float("-inf")
+        self._host = os.uname().nodename
+
+    def wait(self, timeout_s: float, *, expected: int = 0) -> Reach:
+        """Return once every process serves the revision; blocks for at most ``timeout_s``.
+
+        And for one read of the store, which is asked at least once.
+
+        :param expected: wait until at least so many processes are known.
+        :raises Laggards: some process does not show it in time; nothing is undone.
+        """
+        deadline = self._clock() + timeout_s
+        pause_s = _FIRST_PAUSE_S
+        while True:
+            reach = self.look()
+            if not reach.laggards and reach.served >= expected:
+                return reach
+            rest_s = deadline - self._clock()
+            if rest_s <= 0:
+                raise Laggards(self._revision, reach.laggards, reach.served, expected)
+            time.sleep(min(pause_s, rest_s))
+            pause_s = min(pause_s * 1.5, _LONGEST_PAUSE_S)
+
+    def look(self) -> Reach:
+        """Return how far the revision has come; blocks for the store's bound."""
+        manager = self._manager
+        if problem := self._behind_myself():
+            own = manager.snapshot.revision
+            return Reach(0, (Laggard(self._host, 0, os.getpid(), own, 0.0, problem),))
+        try:
+            slots = manager.slots.living()
+        except OSError as exc:
+            why = f"{manager.slots.path} can't be read ({exc.strerror or exc})"
+            return Reach(0, (Laggard(self._host, 0, 0, 0, 0.0, why),))
+        laggards = behind_here(manager, slots)
+        if self._drained:
+            known = {(each.host, each.pid) for each in laggards}
+            busy = self._not_drained(slots)
+            laggards += [each for each in busy if (each.host, each.pid) not in known]
+        served = len(slots) - len(laggards)
+        try:
+            reports = sound_reports(self._store.workers(KEPT_S))
+        except StoreError as exc:
+            why = f"which other hosts there are is not known: {exc}"
+            return Reach(served, (*laggards, Laggard("the store", 0, 0, 0, 0.0, why)))
+        elsewhere = self._elsewhere(slots, reports)
+        return Reach(served + elsewhere.served, (*laggards, *elsewhere.laggards))
+
+    def _behind_myself(self) -> str:
+        """Catch up; return why this process can't speak for its host, or nothing."""
+        manager = self._manager
+        try:
+            if manager.snapshot.revision < self._revision or not manager.is_current():
+                manager.refresh(may_apply=manager.between_requests)
+        except StoreError as exc:
+            return str(exc)
+        if manager.page.problem:
+            return manager.page.problem
+        if manager.snapshot.revision < self._revision:
+            return "the store has no such revision"
+        return "" if manager.is_current() else "other changes are under way"
+
+    # Requests that run
+
+    def _not_drained(self, slots: list[SlotState]) -> list[Laggard]:
+        if self._clock() - self._question_at >= _FIRST_PAUSE_S:
+            try:
+                self._questions.add(self._manager.page.ask())
+            except OSError as exc:
+                return [Laggard(self._host, 0, 0, 0, 0.0, f"the page can't be written: {exc}")]
+            self._question_at = self._clock()
+        found = []
+        for slot in slots:
+            why = "" if slot.number in self._done else self._why_busy(slot)
+            if why:
+                laggard = Laggard(slot.host, slot.worker, slot.pid, slot.revision, 0.0, why)
+                found.append(laggard)
+            else:
+                self._done.add(slot.number)
+        return found
+
+    def _why_busy(self, slot: SlotState) -> str:
+        if slot.number == self._manager.slot_number:
+            oldest = self._manager.oldest_held(but=self._own)
+        elif slot.answered in self._questions:
+            oldest = self._manager.slots.oldest(slot.number)
+        else:
+            return "it does not say which requests run: it is stopped, busy, or has no watcher"
+        return "" if oldest >= self._revision else "a request runs that began before"
+
+    # Other hosts
+
+    def _elsewhere(self, slots: list[SlotState], reports: list[WorkerReport]) -> Reach:
+        manager = self._manager
+        own_row = self._host, number_of(manager.page.path)
+        rows = [each for each in reports if is_host(each) and (each.host, each.pid) != own_row]
+        here = {(slot.host, slot.pid) for slot in slots}
+        speaking = {row.host for row in rows}
+        served = 0
+        laggards: list[Laggard] = []
+        for report in reports:
+            place = report.host, report.pid
+            if is_host(report) or place in here:
+                continue
+            if report.host == self._host and not is_alive(report.pid):
+                continue
+            if report.host in speaking and not _is_alone(report):
+                continue
+            if report.host == self._host and report.pid == os.getpid():
+                continue
+            if report.revision >= self._revision and report.state != State.INTERRUPTED.value:
+                served += 1
+            else:
+                why = report.last_error or "its report does not show it yet"
+                laggards.append(_laggard(report, why))
+        for row in rows:
+            found = self._answer_of(row)
+            served += found.served
+            laggards += found.laggards
+        if laggards and rows and self._clock() - self._asked_at >= _ASK_AGAIN_S:
+            self._asked_at = self._clock()
+            manager.ask_hosts(self._nonce)
+        return Reach(served, tuple(laggards))
+
+    def _answer_of(self, report: WorkerReport) -> Reach:
+        row = row_of(report)
+        if row is None:
+            return Reach(0, (_laggard(report, "its row is damaged"),))
+        if report.age_s > row.silent_s:
+            why = (
+                f"the host is silent for {report.age_s:.0f} s: if it is gone, remove it with "
+                f"`flask waffle workers --forget {report.host}`"
+            )
+            return Reach(0, (_laggard(report, why),))
+        own = self._manager.snapshot
+        identity = identity_of(own.epoch, own.revision, own.mark).hex()
+        if row.identity != identity and self._nonce not in row.asks:
+            return Reach(0, (_laggard(report, "the host has not answered yet"),))
+        behind = tuple(
+            Laggard(report.host, worker, pid, revision, report.age_s, why)
+            for worker, pid, revision, why in row.behind
+        )
+        return Reach(max(0, row.processes - len(behind)), behind)
+
+
+def _laggard(report: WorkerReport, why: str) -> Laggard:
+    pid = max(0, report.pid)
+    return Laggard(report.host, report.worker_id, pid, report.revision, report.age_s, why)
+
+
+def _is_alone(report: WorkerReport) -> bool:
+    """Return whether a process says that its host can't speak for it."""
+    error = report.last_error or ""
+    return error.startswith((f"{PAGE}: ", f"{SLOT}: ")) and " (since " in error
+
+
+def is_alive(pid: int) -> bool:
+    """Return whether a process of this host runs."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
