@@ -18,7 +18,9 @@ from .config import DEFAULT_STORE_URL, ConfigKeys, Options
 from .errors import ConfigurationError, OutcomeUnknown, StoreError
 from .forking import PerProcess
 from .masking import redact
+from .notifiers.base import Notifier
 from .notifiers.file import FileNotifier
+from .notifiers.publisher import Publisher
 from .preflight import (
     channel_notifier_maker,
     check_folder,
@@ -28,6 +30,7 @@ from .preflight import (
     make_folder,
     warn_of_open_files,
 )
+from .process.ear import Ear
 from .process.engine import Engine
 from .process.gate import Gate
 from .process.manager import Manager
@@ -557,7 +560,10 @@ class WaffleState:
 
     def _make_engine(self) -> Engine:
         options = self.options
-        page = Page(self.page_file, may_make=self._may_make)
+        page, make_channel = (
+            Page(self.page_file, may_make=self._may_make),
+            self.make_channel_notifier,
+        )
         manager = Manager(
             self.declarations,
             self.store,
@@ -566,7 +572,7 @@ class WaffleState:
             snapshot=self._seed,
             apply=self._apply,
             changed=self._send_changed,
-            remote=self.make_channel_notifier and self.make_channel_notifier(),
+            remote=make_channel and Publisher(options.watchtype, make_channel),
             last_known=self.tasks.last_known,
             wait_s=options.store_timeout_s,
             resync_interval_s=options.resync_interval_s,
@@ -574,7 +580,7 @@ class WaffleState:
         )
         return Engine(
             manager,
-            self.make_channel_notifier or (lambda: self._make_listener(page)),
+            lambda: self._make_listener(page),
             poll_interval_s=options.poll_interval_s,
             make_tasks=self.tasks.make,
             started=self._events.started,
@@ -583,7 +589,15 @@ class WaffleState:
     def _make_file_notifier(self) -> FileNotifier:
         return FileNotifier(self.options.watcher_file, poll_interval_s=self.options.poll_interval_s)
 
-    def _make_listener(self, page: Page) -> FileNotifier:
+    def _make_listener(self, page: Page) -> Notifier:
+        if self.make_channel_notifier is not None:
+            return Ear(
+                self.options.watchtype,
+                self.make_channel_notifier,
+                self._make_file_notifier(),
+                page,
+                poll_interval_s=self.options.poll_interval_s,
+            )
         return FileNotifier(
             self.options.watcher_file,
             poll_interval_s=self.options.poll_interval_s,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib.util
 import os
 import re
 import stat
@@ -17,6 +18,7 @@ from .config import ConfigKeys, Options
 from .errors import ConfigurationError, NotifierError, WaffleWarning
 from .notifiers.base import Notifier
 from .notifiers.file import FileNotifier
+from .redis_servers.urls import check_redis_url
 from .stores.base import Channel, Store
 
 # The link that many deploy tools point at the release that runs.
@@ -198,9 +200,7 @@ def channel_notifier_maker(options: Options, store: Store) -> Callable[[], Notif
 
 
 def _redis_notifier_maker(options: Options, store: Store) -> Callable[[], Notifier] | None:
-    try:
-        from .notifiers.redis import RedisNotifier
-    except ImportError:
+    if importlib.util.find_spec("redis") is None:
         _warn(
             "redis-py is not installed, so only this host will learn of changes at once: "
             "pip install 'uwsgi-waffle[redis]', or set WAFFLE_WATCHTYPE = 'file'",
@@ -208,12 +208,18 @@ def _redis_notifier_maker(options: Options, store: Store) -> Callable[[], Notifi
         return None
 
     def make() -> Notifier:
+        # Only by the process that hears for its host, and by those that make a change.
+        from .notifiers.redis import RedisNotifier
+
         return RedisNotifier(
             options.redis_url, options.redis_channel, timeout_s=options.redis_timeout_s
         )
 
-    # Made once here, so that a bad URL is an error at the start, not in a worker's thread.
-    make().close()
+    # So that a bad URL is an error at the start, not in a worker's thread.
+    check_redis_url(options.redis_url)
+    if runtime.detect().gevent or "gevent" in sys.modules:
+        # gevent's late patching breaks a thread that imports redis meanwhile.
+        make().close()
     store.announce_on(Channel("redis", options.redis_channel, options.redis_url))
     return make
 

@@ -304,7 +304,7 @@ def test_redis_is_not_asked_where_it_is_not_used(make_worker: MakeWorker, no_red
 def test_missing_library_for_redis_is_found(
     make_worker: MakeWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "uwsgi_waffle.notifiers.redis", None)
+    monkeypatch.setitem(sys.modules, "redis", None)
     worker = make_worker(store=MemoryStore(), WAFFLE_WATCHTYPE="redis", WAFFLE_REDIS_CHANNEL="shop")
     assert ids(worker) == ["D014"]
 

@@ -138,6 +138,7 @@ def status(source: str, staleness_s: float | None) -> Status:
         refreshes=0,
         failures=0,
         notices="none",
+        ear=False,
         pid=1,
         worker_id=1,
         watcher_alive=True,

@@ -31,6 +31,11 @@ class Notifier(ABC):
     #: how logs and ``status()`` call this notifier
     name: str
 
+    @property
+    def is_ear(self) -> bool:
+        """Whether it hears, for all processes of its host, what other hosts announce."""
+        return False
+
     @abstractmethod
     def announce(self, revision: int, epoch: str = "", mark: str = "") -> None:
         """Announce a committed revision to every other process; blocks for a stated bound.

@@ -37,7 +37,7 @@ class Engine:
         self._started: Callable[[Status], None] | None = started
         self._lock = threading.Lock()
         self._watcher: Watcher | None = None
-        self._notices = "none"
+        self._notifier: Notifier | None = None
         self._where = detect()
         self.stopped = False
 
@@ -52,8 +52,7 @@ class Engine:
             if self.watching:
                 return
             self.stopped = False
-            notifier = self._make_notifier()
-            self._notices = notifier.name
+            self._notifier = notifier = self._make_notifier()
             self._watcher = Watcher(
                 self.manager,
                 notifier,
@@ -84,7 +83,7 @@ class Engine:
     def status(self) -> Status:
         """Return how this process is doing; reads nothing but memory."""
         manager, reading, watcher = self.manager, self.manager.reading, self._watcher
-        health = manager.health
+        health, notifier = manager.health, self._notifier
         snapshot = manager.snapshot
         return Status(
             state=health.state,
@@ -99,7 +98,8 @@ class Engine:
             faults=dict(snapshot.faults),
             refreshes=reading.refreshes,
             failures=reading.failures,
-            notices=self._notices,
+            notices="none" if notifier is None else notifier.name,
+            ear=notifier is not None and notifier.is_ear,
             pid=os.getpid(),
             worker_id=self._worker_id(),
             watcher_alive=self.watching,

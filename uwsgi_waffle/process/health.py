@@ -86,7 +86,9 @@ class Status:
     :ivar faults: mapping of setting name to what is wrong with its stored value.
     :ivar refreshes: how often the store was read.
     :ivar failures: how often it could not be read.
-    :ivar notices: how the watcher hears of changes: ``watch file``, ``redis``, or ``none``.
+    :ivar notices: how the watcher hears of changes: ``watch file``, ``redis``, ``postgresql``, or
+        ``none``.
+    :ivar ear: this process hears for all of its host what other hosts announce.
     """
 
     state: State
@@ -102,6 +104,7 @@ class Status:
     refreshes: int
     failures: int
     notices: str
+    ear: bool
     pid: int
     worker_id: int
     watcher_alive: bool

@@ -1,0 +1,281 @@
+"""One ear per host: who hears, and who takes over."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from uwsgi_waffle import NotifierError
+from uwsgi_waffle.notifiers import Notice, Notifier
+from uwsgi_waffle.notifiers.file import FileNotifier
+from uwsgi_waffle.process.ear import RANKS, Ear, Succession
+from uwsgi_waffle.process.page import Page
+
+from ..support.children import child_that
+from ..support.rig import Clock, StubNotifier, ordinary_user, wait_until
+
+SILENT_S = 1.0
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "waffle.watch.page.ear"
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def line(path: Path, clock: Clock) -> Succession:
+    return Succession(path, silent_s=SILENT_S, clock=clock)
+
+
+def child_in(path: Path, clock: Clock) -> contextlib.AbstractContextManager[object]:
+    """Hold a place in another process, with a heartbeat of the clock's time."""
+
+    def hold() -> Succession:
+        succession = line(path, clock)
+        succession.hears()
+        succession.beat()
+        return succession
+
+    return child_that(hold)
+
+
+def test_first_process_hears(path: Path, clock: Clock) -> None:
+    assert line(path, clock).hears()
+
+
+def test_second_process_does_not_hear(path: Path, clock: Clock) -> None:
+    with child_in(path, clock):
+        second = line(path, clock)
+        assert not second.hears()
+        clock.advance(SILENT_S)
+        assert not second.hears(), "not before it is late"
+
+
+def test_deputy_hears_beside_an_ear_that_is_silent(path: Path, clock: Clock) -> None:
+    with child_in(path, clock):
+        second = line(path, clock)
+        assert not second.hears()
+        clock.advance(SILENT_S + 0.01)
+        assert second.hears()
+
+
+def test_deputy_hears_no_longer_when_the_ear_is_back(path: Path, clock: Clock) -> None:
+    with child_in(path, clock):
+        second = line(path, clock)
+        clock.advance(SILENT_S + 0.01)
+        assert second.hears()
+        with open(path, "r+b", buffering=0) as beat:
+            beat.write(int(clock() * 1e9).to_bytes(8, "little"))
+        assert not second.hears()
+
+
+def test_deputys_deputy_hears_only_when_both_are_silent(path: Path, clock: Clock) -> None:
+    with child_in(path, clock), child_in(path, clock):
+        third = line(path, clock)
+        assert not third.hears()
+        clock.advance(SILENT_S + 0.01)
+        with open(path, "r+b", buffering=0) as beats:
+            beats.seek(8)
+            beats.write(int(clock() * 1e9).to_bytes(8, "little"))
+        assert not third.hears(), "the deputy hears"
+        clock.advance(SILENT_S + 0.01)
+        assert third.hears()
+
+
+def test_death_of_the_ear_makes_the_next_one_the_ear(path: Path, clock: Clock) -> None:
+    with child_that(lambda: _hearing(path, clock)) as kill:
+        second = line(path, clock)
+        assert not second.hears()
+        kill()
+        assert second.hears()
+
+
+def test_child_of_the_ear_has_no_place(path: Path, clock: Clock) -> None:
+    first = line(path, clock)
+    assert first.hears()
+    first.beat()
+
+    def is_second() -> Succession:
+        own = line(path, clock)
+        assert not own.hears()
+        return own
+
+    with child_that(is_second):
+        assert first.hears()
+
+
+def test_place_that_was_given_back_is_the_next_ones(path: Path, clock: Clock) -> None:
+    first = line(path, clock)
+    assert first.hears()
+    first.leave()
+    with child_that(lambda: _hearing(path, clock)):
+        assert not first.hears()
+
+
+def _hearing(path: Path, clock: Clock) -> Succession:
+    succession = line(path, clock)
+    assert succession.hears()
+    succession.beat()
+    return succession
+
+
+def test_heartbeat_of_an_earlier_boot_is_none(path: Path, clock: Clock) -> None:
+    later = Clock()
+    later.advance(5_000)
+    with child_in(path, later):
+        assert line(path, clock).hears()
+
+
+def test_those_behind_the_line_only_follow(path: Path, clock: Clock) -> None:
+    with contextlib.ExitStack() as stack:
+        for _ in range(RANKS):
+            stack.enter_context(child_in(path, clock))
+        last = line(path, clock)
+        clock.advance(10 * SILENT_S)
+        assert not last.hears()
+
+
+def test_process_that_can_not_use_the_file_hears_by_itself(open_folder: Path) -> None:
+    path = open_folder / "page.ear"
+    path.write_text("")
+    path.chmod(0o600)
+    os.chown(path, 0, 0) if os.geteuid() == 0 else path.chmod(0)
+    with ordinary_user():
+        assert line(path, Clock()).hears()
+
+
+def test_lock_that_another_app_of_the_process_has_dropped_is_taken_again(
+    path: Path, clock: Clock
+) -> None:
+    first, of_another_app = line(path, clock), line(path, clock)
+    assert first.hears()
+    assert of_another_app.hears(), "two ears in one process do no harm"
+    of_another_app.leave()
+    assert first.hears()
+    first.beat()
+    with child_that(lambda: _not_hearing(path, clock)):
+        assert first.hears()
+
+
+def _not_hearing(path: Path, clock: Clock) -> Succession:
+    succession = line(path, clock)
+    assert not succession.hears()
+    return succession
+
+
+class Hearing:
+    """An ear whose channel is a stub."""
+
+    def __init__(self, folder: Path) -> None:
+        FileNotifier(folder / "waffle.watch").ensure()
+        self.watch_file = FileNotifier(folder / "waffle.watch")
+        self.page = Page(folder / "waffle.watch.page")
+        self.channels: list[StubNotifier] = []
+        self.ear = Ear("stub", self._make, self.watch_file, self.page, poll_interval_s=0.02)
+
+    def _make(self) -> Notifier:
+        self.channels.append(StubNotifier())
+        self.channels[-1].put(Notice(None))
+        return self.channels[-1]
+
+
+@pytest.fixture
+def hearing(tmp_path: Path) -> Iterator[Hearing]:
+    made = Hearing(tmp_path)
+    yield made
+    made.ear.close()
+
+
+def test_channel_is_made_by_the_process_that_hears_only(hearing: Hearing, tmp_path: Path) -> None:
+    ear_file = tmp_path / "waffle.watch.page.ear"
+    with child_that(lambda: _beating(ear_file)):
+        assert hearing.ear.wait(0.01) is None
+        assert not hearing.ear.is_ear
+    assert hearing.channels == []
+    assert hearing.ear.wait(0.01) == Notice(None), "what was missed, only the store can tell"
+    assert hearing.ear.is_ear
+
+
+def _beating(path: Path) -> Succession:
+    succession = Succession(path, silent_s=SILENT_S)
+    succession.hears()
+    succession.beat()
+    return succession
+
+
+def test_process_that_stops_to_hear_ends_its_subscription(hearing: Hearing, tmp_path: Path) -> None:
+    assert hearing.ear.wait(0.01) == Notice(None)
+    hearing.ear._succession.leave()
+    with child_that(lambda: _beating(tmp_path / "waffle.watch.page.ear")):
+        assert hearing.ear.wait(0.01) == Notice(None)
+        assert hearing.channels[0].closed
+        assert not hearing.ear.is_ear
+        assert hearing.ear.wait(0.01) is None
+
+
+def test_one_that_follows_sees_a_change_of_its_host_at_once(
+    hearing: Hearing, tmp_path: Path
+) -> None:
+    with child_that(lambda: _beating(tmp_path / "waffle.watch.page.ear")):
+        assert hearing.ear.wait(0.01) is None
+        FileNotifier(hearing.watch_file.path).announce(7)
+        assert hearing.ear.wait(10.0) == Notice(7)
+
+
+def test_process_without_a_page_hears_by_itself(hearing: Hearing, tmp_path: Path) -> None:
+    with child_that(lambda: _beating(tmp_path / "waffle.watch.page.ear")):
+        hearing.page.problem = "can't be opened"
+        assert hearing.ear.wait(0.01) == Notice(None)
+        assert hearing.ear.is_ear
+
+
+def test_ear_whose_channel_fails_shows_no_heartbeat(hearing: Hearing, tmp_path: Path) -> None:
+    ear = hearing.ear
+    assert ear.wait(0.01) == Notice(None)
+    path = tmp_path / "waffle.watch.page.ear"
+    channel = hearing.channels[0]
+    ear._succession._beaten_at = float("-inf")
+    channel.put(NotifierError("gone"))
+    before = path.read_bytes()
+    with pytest.raises(NotifierError):
+        ear.wait(0.01)
+    assert ear.wait(0.01) is None, "it does not try again yet"
+    assert path.read_bytes() == before
+    channel.put(Notice(None))
+    assert ear.wait(0.01) == Notice(None)
+    assert path.read_bytes() != before
+
+
+def test_close_ends_a_wait_and_gives_the_place_back(hearing: Hearing, tmp_path: Path) -> None:
+    assert hearing.ear.wait(0.01) == Notice(None)
+    heard: list[Notice | None] = []
+    thread = threading.Thread(target=lambda: heard.append(hearing.ear.wait(60.0)))
+    thread.start()
+    hearing.ear.close()
+    wait_until(lambda: not thread.is_alive(), "the wait is over")
+    assert hearing.channels[0].closed
+    with child_that(lambda: _sole(tmp_path / "waffle.watch.page.ear")):
+        assert hearing.ear.wait(0.01) is None
+
+
+def _sole(path: Path) -> Succession:
+    succession = Succession(path, silent_s=SILENT_S)
+    assert succession.hears()
+    return succession
+
+
+def test_ear_file_belongs_to_the_owner_of_its_folder(open_folder: Path) -> None:
+    path = open_folder / "page.ear"
+    assert line(path, Clock()).hears()
+    status, folder = path.stat(), open_folder.stat()
+    assert (status.st_uid, status.st_gid) == (folder.st_uid, folder.st_gid)
+    assert status.st_mode & 0o777 == 0o660
