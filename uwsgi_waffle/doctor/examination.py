@@ -184,7 +184,7 @@ def _check_announced(
     """
     announced = before
     if before is None or before <= revision:
-        # Changes of other hosts come by Redis, and leave this host's file as it is.
+        # Changes of other hosts come by the channel, and leave this host's file as it is.
         announced = _announced_in_time(notifier, revision) if _serves_one_host(store) else None
         # A file without a revision was made again, or touched by hand.
         if announced is None or announced >= revision:
