@@ -26,6 +26,9 @@ class Publisher(Notifier):
     def announce(self, revision: int, epoch: str = "", mark: str = "") -> None:
         self._made().announce(revision, epoch, mark)
 
+    def ask(self, question: str, revision: int, epoch: str = "", mark: str = "") -> None:
+        self._made().ask(question, revision, epoch, mark)
+
     def wait(self, timeout_s: float) -> Notice | None:
         """Return ``None`` at once: nobody hears by this one."""
         return None
