@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from . import (
+    barrier,
     following,
     footprint,
     hosts,
@@ -48,6 +49,7 @@ RUNS = {
     "footprint": footprint.run,
     "watchers": watchers.run,
     "hosts": hosts.run,
+    "barrier": barrier.run,
     "scale": scale.run,
 }
 

@@ -72,6 +72,9 @@ NOTES = """\
 - **Lost notices**: a writer makes one change after the other, and is killed within some of them, at
   any instant; of each change that was committed, its notice must come. *Changes of killed writers*
   were committed, and no process lived to announce them.
+- **Barrier**: `wait()` within the worker that has just made a change, until every worker of every
+  host serves it; then each worker is asked. *Early* is one that answers with less. Beside kills and
+  stops another worker is killed before or within the change, or stopped until after the wait.
 - **Refresh**: of one process; "all" reads everything again, and is what Flask-WaffleConf does for
   each change; constance reads all values by `get_values()`, sentry-options by `refresh()`.
 - **Memory** is private memory (USS) of a worker that has served one request; "more" is what it

@@ -106,6 +106,13 @@ def targets(rows: Sequence[Row]) -> list[Target]:
         )
     for store in ("postgresql store", "redis store"):
         at_most(f"Lost notices beside killed writers, {store}", 0, figure("lost notices", store))
+    for who, limit in (("one host of 4 workers", 10), ("two hosts of 2 workers", 50)):
+        at_most(f"Barrier, {who}, p50", limit, figure("wait() after update()", who), " ms")
+        at_most(
+            f"Barrier returned early, {who}",
+            0,
+            figure("barrier returned early beside kills and stops", who),
+        )
     # Two medians of the same operation differ by some percent.
     at_most(
         "Read of app.config, ratio to plain Flask",

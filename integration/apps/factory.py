@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 
 from flask import Flask, request, stream_with_context
 
-from uwsgi_waffle import ChangeRefused, Store, StoreError, WaffleConf, setting_changed
+from uwsgi_waffle import ChangeRefused, Laggards, Store, StoreError, WaffleConf, setting_changed
+from uwsgi_waffle.app_state import state_of
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "A": {"desc": "Always equal to B", "default": 0},
@@ -79,6 +80,21 @@ def make_site(name: str) -> Site:
         except (ChangeRefused, StoreError) as exc:
             return {"error": f"{type(exc).__name__}: {exc}"}, 409
         return {"revision": revision, "took_s": time.monotonic() - began, "pid": os.getpid()}
+
+    @app.post("/wait")
+    def wait() -> Any:
+        """Change settings, if some are given, and wait until every process serves them."""
+        asked = request.get_json()
+        values, more = asked.pop("values", {}), asked
+        revision = waffle.update(values, author="test") if values else more.pop("revision")
+        began = time.monotonic()
+        served, laggards = 0, []
+        try:
+            served = state_of(app).wait(revision, **more).served
+        except Laggards as exc:
+            served, laggards = exc.served, [each._asdict() for each in exc.laggards]
+        took_s = time.monotonic() - began
+        return {"revision": revision, "took_s": took_s, "served": served, "laggards": laggards}
 
     return Site(app, waffle)
 
