@@ -302,3 +302,22 @@ def test_barrier_reads_the_store_and_nothing_else_when_all_is_well(worker: Worke
     reach = Barrier(worker.manager, worker.state.store, 1).wait(0.0)
     assert (reach.served, reach.of, reach.laggards) == (1, 1, ())
     assert worker.manager.reading.refreshes == reads
+
+
+def test_host_without_a_process_that_serves_says_nothing(worker: Worker) -> None:
+    from uwsgi_waffle.notifiers import Notice
+
+    worker.update(LIMIT=5)
+    reporter = HostReporter(worker.manager, worker.state.store, app="shop", interval_s=10.0)
+    worker.manager.follow(Notice(1, "", "", ("abc",)))
+    wait_until(lambda: not worker.manager.reading.is_asked or worker.manager.follow(None))
+    reporter.turn()
+    assert rows(worker) == []
+    # One that only watches may be the ear of a host that serves.
+    slot = worker.manager.slots.take("shop", 1)
+    reporter.turn()
+    assert (rows(worker)[0].asks, rows(worker)[0].processes) == (["abc"], 1)
+    assert slot.is_there
+    del slot
+    reporter.leave()
+    assert rows(worker) == []

@@ -134,9 +134,10 @@ class HostReporter:
         # What was asked is answered by a read that began after the question.
         if manager.reading.is_asked or manager.reading.failing or manager.page.problem:
             return
-        if not (manager.serves and manager.is_current()):
-            return
         slots = [slot for slot in manager.slots.living() if slot.app == self._app]
+        # A command that only watches says nothing of a host where no process serves.
+        if not (slots and manager.is_current()):
+            return
         row = self._row(slots)
         is_due = row != self._written or now - self._written_at >= self._interval_s
         if waiting or (is_due and self._is_first(slots)):

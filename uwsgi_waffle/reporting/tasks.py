@@ -65,6 +65,16 @@ class WatcherTasks:
         tasks: list[WatcherTask] = []
         if where.worker_id > 0 and new_threads_may_call():
             tasks.append(UwsgiMetrics(engine.status, worker_id=where.worker_id))
+        if self._options.report_interval_s:
+            # Also in one that only watches: it may be the ear, which answers for its host.
+            tasks.append(
+                HostReporter(
+                    engine.manager,
+                    self._store,
+                    app=self._app,
+                    interval_s=self._options.report_interval_s,
+                )
+            )
         if not engine.manager.may_make:
             # One that only watches is no worker, and leaves nothing behind.
             return [*tasks, *(make(engine) for make in self._more)]
@@ -74,14 +84,6 @@ class WatcherTasks:
                     engine.status,
                     self._store,
                     engine.manager.health,
-                    app=self._app,
-                    interval_s=self._options.report_interval_s,
-                )
-            )
-            tasks.append(
-                HostReporter(
-                    engine.manager,
-                    self._store,
                     app=self._app,
                     interval_s=self._options.report_interval_s,
                 )
