@@ -48,7 +48,7 @@ def lossy(request: pytest.FixtureRequest, folder: Path) -> Iterator[Lossy]:
         yield Lossy(
             f"{redis.url}?prefix=site:",
             lambda: redis.ask("FLUSHALL"),
-            lambda: bool(redis.ask("EXISTS", "site:meta")),
+            lambda: bool(redis.ask("EXISTS", "{site}:meta")),
             lambda: redis.ask("DBSIZE") == 0,
         )
     elif request.param == "sqlite":

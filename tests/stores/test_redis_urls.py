@@ -62,7 +62,7 @@ def test_sentinels_have_credentials_of_their_own_and_the_same_tls(tmp_path: Path
         f"rediss+sentinel://:pw@s1/shop?sentinel_username=eve&sentinel_password=s3&ssl_ca_certs={ca}",
         key="WAFFLE_REDIS_URL",
     )
-    tls = {"ssl_ca_certs": str(ca)}
+    tls = {"ssl_ca_certs": str(ca), "ssl_check_hostname": True}
     assert found.asking == {"username": "eve", "password": "s3", **tls}
     assert found.options == {"password": "pw", **tls}
 

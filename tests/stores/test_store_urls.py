@@ -35,6 +35,8 @@ def _store(url: str, folder: Path = Path("/tmp")) -> Store:
         ("redis://:s3cret@localhost:6379/0", RedisStore),
         ("rediss://localhost/1?prefix=site:", RedisStore),
         ("unix:///run/redis.sock?db=2&prefix=site:", RedisStore),
+        ("redis+sentinel://:s3cret@s1,[::1]:26380/site/0?sentinel_password=s3cret", RedisStore),
+        ("rediss+cluster://:s3cret@n1:7000,n2:7001", RedisStore),
     ],
 )
 def test_url_names_its_store(url: str, kind: type[Store]) -> None:
@@ -162,7 +164,7 @@ def test_prefix_by_key_is_used_unless_the_url_names_one(url: str, tmp_path: Path
             return store._keys[0]
         return getattr(store, "prefix", None) or vars(store)["_prefix"]
 
-    assert prefix(url) in ("shop_", "shop_meta")
+    assert prefix(url) in ("shop_", "{shop_}meta")
     if "+" not in url:
         separator = "&" if "?" in url else "?"
-        assert prefix(f"{url}{separator}prefix=other_") in ("other_", "other_meta")
+        assert prefix(f"{url}{separator}prefix=other_") in ("other_", "{other_}meta")

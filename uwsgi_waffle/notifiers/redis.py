@@ -10,12 +10,13 @@ from typing import Any
 
 # At module top, because gevent's late patching breaks a thread that imports redis meanwhile.
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from ..backoff import Backoff
-from ..errors import ConfigurationError, NotifierError
+from ..errors import NotifierError
 from ..masking import redact
+from ..redis_servers.clients import close, doubt, make_client
+from ..redis_servers.failures import Place, failure_of
+from ..redis_servers.urls import parse_redis_url
 from .base import Notice, Notifier
 from .messages import Inbox, encode
 
@@ -24,6 +25,9 @@ PING_INTERVAL_S = 5.0
 MAX_DRAINED = 1000
 # A message that had to be waited for less long than this was not the first of those to come.
 AT_ONCE_S = 0.001
+
+
+KEY = "WAFFLE_REDIS_URL"
 
 
 class RedisNotifier(Notifier):
@@ -36,7 +40,7 @@ class RedisNotifier(Notifier):
     Source: Redis documentation, "Pub/Sub", at-most-once delivery; redis-py 8.1.0, measured: a
     message published while the server restarts reaches nobody, and no exception is raised.
 
-    :param url: ``redis://``, ``rediss://`` or ``unix://`` URL; never logged with its password.
+    :param url: a URL as :func:`.check_redis_url` has it; never logged with its password.
     :param channel: the channel's name.
     :param timeout_s: longest time that connecting, publishing or an answer may take.
     """
@@ -55,21 +59,13 @@ class RedisNotifier(Notifier):
         self._timeout_s = timeout_s
         self._clock = clock
         self._shown_url = redact(url)
-        try:
-            self._client = redis.Redis.from_url(
-                url,
-                socket_timeout=timeout_s,
-                socket_connect_timeout=timeout_s,
-                # Our backoff is the only one: redis-py's would multiply the bound.
-                retry=Retry(NoBackoff(), 0),
-            )
-        except (ValueError, redis.RedisError):
-            # Without its cause: of a password that holds a "/", that quotes the beginning.
-            raise ConfigurationError(
-                "WAFFLE_REDIS_URL is not a URL that redis-py understands: write "
-                "redis://host:6379/0, rediss://… or unix:///path/to/socket, and a password "
-                "percent-encoded"
-            ) from None
+        self._client = make_client(
+            parse_redis_url(url, key=KEY),
+            connect_s=timeout_s,
+            answer_s=timeout_s,
+            key=KEY,
+            slot_of=channel,
+        )
         self._closed = threading.Event()
         self._backoff = Backoff()
         self._retry_at = 0.0
@@ -130,7 +126,7 @@ class RedisNotifier(Notifier):
         self._closed.set()
         # The watcher may be reading from the subscription; it ends within its timeout, and its
         # socket goes with it. Only the publishing connections are closed here.
-        self._client.close()
+        close(self._client)
 
     def _subscribe(self) -> None:
         client: Any = self._client  # redis-py leaves pubsub() without types
@@ -182,7 +178,10 @@ class RedisNotifier(Notifier):
             self._pinged_at = now
 
     def _failure(self, exc: Exception) -> NotifierError:
-        return NotifierError(
-            f"Redis at {self._shown_url} can't be used ({redact(str(exc))}): check that it runs "
-            "and that WAFFLE_REDIS_URL, or WAFFLE_REDIS_HOST and WAFFLE_REDIS_PORT, name it"
-        )
+        named = f"{KEY}, or WAFFLE_REDIS_HOST and WAFFLE_REDIS_PORT,"
+        place = Place(self._shown_url, named, channel=self._channel)
+        failure = failure_of(exc, place)
+        if failure.kind == "passing":
+            with contextlib.suppress(redis.RedisError, OSError):
+                doubt(self._client)
+        return NotifierError(failure.text)

@@ -49,7 +49,7 @@ class RedisUrl(NamedTuple):
 
     @property
     def place(self) -> tuple[object, ...]:
-        """Returns what tells servers apart: neither the user nor the database does."""
+        """The servers themselves, whoever uses them and whichever database."""
         return self.kind, self.path, self.service, *sorted(self.hosts)
 
 
@@ -84,7 +84,11 @@ def parse_redis_url(url: str, *, key: str, own: tuple[str, ...] = ()) -> RedisUr
             if f"sentinel_{name}" in parameters:
                 asking[name] = parameters.pop(f"sentinel_{name}")
     tls = driver == "rediss"
-    options = dict(_options(parameters, tls, key))
+    # By itself, redis-py 5 takes a trusted certificate of any host.
+    options: dict[str, Any] = {"ssl_check_hostname": True} if tls else {}
+    options |= _options(parameters, tls, key)
+    if options.get("ssl_cert_reqs") == "none":
+        options["ssl_check_hostname"] = False
     if at:
         user, _, password = login.partition(":")
         options |= {"username": unquote(user)} if user else {}

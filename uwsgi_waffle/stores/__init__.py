@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from ..errors import ConfigurationError
 from ..forking import PerProcess
+from ..redis_servers.urls import SCHEMES
 from ..snapshot import Delta, Row
 from .base import Channel, Dump, HistoryEntry, Store, WorkerReport
 
@@ -23,7 +24,6 @@ __all__ = [
     "store_from_url",
 ]
 
-_REDIS = ("redis", "rediss", "unix")
 _SQL = ("postgresql", "mysql", "mariadb")
 
 
@@ -41,8 +41,9 @@ def store_from_url(
 
     :param url: ``sqlite:///file.db`` (or four slashes and an absolute path) is the embedded
         store, which apps share by a ``?prefix=`` each; ``sqlite:///:memory:`` keeps settings in
-        memory, for one process and its tests; ``redis://``, ``rediss://`` and ``unix://``
-        are Redis, and ``postgresql+psycopg://`` or any other URL of SQLAlchemy's is SQLAlchemy.
+        memory, for one process and its tests; ``redis://``, ``rediss://`` and ``unix://``, also
+        with ``+sentinel`` or ``+cluster``, are Redis, and ``postgresql+psycopg://`` or any other
+        URL of SQLAlchemy's is SQLAlchemy.
     :param prefix: what the names of our tables or keys begin with, unless the URL names one; empty
         for the store's own default.
     :param folder: what a relative file is relative to.
@@ -51,11 +52,14 @@ def store_from_url(
     :raises ConfigurationError: no store knows this URL, what it needs is not installed, or the
         file's folder does not exist.
     """
-    parts = urlsplit(url)
-    dialect, _, driver = parts.scheme.partition("+")
     given: Any = {"timeout_s": timeout_s, "write_timeout_s": write_timeout_s}
     if history_limit is not None:
         given["history_limit"] = history_limit
+    # Before its parts are split: that refuses an IPv6 address among several hosts.
+    if url.partition("://")[0] in SCHEMES:
+        return _redis_store(url, prefix, given)
+    parts = urlsplit(url)
+    dialect, _, driver = parts.scheme.partition("+")
     # Each is imported only when it is used: a worker pays memory for every module.
     if dialect == "sqlite" and not parts.netloc and len(parts.path) > 1:
         if not driver and unquote(parts.path) == "/:memory:":
@@ -80,14 +84,6 @@ def store_from_url(
                 **given,
             )
         url = f"{parts.scheme}:///{path.absolute()}" + (f"?{parts.query}" if parts.query else "")
-    if parts.scheme in _REDIS:
-        try:
-            from .redis import RedisStore
-        except ImportError as exc:
-            raise _missing("redis", exc) from exc
-        if prefix and "prefix" not in dict(parse_qsl(parts.query, keep_blank_values=True)):
-            return RedisStore(url, prefix=prefix, **given)
-        return RedisStore(url, **given)
     if dialect in _SQL or (driver and url.partition("://")[2]):
         try:
             from .sqlalchemy import AlchemyWaffleStore
@@ -99,8 +95,19 @@ def store_from_url(
     raise ConfigurationError(
         f"WAFFLE_STORE_URL names no store that is known ({parts.scheme or 'no scheme'}): write "
         "sqlite:///file.db, postgresql+psycopg://user:password@host/database, "
-        "mysql+pymysql://…, or redis://host:6379/0"
+        "mysql+pymysql://…, redis://host:6379/0 or redis+sentinel://host:26379,host2/service/0"
     )
+
+
+def _redis_store(url: str, prefix: str, given: Any) -> Store:
+    try:
+        from .redis import RedisStore
+    except ImportError as exc:
+        raise _missing("redis", exc) from exc
+    query = url.partition("?")[2]
+    if prefix and "prefix" not in dict(parse_qsl(query, keep_blank_values=True)):
+        return RedisStore(url, prefix=prefix, **given)
+    return RedisStore(url, **given)
 
 
 def _prefix(query: str, prefix: str) -> str:

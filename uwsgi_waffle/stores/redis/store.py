@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import secrets
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any, TypeVar
-from urllib.parse import parse_qs, urlencode, urlsplit
 
 import msgspec
 import redis
@@ -21,11 +21,13 @@ from ...errors import (
 )
 from ...forking import PerProcess
 from ...masking import redact
+from ...redis_servers.failures import Place, is_moved
+from ...redis_servers.urls import parse_redis_url
 from ...snapshot import Delta, Row
 from ..base import PRUNED_AT_ONCE, Channel, Dump, HistoryEntry, Store, WorkerReport
 from ..epochs import words_in
 from ..soundness import Found, sound_entries, sound_reports
-from .clients import Clients, translated
+from .clients import KEY, Clients, translated
 from .rows import aged_report, entry_of, fields_of, id_before, optional_text
 
 logger = logging.getLogger("uwsgi_waffle")
@@ -42,14 +44,15 @@ class RedisStore(Store):
     """Keeps settings in Redis; a read and a change are one script each, and one round trip.
 
     A script runs alone and as a whole, so that a change is seen whole or not at all; with a
-    channel, it publishes the change as well. It keeps marks. What a restart of Redis keeps, and how
-    durable a change is, Redis's own persistence decides. Sentinel and Cluster are not supported.
+    channel, it publishes the change as well. It keeps marks. All keys are in one hash slot of a
+    cluster. How durable a change is, and what a restart keeps, Redis's own persistence decides.
 
     Source: Redis documentation, "Scripting with Lua": a script's effects are atomic.
 
-    :param url: ``redis://``, ``rediss://`` or ``unix://``; ``prefix`` and
-        ``channel`` may stand in its query.
-    :param prefix: what our keys begin with; give each app its own.
+    :param url: ``redis://``, ``rediss://`` or ``unix://``; with ``+sentinel`` or ``+cluster`` those
+        who know where it is. ``prefix`` and ``channel`` may stand in its query.
+    :param prefix: what our keys begin with, as a hash tag: those of ``shop:`` begin with
+        ``{shop}:``. Give each app its own.
     :param channel: publish each change there, whatever the app's notices come by. Not needed where
         ``WAFFLE_WATCHTYPE`` is ``redis`` and names the same server.
     :param timeout_s: longest time that connecting may take, and an answer to a read.
@@ -71,18 +74,21 @@ class RedisStore(Store):
         history_limit: int = REDIS_HISTORY_LIMIT,
     ) -> None:
         self._shown = redact(url)
-        url, ours = _split_query(url)
-        prefix = prefix or ours.get("prefix", DEFAULT_PREFIX)
+        self._url = parse_redis_url(url, key=KEY, own=("prefix", "channel"))
+        ours = self._url.own
+        prefix = _tagged(prefix or ours.get("prefix") or DEFAULT_PREFIX)
         self._channel = channel or ours.get("channel", "")
-        self._url = url
         # Whether it is the one that the app hears of changes by, and what it refused last.
         self._is_heard = False
         self._refusal = ""
         self._history_limit = history_limit
         self._workers = f"{prefix}workers"
         self._apps = f"{prefix}apps"
+        self._prefix = prefix
         self._keys = [prefix + name for name in ("meta", "raws", "revisions", "history")]
-        self._clients = PerProcess(lambda: Clients.make(url, timeout_s, write_timeout_s))
+        self._clients = PerProcess(
+            lambda: Clients.make(self._url, self._keys[0], timeout_s, write_timeout_s)
+        )
         # Made once here, so that a bad URL is an error at the start.
         self._clients.get()
 
@@ -100,7 +106,8 @@ class RedisStore(Store):
     def announce_on(self, channel: Channel) -> None:
         # What one instance does for two apps, it does for the first one's channel.
         if channel.kind == "redis" and self._channel in ("", channel.name):
-            self._is_heard = _server_of(channel.url) == _server_of(self._url)
+            heard = parse_redis_url(channel.url, key="WAFFLE_REDIS_URL")
+            self._is_heard = heard.place == self._url.place
             if self._is_heard:
                 self._channel = channel.name
 
@@ -258,8 +265,7 @@ class RedisStore(Store):
     def close(self) -> None:
         clients = self._clients.peek()
         if clients is not None:
-            clients.reader.close()
-            clients.writer.close()
+            clients.close()
 
     def _on_reader(self, read: Callable[[Clients], T]) -> T:
         """Return what a function reads.
@@ -270,9 +276,13 @@ class RedisStore(Store):
         with self._translated() as clients:
             try:
                 return read(clients)
-            except redis.ConnectionError as exc:
+            except (redis.ConnectionError, redis.ResponseError) as exc:
+                if is_moved(exc):
+                    clients.doubt()
                 # What a server says that is there is no better the second time.
-                if isinstance(exc, redis.AuthenticationError | redis.exceptions.BusyLoadingError):
+                elif not isinstance(exc, redis.ConnectionError) or isinstance(
+                    exc, redis.AuthenticationError | redis.exceptions.BusyLoadingError
+                ):
                     raise
             return read(clients)
 
@@ -321,7 +331,8 @@ class RedisStore(Store):
         self._refusal = refusal
 
     def _translated(self, *, sent: bool = False) -> contextlib.AbstractContextManager[Clients]:
-        return translated(self._clients.get(), self._shown, sent=sent)
+        place = Place(self._shown, KEY, self._prefix, self._channel)
+        return translated(self._clients.get(), place, sent=sent)
 
     def _lost(self) -> StoreMissing:
         return StoreMissing(
@@ -329,19 +340,13 @@ class RedisStore(Store):
         )
 
 
-def _server_of(url: str) -> tuple[str, ...]:
-    """Return what tells servers apart in a URL: neither the user nor the database does."""
-    parts = urlsplit(url)
-    if parts.scheme in ("redis", "rediss"):
-        with contextlib.suppress(ValueError):
-            return ("tcp", parts.hostname or "localhost", str(parts.port or 6379))
-    return (parts.scheme, parts.netloc.rpartition("@")[2], parts.path)
+def _tagged(prefix: str) -> str:
+    """Return a prefix with a hash tag, which puts all keys into one slot of a cluster.
 
-
-def _split_query(url: str) -> tuple[str, dict[str, str]]:
-    """Return a URL without our own parameters, and these."""
-    address, _, text = url.partition("?")
-    query = parse_qs(text)
-    known = ("prefix", "channel")
-    ours = {name: query.pop(name)[-1] for name in known if name in query}
-    return f"{address}?{urlencode(query, doseq=True)}", ours
+    Source: Redis documentation, "Cluster specification", hash tags: what is between the first
+    ``{`` and the next ``}`` decides, unless it is empty.
+    """
+    if re.match(r"[^{]*\{[^}]+\}", prefix):
+        return prefix
+    stem = prefix.rstrip(":") or prefix
+    return f"{{{stem}}}{prefix[len(stem) :]}"

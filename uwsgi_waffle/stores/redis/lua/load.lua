@@ -13,6 +13,16 @@ end
 if ARGV[1] ~= '' and ARGV[1] ~= current then
   return {0, current}
 end
+local refusal = refused({
+  {'del', KEYS[2], KEYS[3], KEYS[4]},
+  {'hset', KEYS[2], '', ''},
+  {'zadd', KEYS[3], '1', ''},
+  {'xadd', KEYS[4], '1-0', 'name', ''},
+  {'hset', KEYS[1], '', ''},
+})
+if refusal then
+  return refusal
+end
 redis.call('DEL', KEYS[2], KEYS[3], KEYS[4])
 local revision = ARGV[2]
 -- Rows of revision 0 would be newer than nothing.

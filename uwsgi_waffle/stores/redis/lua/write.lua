@@ -18,6 +18,17 @@ end
 redis.call('HLEN', KEYS[2])
 redis.call('ZCARD', KEYS[3])
 redis.call('XLEN', KEYS[4])
+local refusal = refused({
+  {'xadd', KEYS[4], '1-0', 'name', ''},
+  {'hset', KEYS[2], '', ''},
+  {'hdel', KEYS[2], ''},
+  {'zadd', KEYS[3], '1', ''},
+  {'hset', KEYS[1], '', ''},
+  {'xtrim', KEYS[4], 'MAXLEN', '1'},
+})
+if refusal then
+  return refusal
+end
 local revision = string.format('%.0f', tonumber(current) + 1)
 for i = 9, #ARGV, 2 do
   local name, raw = ARGV[i], ARGV[i + 1]
