@@ -49,7 +49,7 @@ class RedisUrl(NamedTuple):
 
     @property
     def place(self) -> tuple[object, ...]:
-        """The servers themselves, whoever uses them and whichever database."""
+        """Names the servers, without the user and the database."""
         return self.kind, self.path, self.service, *sorted(self.hosts)
 
 
