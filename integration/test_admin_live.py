@@ -125,7 +125,7 @@ def test_reach_of_a_change_is_shown_after_saving(tour: Tour, browser: Browser) -
     browser.run("document.querySelector('.wa-bar button').click()")
     browser.wait_for_text("Review changes")
     browser.run("document.querySelector('.wa-actions .wa-primary').click()")
-    browser.wait_for_text("6 of 7 workers report it.")
+    browser.wait_for_text("Served by 6 of 7.")
 
 
 def test_filters_and_search_are_kept_in_the_address(tour: Tour, browser: Browser) -> None:

@@ -162,7 +162,7 @@ class Tour:
         self._review_button()
         self.browser.wait_for_text("Review changes")
         self._save_button()
-        self.browser.wait_for_text("6 of 7 workers report it.")
+        self.browser.wait_for_text("Served by 6 of 7.")
 
     def _switch(self) -> None:
         self.open("#s-SEARCH")

@@ -18,6 +18,7 @@ from flask_wtf import CSRFProtect
 from uwsgi_waffle import ConfigurationError, StoreUnavailable, WaffleConf, __version__
 from uwsgi_waffle.admin import Access
 from uwsgi_waffle.admin.tokens import sign
+from uwsgi_waffle.testing.report_contract import a_report
 
 from ..support.forms import Page, browse
 from ..support.rig import MemoryStore, Worker
@@ -685,6 +686,16 @@ class TestWorkers:
         page = admin.open("/workers")
         assert page.code == 200
         assert "Only this worker is known" in page.text
+
+    def test_reach_of_a_change_names_who_does_not_serve_it(self, admin: Admin) -> None:
+        admin.save(v_LIMIT="20")
+        path = "/settings/reach?revision=1"
+        assert admin.client.get(path).json == {"have": 1, "of": 1, "late": []}
+        admin.worker.state.store.report(a_report(revision=0))
+        reach: Any = admin.client.get(path).json
+        assert (reach["have"], reach["of"]) == (1, 2)
+        (late,) = reach["late"]
+        assert "web1 worker 1 (pid 101) at revision 0" in late
 
 
 class TestSecrets:

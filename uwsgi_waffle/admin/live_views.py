@@ -5,13 +5,17 @@ from __future__ import annotations
 from flask import Response, current_app, jsonify, request
 
 from ..app_state import state_of
-from ..errors import RevisionConflict, StoreError
+from ..errors import Laggard, Laggards, RevisionConflict, StoreError
 from .access import current_access, current_author
 from .drafts import fingerprint, key_of, widget_of
 from .frame import Answer, Frame, not_saved
 from .past import made_since
 from .reports import make_workers
 from .tokens import is_token_valid
+
+# The page asks again, and a worker is busy for so long.
+_REACH_S = 0.2
+_SHOWN_LATE = 3
 
 
 class LivePages(Frame):
@@ -23,11 +27,15 @@ class LivePages(Frame):
         return self.page("workers.html", reports=reports, problem=problem)
 
     def reach(self) -> Answer:
-        """Return how many processes have a revision, as JSON."""
+        """Return how many processes serve a revision, and why the others don't, as JSON."""
         revision = request.args.get("revision", 0, type=int)
-        reports, problem = make_workers(state_of(current_app))
-        have = sum(report.revision >= revision for report in reports)
-        return jsonify(have=have, of=len(reports), problem=problem)
+        late: tuple[Laggard, ...] = ()
+        try:
+            served = state_of(current_app).wait(revision, timeout_s=_REACH_S).served
+        except Laggards as exc:
+            served, late = exc.served, exc.laggards
+        shown = [str(each) for each in late[:_SHOWN_LATE]]
+        return jsonify(have=served, of=served + len(late), late=shown)
 
     def news(self) -> Answer:
         """Return the revision that is current, as JSON; 304 while it is the one that is known."""

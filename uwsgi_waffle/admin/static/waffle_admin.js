@@ -415,8 +415,9 @@
       try {
         const answer = await fetch(place.dataset.reach, { cache: "no-store" });
         if (!answer.ok) return;
-        const { have, of } = await answer.json();
-        place.textContent = `${have} of ${of} workers report it.`;
+        const { have, of, late } = await answer.json();
+        const why = late.length ? ` Not yet: ${late.join("; ")}.` : "";
+        place.textContent = `Served by ${have} of ${of}.${why}`;
         if (have < of && Date.now() < until) setTimeout(ask, 1000);
       } catch (error) {
         place.textContent = "";
