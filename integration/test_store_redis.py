@@ -168,6 +168,29 @@ class TestRedis(_Redis, ServerContract):
         assert (delta.complete, delta.revision, delta.rows) == (True, 2, (("A", "6"),))
         store.close()
 
+    def test_names_of_dead_processes_are_forgotten_by_the_next_report(
+        self, store: RedisStore
+    ) -> None:
+        store.prepare()
+        now_ms = int(self.server.ask("TIME")[0]) * 1000
+        self.server.ask("ZADD", "{site}:workers", now_ms - 60_000, "dead", now_ms + 60_000, "alive")
+        store.report(WorkerReport("shop", "host", 1, 1, 1, 0.5, "VALID", None, 60.0))
+        names = self.server.ask("ZRANGE", "{site}:workers", 0, -1)
+        assert sorted(names) == [b"alive", b"{site}:workers:shop:host:1"]
+
+    def test_history_is_whole_over_the_border_of_its_pages(self, store: RedisStore) -> None:
+        store.prepare()
+        # Pages of 200 entries end within a revision, at the last entry of one, and at the last.
+        counts = (100, 150, 150, 200)
+        for count in counts:
+            store.write({f"S{number:03}": "1" for number in range(count)})
+        entries = store.history(limit=10_000)
+        assert [(entry.revision, entry.name) for entry in entries] == [
+            (revision, f"S{number:03}")
+            for revision, count in reversed([*enumerate(counts, 1)])
+            for number in range(count)
+        ]
+
     def test_text_that_is_no_utf_8_costs_that_setting_only(self, store: RedisStore) -> None:
         store.prepare()
         store.write({"A": "1", "B": "1"})

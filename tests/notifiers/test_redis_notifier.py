@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -359,6 +359,44 @@ def test_attempts_to_come_back_grow_rarer(rig: Rig) -> None:
         rig.clock.advance(0.1)
     assert attempts == len(rig.client.pubsubs)
     assert 5 <= attempts <= 20
+
+
+def test_wait_lasts_until_the_next_attempt_while_redis_is_away(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.client.refuse = redis.ConnectionError("refused")
+    waits: list[float | None] = []
+
+    def wait(timeout_s: float | None = None) -> bool:
+        waits.append(timeout_s)
+        rig.clock.advance(timeout_s or 0.0)
+        return False
+
+    monkeypatch.setattr(rig.notifier._closed, "wait", wait)
+    attempts = 0
+    began = rig.clock()
+    for _ in range(600):
+        try:
+            rig.notifier.wait(0.2)
+        except NotifierError:
+            attempts += 1
+    # But for those that tried, each turn has waited.
+    assert len(waits) == 600 - attempts
+    assert attempts < 150
+    assert rig.clock() - began > 60.0
+    assert all(wait_s is not None and 0 < wait_s <= 0.2 for wait_s in waits)
+
+
+def test_password_in_the_text_of_the_driver_is_masked(rig: Rig) -> None:
+    rig.client.refuse = redis.ConnectionError("no redis://ann:s3cr3t@db1:6379/0 here")
+    calls: list[Callable[[], object]] = [
+        lambda: rig.notifier.announce(7),
+        lambda: rig.notifier.wait(0.1),
+    ]
+    for call in calls:
+        with pytest.raises(NotifierError, match=r"no redis://ann:\*\*\*@db1") as caught:
+            call()
+        assert "s3cr3t" not in str(caught.value)
 
 
 def test_backoff_starts_anew_after_a_subscription(rig: Rig) -> None:
