@@ -69,6 +69,9 @@ NOTES = """\
   sentry-options have nothing that follows; they look when they are read.
 - **Published to applied**: through Redis to workers of another host (another watch file), beside
   raw publish and receive in turns.
+- **update() to served on the other host**: until the one process of that host that hears notices
+  has read the change and marked it on the page; from then on each request of the host sees it.
+  *Applied by all* is until the last watcher has taken it over without a request, by its poll.
 - **Lost notices**: a writer makes one change after the other, and is killed within some of them, at
   any instant; of each change that was committed, its notice must come. *Changes of killed writers*
   were committed, and no process lived to announce them.
@@ -121,7 +124,8 @@ _SECTIONS = (
             "published to received by the last",
             "published to applied by the last",
             "update() to applied by the last",
-            "update() to applied on the other host",
+            "update() to served on the other host",
+            "update() to applied by all of the other host",
         ),
     ),
     (

@@ -101,7 +101,7 @@ def targets(rows: Sequence[Row]) -> list[Target]:
         at_most(
             f"Other host follows, PostgreSQL only, {key}",
             limit,
-            figure("update() to applied on the other host", "waffle-postgresql", key=key),
+            figure("update() to served on the other host", "waffle-postgresql", key=key),
             " ms",
         )
     for store in ("postgresql store", "redis store"):

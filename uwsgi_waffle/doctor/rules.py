@@ -199,7 +199,7 @@ _TABLE: tuple[tuple[str, Level, str, str], ...] = (
         "D029",
         "error",
         "PostgreSQL can't be listened to: other hosts follow at their next resync only.",
-        "Start it, let its user connect once more for each worker (`max_connections`), and check "
+        "Start it, let its user connect once more from each host (`max_connections`), and check "
         "`WAFFLE_STORE_URL`, or `WAFFLE_POSTGRESQL_URL` if there is one.",
     ),
     (
