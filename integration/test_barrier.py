@@ -119,6 +119,14 @@ def test_other_host_answers_through_the_channel_and_is_named_when_it_can_not(
         assert answer["laggards"] == []
         assert revisions(two, [1, 2]) == [answer["revision"]] * 2
 
+    slow = threading.Thread(target=lambda: two.get(2, "/read?pause_s=3"))
+    slow.start()
+    answer = waited(one, values={"SITENAME": "Drained"}, timeout_s=0.0)
+    waited(one, revision=answer["revision"], timeout_s=1.0, drained=True)
+    slow.join()
+    answer = waited(one, revision=answer["revision"], drained=True, expected=4)
+    assert (answer["served"], answer["laggards"]) == (4, []), one.evidence() + two.evidence()
+
     pids = two.worker_pids()
     stop(pids)
     answer = waited(one, values={"SITENAME": "Stopped"}, timeout_s=0.5)

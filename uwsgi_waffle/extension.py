@@ -261,8 +261,8 @@ class WaffleConf(Generic[ConfT]):
         most ``timeout_s`` and one read of the store.
 
         :param revision: the one of a change; if left out, the one that the caller is served.
-        :param drained: return only when no request runs, on this host, that began at an older
-            revision, except the caller's own.
+        :param drained: return only when no request runs that began at an older revision, except
+            the caller's own. Each worker is asked, so that one that is stopped is waited for.
         :raises Laggards: some process does not show it in time; names each, and why.
         """
         self.state.wait(revision, timeout_s=timeout_s, drained=drained)

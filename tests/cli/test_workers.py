@@ -6,6 +6,7 @@ import json
 import os
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -169,3 +170,21 @@ def test_host_that_is_gone_can_be_forgotten(make_worker: MakeWorker) -> None:
     assert len(run(worker).stdout.splitlines()) == 2
     assert "web1: 2 reports are removed" in run(worker, "--forget", "web1", "--wait", "0").stderr
     assert "no host web1 has reported" in run(worker, "--forget", "web1", status=1).stderr
+
+
+def test_command_on_a_host_that_never_served_waits_for_the_others(
+    make_worker: MakeWorker, tmp_path: Path
+) -> None:
+    store = make_worker().state.store
+    store.prepare()
+    store.write({"LIMIT": "5"})
+    store.report(a_report(revision=1))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    worker = Worker(elsewhere, store=store)
+    page = worker.manager.page
+    page.path.unlink(missing_ok=True)
+    page.may_make = False
+    assert worker.state.wait(1, timeout_s=0).served == 1
+    assert not page.path.exists()
+    worker.close()

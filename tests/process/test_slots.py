@@ -109,6 +109,23 @@ def test_damaged_file_harms_nobody(slots: Slots) -> None:
     assert (found.app, slot.number) == ("shöp", 0)
 
 
+def test_file_with_another_name_and_what_is_no_file_are_refused(slots: Slots) -> None:
+    other = slots.path.with_name("other")
+    other.write_bytes(b"precious")
+    os.link(other, slots.path)
+    with pytest.raises(OSError, match="something else"):
+        slots.take("shop", 1)
+    slots.path.unlink()
+    slots.path.symlink_to(other)
+    with pytest.raises(OSError, match="symbolic link"):
+        slots.take("shop", 1)
+    slots.path.unlink()
+    os.mkfifo(slots.path)
+    with pytest.raises(OSError, match="something else"):
+        slots.take("shop", 1)
+    assert other.read_bytes() == b"precious"
+
+
 def test_answer_names_the_question_and_the_oldest_revision(slots: Slots) -> None:
     slot = slots.take("shop", 1)
     slot.answer(b"question", 5)

@@ -6,7 +6,6 @@ import os
 import pickle
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -259,6 +258,16 @@ def reporter(worker: Worker) -> Iterator[HostReporter]:
     reporter.leave()
 
 
+def turn_until(reporter: HostReporter, condition: Callable[[], bool]) -> None:
+    """Turn as a watcher does; a row is written at most every 20 ms."""
+
+    def turned() -> bool:
+        reporter.turn()
+        return condition()
+
+    wait_until(turned)
+
+
 def rows(worker: Worker) -> list[Any]:
     return [row_of(each) for each in worker.state.store.workers(KEPT_S) if is_host(each)]
 
@@ -286,11 +295,7 @@ def test_question_is_answered_at_once_and_after_a_read(
     reporter.turn()
     worker.state.store.write({"LIMIT": "7"})
     worker.manager.follow(Notice(1, "", "", ("abc",)))
-    deadline = time.monotonic() + 10
-    while rows(worker)[0].asks != ["abc"]:
-        assert time.monotonic() < deadline
-        reporter.turn()
-        time.sleep(0.005)
+    turn_until(reporter, lambda: rows(worker)[0].asks == ["abc"])
     assert rows(worker)[0].identity == worker.manager.page.identity.hex()
     assert worker.manager.snapshot.revision == 1
 
@@ -321,3 +326,43 @@ def test_host_without_a_process_that_serves_says_nothing(worker: Worker) -> None
     del slot
     reporter.leave()
     assert rows(worker) == []
+
+
+def test_question_which_requests_run_is_answered_when_every_process_has(
+    worker: Worker, reporter: HostReporter
+) -> None:
+    from uwsgi_waffle.notifiers import Notice
+
+    worker.update(LIMIT=5)
+    reporter.turn()
+    other = worker.manager.slots.take("blog", 0)
+    worker.manager.follow(Notice(worker.manager.snapshot.revision, "", "", ("a.drained",)))
+    reporter.turn()
+    worker.manager.follow(None)
+    reporter.turn()
+    assert rows(worker)[0].asks == []
+    other.answer(worker.manager.page.asked, 0)
+    turn_until(reporter, lambda: rows(worker)[0].asks == ["a.drained"])
+    assert rows(worker)[0].oldest == 0
+    # An earlier answer is none to a later question.
+    worker.manager.follow(Notice(worker.manager.snapshot.revision, "", "", ("b.drained",)))
+    reporter.turn()
+    worker.manager.follow(None)
+    reporter.turn()
+    assert rows(worker)[0].asks == ["a.drained"]
+    other.answer(worker.manager.page.asked, 2**62)
+    turn_until(reporter, lambda: rows(worker)[0].asks == ["a.drained", "b.drained"])
+    assert rows(worker)[0].oldest == 2**62
+
+
+def test_drained_host_has_to_answer_and_to_hold_nothing_older(worker: Worker) -> None:
+    worker.update(LIMIT=5)
+    store, identity = worker.state.store, worker.manager.page.identity.hex()
+    barrier = worker.state.barrier(1, drained=True)
+    store.report(a_row(HostRow(identity, processes=4, oldest=2**62)))
+    assert [each.why for each in barrier.look().laggards] == ["the host has not answered yet"]
+    ask = barrier._ask
+    store.report(a_row(HostRow(identity, [ask], processes=4, oldest=0)))
+    assert [each.why for each in barrier.look().laggards] == ["a request runs that began before"]
+    store.report(a_row(HostRow(identity, [ask], processes=4, oldest=1)))
+    assert barrier.look() == (4, ())

@@ -50,7 +50,8 @@ class Notifier(ABC):
 
         Does nothing where no other host is reached.
 
-        :param question: hexadecimal digits, which the answers name.
+        :param question: hexadecimal digits, which the answers name; followed by ``.drained`` if
+            they are to say which revisions the running requests hold.
         :raises NotifierError: it could not be sent.
         """
         return

@@ -16,6 +16,8 @@ logger = logging.getLogger("uwsgi_waffle")
 MALFORMED_LOG_INTERVAL_S = 60.0
 #: the questions of messages that came together; who asks in vain asks again
 MAX_ASKS = 8
+#: a question is a random text, and may ask which requests run, too
+ASK = r"^[0-9a-f]{0,32}(\.drained)?\Z"
 
 
 class Message(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -28,7 +30,7 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
     revision: int
     epoch: str = ""
     mark: str = ""
-    ask: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{0,32}$")] = ""
+    ask: Annotated[str, msgspec.Meta(pattern=ASK)] = ""
 
 
 _decode = msgspec.json.Decoder(Message).decode

@@ -21,10 +21,14 @@ offset    word         meaning
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
+import stat
 import struct
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,6 +49,43 @@ _SHOWN = struct.Struct("=Q8sq")
 _RECORD = struct.Struct("=IIQ8sq8sq64s64s")
 _SHOWN_AT, _ANSWERED_AT, _OLDEST_AT = 8, 32, 40
 _BUSY = (BlockingIOError, PermissionError)
+
+
+class Question:
+    """Asks the processes of a host, by the page, which revisions their requests hold.
+
+    :param ask: writes a new question to the page, and returns it.
+    :param least_s: shortest time between two questions; each wakes the watchers.
+    """
+
+    def __init__(
+        self,
+        slots: Slots,
+        ask: Callable[[], bytes],
+        *,
+        least_s: float = 0.005,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._slots = slots
+        self._ask = ask
+        self._least_s = least_s
+        self._clock = clock
+        self._asked_at = float("-inf")
+        self._asked: set[bytes] = set()
+
+    def ask(self) -> None:
+        """Ask, unless that was done just now.
+
+        :raises OSError: the page can't be written.
+        """
+        now = self._clock()
+        if now - self._asked_at >= self._least_s:
+            self._asked.add(self._ask())
+            self._asked_at = now
+
+    def oldest(self, slot: SlotState) -> int | None:
+        """Return the oldest revision that a slot's requests hold, or ``None`` without an answer."""
+        return self._slots.oldest(slot.number) if slot.answered in self._asked else None
 
 
 class SlotState(NamedTuple):
@@ -195,7 +236,7 @@ class _File:
                 if number not in self._own and self._locked(number):
                     self._own.add(number)
                     return number
-        raise OSError("all slots are taken")
+        raise OSError(errno.ENOSPC, "all slots are taken")
 
     def leave(self, number: int) -> None:
         with self._lock:
@@ -271,14 +312,19 @@ class _Files:
 def _open(path: Path, *, make: bool) -> int:
     flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
     try:
-        return os.open(path, flags)
+        descriptor = os.open(path, flags)
     except FileNotFoundError:
         if not make:
             raise
-    descriptor = os.open(path, flags | os.O_CREAT, 0o660)
-    with contextlib.suppress(OSError):
-        os.fchmod(descriptor, 0o660)
-        give_to_owner_of_folder(descriptor, path.parent)
+        descriptor = os.open(path, flags | os.O_CREAT, 0o660)
+        with contextlib.suppress(OSError):
+            os.fchmod(descriptor, 0o660)
+            give_to_owner_of_folder(descriptor, path.parent)
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+        # Another user's trick: what is written would be written to the other file, too.
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is something else, or has a second name: remove it")
     return descriptor
 
 

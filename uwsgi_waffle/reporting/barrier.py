@@ -30,7 +30,7 @@ from ..errors import Laggard, Laggards, StoreError
 from ..process.health import State
 from ..process.manager import PAGE, SLOT, Manager
 from ..process.page import identity_of
-from ..process.slots import SlotState
+from ..process.slots import Question, SlotState
 from ..process.tickets import Ticket
 from ..stores.base import Store, WorkerReport
 from ..stores.soundness import sound_reports
@@ -40,6 +40,7 @@ _FIRST_PAUSE_S = 0.005
 _LONGEST_PAUSE_S = 0.1
 # A question that was lost is asked again; so is one of requests that run.
 _ASK_AGAIN_S = 0.25
+_BUSY = "a request runs that began before"
 
 
 class Reach(NamedTuple):
@@ -82,11 +83,10 @@ class Barrier:
         self._drained = drained
         self._own = own
         self._clock = clock
-        self._nonce = secrets.token_hex(8)
+        self._ask = secrets.token_hex(8) + (".drained" if drained else "")
         self._asked_at = float("-inf")
-        self._questions: set[bytes] = set()
+        self._question = Question(manager.slots, manager.page.ask, clock=clock)
         self._done: set[int] = set()
-        self._question_at = float("-inf")
         self._host = os.uname().nodename
 
     def wait(self, timeout_s: float, *, expected: int = 0) -> Reach:
@@ -138,7 +138,7 @@ class Barrier:
         """Catch up; return why this process can't speak for its host, or nothing."""
         manager = self._manager
         try:
-            if manager.snapshot.revision < self._revision or not manager.is_current():
+            if manager.snapshot.revision < self._revision or not self._is_marked():
                 manager.refresh(may_apply=manager.between_requests)
         except StoreError as exc:
             return str(exc)
@@ -146,17 +146,21 @@ class Barrier:
             return manager.page.problem
         if manager.snapshot.revision < self._revision:
             return "the store has no such revision"
-        return "" if manager.is_current() else "other changes are under way"
+        return "" if self._is_marked() else "other changes are under way"
+
+    def _is_marked(self) -> bool:
+        """Return whether this host's page names what this process has read, if there is one."""
+        # None is made by a command that only reads: no process of this host has ever served.
+        return self._manager.page.inode is None or self._manager.is_current()
 
     # Requests that run
 
     def _not_drained(self, slots: list[SlotState]) -> list[Laggard]:
-        if self._clock() - self._question_at >= _FIRST_PAUSE_S:
+        if slots:
             try:
-                self._questions.add(self._manager.page.ask())
+                self._question.ask()
             except OSError as exc:
                 return [Laggard(self._host, 0, 0, 0, 0.0, f"the page can't be written: {exc}")]
-            self._question_at = self._clock()
         found = []
         for slot in slots:
             why = "" if slot.number in self._done else self._why_busy(slot)
@@ -169,12 +173,12 @@ class Barrier:
 
     def _why_busy(self, slot: SlotState) -> str:
         if slot.number == self._manager.slot_number:
-            oldest = self._manager.oldest_held(but=self._own)
-        elif slot.answered in self._questions:
-            oldest = self._manager.slots.oldest(slot.number)
+            oldest: int | None = self._manager.oldest_held(but=self._own)
         else:
+            oldest = self._question.oldest(slot)
+        if oldest is None:
             return "it does not say which requests run: it is stopped, busy, or has no watcher"
-        return "" if oldest >= self._revision else "a request runs that began before"
+        return "" if oldest >= self._revision else _BUSY
 
     # Other hosts
 
@@ -207,7 +211,7 @@ class Barrier:
             laggards += found.laggards
         if laggards and rows and self._clock() - self._asked_at >= _ASK_AGAIN_S:
             self._asked_at = self._clock()
-            manager.ask_hosts(self._nonce)
+            manager.ask_hosts(self._ask)
         return Reach(served, tuple(laggards))
 
     def _answer_of(self, report: WorkerReport) -> Reach:
@@ -222,8 +226,11 @@ class Barrier:
             return Reach(0, (_laggard(report, why),))
         own = self._manager.snapshot
         identity = identity_of(own.epoch, own.revision, own.mark).hex()
-        if row.identity != identity and self._nonce not in row.asks:
+        answers = self._ask in row.asks
+        if not answers and (self._drained or row.identity != identity):
             return Reach(0, (_laggard(report, "the host has not answered yet"),))
+        if self._drained and row.oldest < self._revision:
+            return Reach(0, (_laggard(report, _BUSY),))
         behind = tuple(
             Laggard(report.host, worker, pid, revision, report.age_s, why)
             for worker, pid, revision, why in row.behind

@@ -19,7 +19,7 @@ import msgspec
 from ..errors import Laggard
 from ..process.manager import Manager
 from ..process.page import identity_of
-from ..process.slots import SlotState
+from ..process.slots import NONE_HELD, UNKNOWN_HELD, Question, SlotState
 from ..stores.base import Store, WorkerReport
 from .reporter import LIFETIME_INTERVALS
 
@@ -40,6 +40,8 @@ class HostRow(msgspec.Struct, frozen=True):
     :ivar identity: of what each of them serves at its next request, as on the host's page.
     :ivar asks: the questions that this answers.
     :ivar processes: how many there are.
+    :ivar oldest: the oldest revision that a running request holds, as of a question that asks for
+        it; -1 if none does.
     :ivar silent_s: the host is silent when nothing was heard of it for longer.
     :ivar behind: worker, pid, revision and reason of those that do not serve it.
     """
@@ -47,6 +49,7 @@ class HostRow(msgspec.Struct, frozen=True):
     identity: str
     asks: list[str] = []
     processes: int = 0
+    oldest: int = UNKNOWN_HELD
     silent_s: float = 30.0
     behind: list[tuple[int, int, int, str]] = []
 
@@ -117,7 +120,13 @@ class HostReporter:
         self._interval_s = interval_s
         self._clock = clock
         self._pid = os.getpid()
-        self._asks: list[str] = []
+        # Those that wait, those that are answered by the next row, and those that were.
+        self._new: list[str] = []
+        self._draining: list[str] = []
+        self._answered: list[str] = []
+        self._owing = False
+        self._question = self._new_question()
+        self._oldest = UNKNOWN_HELD
         self._written: object = None
         self._asked_at = self._written_at = float("-inf")
         self._registered = False
@@ -125,25 +134,52 @@ class HostReporter:
     def turn(self) -> None:
         """Write the row if it is time to; blocks for at most the store's bound."""
         manager, now = self._manager, self._clock()
-        asks = manager.take_asks()
-        if asks:
-            self._asks = [*self._asks, *asks][-_MOST_ASKS:]
-        waiting = bool(self._asks) and now - self._asked_at >= _ASKED_LEAST_S
-        if not waiting and now - self._written_at < min(_LEAST_S, self._interval_s):
+        self._new = [*self._new, *manager.take_asks()][-_MOST_ASKS:]
+        is_late = now - self._written_at >= min(_LEAST_S, self._interval_s)
+        if not (self._new or self._draining or self._owing or is_late):
             return
-        # What was asked is answered by a read that began after the question.
+        # What was asked is answered by a read that began after the question, and by requests that
+        # began after that was marked.
         if manager.reading.is_asked or manager.reading.failing or manager.page.problem:
             return
-        slots = [slot for slot in manager.slots.living() if slot.app == self._app]
+        slots = manager.slots.living()
+        ours = [slot for slot in slots if slot.app == self._app]
         # A command that only watches says nothing of a host where no process serves.
-        if not (slots and manager.is_current()):
+        if not (ours and manager.is_current()):
             return
-        row = self._row(slots)
+        self._answer(slots)
+        row = self._row(ours)
         is_due = row != self._written or now - self._written_at >= self._interval_s
-        if waiting or (is_due and self._is_first(slots)):
+        if (self._owing and now - self._asked_at >= _ASKED_LEAST_S) or (
+            is_late and is_due and self._is_first(ours)
+        ):
             self._asked_at = self._written_at = now
             self._write(row)
-            self._written, self._asks = row, []
+            self._written, self._owing = row, False
+
+    def _answer(self, slots: list[SlotState]) -> None:
+        """Move the questions that can be answered now to those that are."""
+        drains = [ask for ask in self._new if ask.endswith(".drained")]
+        done = [ask for ask in self._new if ask not in drains]
+        self._new = drains
+        if drains and not self._draining:
+            # A new one: an answer to an earlier question may be older than what was asked.
+            self._question = self._new_question()
+            self._question.ask()
+            self._new, self._draining = [], drains
+        if self._draining:
+            held = [self._question.oldest(slot) for slot in slots]
+            known = [each for each in held if each is not None]
+            if len(known) == len(held):
+                self._oldest = min(known, default=NONE_HELD)
+                done += self._draining
+                self._draining = []
+        if done:
+            self._answered = list(dict.fromkeys([*self._answered, *done]))[-_MOST_ASKS:]
+            self._owing = True
+
+    def _new_question(self) -> Question:
+        return Question(self._manager.slots, self._manager.page.ask, clock=self._clock)
 
     def end(self) -> None:
         """Do nothing: a process whose watcher stops still serves."""
@@ -168,8 +204,9 @@ class HostReporter:
         behind = behind_here(self._manager, slots)[:_MOST_BEHIND]
         return HostRow(
             identity_of(own.epoch, own.revision, own.mark).hex(),
-            self._asks,
+            self._answered,
             len(slots),
+            self._oldest,
             max(1.0, LIFETIME_INTERVALS * self._interval_s),
             [(each.worker, each.pid, each.revision, each.why) for each in behind],
         )
