@@ -928,3 +928,9 @@ def test_no_warning_is_given_for_a_plain_set_up(folder: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         Worker(folder).close()
+
+
+@pytest.mark.parametrize("app", [object(), Flask, Flask("shop").wsgi_app])
+def test_what_is_no_flask_app_is_refused_by_a_sentence(app: Any) -> None:
+    with pytest.raises(ConfigurationError, match="is no Flask app: pass the Flask app itself"):
+        WaffleConf().init_app(app)

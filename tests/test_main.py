@@ -221,3 +221,14 @@ def test_files_that_uwsgi_reads_before_are_read_before() -> None:
     result = run("check", "app.ini", "--also", "first.ini", status=1)
     assert result.stdout.startswith("app.ini:3: W004 warning: ")
     assert "app.ini: 0 errors, 1 warning" in result.stdout
+
+
+@pytest.mark.parametrize("server", ["gunicorn", "granian", "celery", "flask"])
+def test_hooks_are_python_that_says_whether_it_is_needed(server: str) -> None:
+    printed = run("hooks", server).output
+    compile(printed, server, "exec")
+    assert "needs no hook" in printed
+
+
+def test_hooks_of_an_unknown_server_name_the_known_ones() -> None:
+    assert "gunicorn" in run("hooks", "waitress", status=2).output

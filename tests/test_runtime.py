@@ -427,3 +427,21 @@ def test_no_app_starts_threads_outside_of_uwsgi_unless_told(folder: Path) -> Non
     app.test_client().get("/")
     assert not waffle.status().watcher_alive
     assert waffle.status().worker_id == 0
+
+
+@pytest.mark.parametrize(
+    ("module", "server", "in_worker"),
+    [
+        ("gunicorn.arbiter", "gunicorn", False),
+        ("granian.server", "granian", True),
+        ("celery.apps.worker", "celery", False),
+    ],
+)
+def test_other_servers_are_known_by_what_they_import_before_the_app(
+    monkeypatch: pytest.MonkeyPatch, module: str, server: str, in_worker: bool
+) -> None:
+    assert not detect().has_processes
+    monkeypatch.setitem(sys.modules, module, ModuleType(module))
+    found = detect()
+    assert (found.other, found.has_processes, found.is_in_worker) == (server, True, in_worker)
+    assert not found.under_uwsgi

@@ -14,6 +14,7 @@ from .checks import CheckError, Report, check_file, find_server
 from .checks.printing import finding_lines, totals
 from .checks.setup import ini_for_an_app, ini_for_an_emperor
 from .ini import SNIPPETS, snippet_path, snippet_text
+from .ini.hooks import HOOKS
 from .masking import json_text, visible
 from .version import __version__
 
@@ -237,6 +238,13 @@ def check(
                 where = "" if answer["error"].startswith(answer["file"]) else f"{answer['file']}: "
                 click.echo(f"not checked: {visible(where + answer['error'])}", err=True)
     ctx.exit(status)
+
+
+@main.command()
+@click.argument("server", type=click.Choice(list(HOOKS)))
+def hooks(server: str) -> None:
+    """Print the hooks that another server needs, or say that it needs none."""
+    click.echo(HOOKS[server], nl=False)
 
 
 def _print_report(report: Report) -> None:

@@ -91,7 +91,7 @@ class WaffleState:
         where = runtime.detect()
         self._under_uwsgi = where.under_uwsgi
         # Another server does not say how many processes there are: the user must.
-        self._wanted = where.under_uwsgi if options.multiproc is None else options.multiproc
+        self._wanted = where.has_processes if options.multiproc is None else options.multiproc
         check_runtime(where, options, watched=self._wanted)
         in_folder = configstore is None and options.store_url == DEFAULT_STORE_URL
         self._makes_folder = in_folder or folder == options.watcher_file.parent
@@ -222,7 +222,7 @@ class WaffleState:
         # Assigned to the instance, as the Flask documentation has it for middleware.
         self.app.wsgi_app = self._gate.wsgi_app  # type: ignore[method-assign,assignment]
         where = runtime.detect()
-        if where.worker_id > 0:
+        if where.is_in_worker:
             self._begin(self.engine)
             return
         context = self._make_app_context(self.app.app_context)

@@ -78,9 +78,16 @@ class WaffleConf(Generic[ConfT]):
         the watcher thread of this worker, or arranges that each worker starts its own after the
         fork. Blocks for at most the store's timeout.
 
-        :raises ConfigurationError: the app has this extension already, a key or a declaration is
-            unusable, a folder is missing, or uWSGI runs without threads.
+        :raises ConfigurationError: it is no Flask app, it has this extension already, a key or a
+            declaration is unusable, a folder is missing, or uWSGI runs without threads.
         """
+        # By what is needed of it: Quart shares a base class with Flask.
+        if not hasattr(type(app), "wsgi_app"):
+            kind = type(app)
+            raise ConfigurationError(
+                f"{kind.__module__}.{kind.__qualname__} is no Flask app: pass the Flask app "
+                "itself, not what wraps it; Quart and other frameworks are not served"
+            )
         if EXTENSION_NAME in app.extensions:
             raise ConfigurationError(
                 f"{app!r} has a WaffleConf already: call init_app once for each app, and use "

@@ -8,6 +8,12 @@ from typing import Any
 
 import msgspec
 
+# What a server of several processes imports before the app -> its name.
+_OTHERS = {
+    "gunicorn.arbiter": "gunicorn",
+    "granian.server": "granian",
+    "celery.apps.worker": "celery",
+}
 # As uWSGI has it, in both spellings.
 _ENV_BEHAVIOUR = ("wsgi-env-behaviour", "wsgi-env-behavior")
 
@@ -23,6 +29,7 @@ class Runtime(msgspec.Struct, frozen=True):
     :ivar gevent: requests are greenlets.
     :ivar clears_environ: the WSGI environment of a request is emptied at its end.
     :ivar workers: how many workers the server has at most; 0 if it does not say.
+    :ivar other: the name of another server of several processes; empty if none is known.
     """
 
     under_uwsgi: bool = False
@@ -33,6 +40,20 @@ class Runtime(msgspec.Struct, frozen=True):
     gevent: bool = False
     clears_environ: bool = False
     workers: int = 0
+    other: str = ""
+
+    @property
+    def has_processes(self) -> bool:
+        """Whether a server of several processes is known to run here."""
+        return self.under_uwsgi or bool(self.other)
+
+    @property
+    def is_in_worker(self) -> bool:
+        """Whether this process is surely a worker that forks no more.
+
+        Source: granian 2.8, measured: its main process does not load the app.
+        """
+        return self.worker_id > 0 or self.other == "granian"
 
 
 def detect() -> Runtime:
@@ -50,7 +71,8 @@ def detect() -> Runtime:
     """
     uwsgi = _module()
     if uwsgi is None:
-        return Runtime()
+        # Source: gunicorn 27.0, granian 2.8 and Celery 5.7: seen in their workers' sys.modules.
+        return Runtime(other=next((_OTHERS[name] for name in _OTHERS if name in sys.modules), ""))
     return Runtime(
         under_uwsgi=True,
         worker_id=uwsgi.worker_id(),
