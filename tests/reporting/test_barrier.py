@@ -18,7 +18,7 @@ from uwsgi_waffle.reporting.host_rows import KEPT_S, HostReporter, HostRow, is_h
 from uwsgi_waffle.testing.forked import children
 from uwsgi_waffle.testing.report_contract import a_report
 
-from ..support.rig import MemoryStore, Worker, wait_until
+from ..support.rig import Clock, MemoryStore, Worker, wait_until
 
 MakeWorker = Callable[..., Worker]
 HOST = os.uname().nodename
@@ -298,6 +298,23 @@ def test_question_is_answered_at_once_and_after_a_read(
     turn_until(reporter, lambda: rows(worker)[0].asks == ["abc"])
     assert rows(worker)[0].identity == worker.manager.page.identity.hex()
     assert worker.manager.snapshot.revision == 1
+
+
+def test_flood_of_questions_costs_a_bounded_number_of_rows(worker: Worker) -> None:
+    from uwsgi_waffle.notifiers import Notice
+
+    worker.get("LIMIT")
+    store, clock = worker.state.store, Clock()
+    written: list[Any] = []
+    store.report = written.append  # type: ignore[method-assign,assignment]
+    reporter = HostReporter(worker.manager, store, app="shop", interval_s=10.0, clock=clock)
+    base = worker.manager.snapshot
+    for number in range(1000):
+        worker.manager.follow(Notice(base.revision, base.epoch, base.mark, (f"{number:x}",)))
+        reporter.turn()
+        clock.advance(0.0001)
+    # A tenth of a second, and one row in 20 ms.
+    assert 1 <= len(written) <= 6
 
 
 def test_barrier_reads_the_store_and_nothing_else_when_all_is_well(worker: Worker) -> None:

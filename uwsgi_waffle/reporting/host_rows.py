@@ -128,20 +128,21 @@ class HostReporter:
         self._question = self._new_question()
         self._oldest = UNKNOWN_HELD
         self._written: object = None
-        self._asked_at = self._written_at = float("-inf")
+        self._asked_at = self._written_at = self._looked_at = float("-inf")
         self._registered = False
 
     def turn(self) -> None:
         """Write the row if it is time to; blocks for at most the store's bound."""
         manager, now = self._manager, self._clock()
         self._new = [*self._new, *manager.take_asks()][-_MOST_ASKS:]
-        is_late = now - self._written_at >= min(_LEAST_S, self._interval_s)
+        is_late = now - self._looked_at >= min(_LEAST_S, self._interval_s)
         if not (self._new or self._draining or self._owing or is_late):
             return
         # What was asked is answered by a read that began after the question, and by requests that
         # began after that was marked.
         if manager.reading.is_asked or manager.reading.failing or manager.page.problem:
             return
+        self._looked_at = now
         slots = manager.slots.living()
         ours = [slot for slot in slots if slot.app == self._app]
         # A command that only watches says nothing of a host where no process serves.
