@@ -590,21 +590,24 @@ class WaffleState:
         return FileNotifier(self.options.watcher_file, poll_interval_s=self.options.poll_interval_s)
 
     def _make_listener(self, page: Page) -> Notifier:
+        def files(also: Iterable[Path] = ()) -> FileNotifier:
+            return FileNotifier(
+                self.options.watcher_file,
+                poll_interval_s=self.options.poll_interval_s,
+                also=also,
+                # A look before the commit is over would only have to be made again.
+                quiet=lambda: is_open(page.words()),
+            )
+
         if self.make_channel_notifier is not None:
             return Ear(
                 self.options.watchtype,
                 self.make_channel_notifier,
-                self._make_file_notifier(),
+                files(),
                 page,
                 poll_interval_s=self.options.poll_interval_s,
             )
-        return FileNotifier(
-            self.options.watcher_file,
-            poll_interval_s=self.options.poll_interval_s,
-            also=[page.path],
-            # A look before the commit is over would only have to be made again.
-            quiet=lambda: is_open(page.words()),
-        )
+        return files(also=[page.path])
 
     def _apply(self, values: Mapping[str, Any]) -> None:
         self.app.config.update(values)

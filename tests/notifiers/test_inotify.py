@@ -233,6 +233,23 @@ def test_wait_goes_on_while_more_is_to_come(path: Path, page: Path) -> None:
     notifier.close()
 
 
+def test_end_of_a_change_that_is_no_event_ends_a_wait(path: Path) -> None:
+    looks: list[int] = []
+
+    def quiet() -> bool:
+        looks.append(1)
+        return len(looks) < 5
+
+    notifier = FileNotifier(path, poll_interval_s=LONG_S, quiet=quiet)
+    notifier.ensure()
+    notifier.wait(0.0)
+    with waiting(notifier) as wait:
+        FileNotifier(path).announce(7)
+        assert wait.end() == Notice(7)
+    assert len(looks) == 5
+    notifier.close()
+
+
 def test_writes_of_one_change_wake_a_process_once(
     path: Path, page: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

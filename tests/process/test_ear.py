@@ -14,7 +14,7 @@ from uwsgi_waffle import NotifierError
 from uwsgi_waffle.notifiers import Notice, Notifier
 from uwsgi_waffle.notifiers.file import FileNotifier
 from uwsgi_waffle.process.ear import RANKS, Ear, Succession
-from uwsgi_waffle.process.page import Page
+from uwsgi_waffle.process.page import Page, is_open
 
 from ..support.children import child_that
 from ..support.rig import Clock, StubNotifier, ordinary_user, wait_until
@@ -229,6 +229,28 @@ def test_one_that_follows_sees_a_change_of_its_host_at_once(
         assert hearing.ear.wait(0.01) is None
         FileNotifier(hearing.watch_file.path).announce(7)
         assert hearing.ear.wait(10.0) == Notice(7)
+
+
+def test_notice_is_passed_on_when_the_change_of_this_host_is_over(
+    hearing: Hearing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert hearing.ear.wait(0.01) == Notice(None)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(hearing.page.change()).open()
+        hearing.channels[0].put(Notice(7))
+        monkeypatch.setattr("uwsgi_waffle.process.ear.time.sleep", lambda _: stack.close())
+        assert hearing.ear.wait(10.0) == Notice(7)
+        # A read before that would have to be made again.
+        assert not is_open(hearing.page.words())
+
+
+def test_change_that_does_not_end_keeps_no_notice_back(hearing: Hearing) -> None:
+    assert hearing.ear.wait(0.01) == Notice(None)
+    with hearing.page.change() as change:
+        change.open()
+        hearing.channels[0].put(Notice(7))
+        assert hearing.ear.wait(10.0) == Notice(7)
+        assert is_open(hearing.page.words())
 
 
 def test_process_without_a_page_hears_by_itself(hearing: Hearing, tmp_path: Path) -> None:

@@ -76,6 +76,8 @@ class FileNotifier(Notifier):
         self.path = Path(path)
         self._watched = [self.path, *also]
         self._quiet = quiet
+        # Whether what ends the quiet is an event, too.
+        self._hears_quiet = len(self._watched) > 1
         self._events: Inotify | None = None
         self._can_have_events = True
         self._text_path = os.fspath(path)
@@ -195,14 +197,17 @@ class FileNotifier(Notifier):
             return False
         changed = events.wait(timeout_s)
         until = time.monotonic() + self._poll_interval_s
+        pause_s = _CHANGE_S
         while changed and self._quiet() and not self._closed.is_set():
             rest_s = until - time.monotonic()
             if rest_s <= 0:
                 break
             # A change writes several times: to wake at each would keep the writer of this process
             # from its own.
-            time.sleep(min(rest_s, _CHANGE_S))
-            if self._quiet():
+            time.sleep(min(rest_s, pause_s))
+            if not self._hears_quiet:
+                pause_s *= 2
+            elif self._quiet():
                 events.wait(rest_s)
         return changed
 

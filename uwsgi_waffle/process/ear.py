@@ -14,7 +14,7 @@ from pathlib import Path
 from ..notifiers.base import Notice, Notifier
 from ..notifiers.file import FileNotifier
 from ..ownership import give_to_owner_of_folder
-from .page import Page
+from .page import Page, is_open
 
 #: so many processes of a host stand in line; all others only follow the page
 RANKS = 3
@@ -22,6 +22,8 @@ RANKS = 3
 SILENT_S = 1.0
 _SILENT_POLLS = 3
 _BEAT_S = 0.1
+_CHANGE_S = 0.001
+_CHANGE_MOST_S = 0.05
 _BEAT = struct.Struct("=q")
 
 
@@ -181,6 +183,8 @@ class Ear(Notifier):
         self._works = self._works or notice is not None
         if self._works:
             self._succession.beat()
+        if notice is not None:
+            self._let_end()
         return notice
 
     def close(self) -> None:
@@ -191,6 +195,19 @@ class Ear(Notifier):
             self._succession.leave()
         if channel is not None:
             channel.close()
+
+    def _let_end(self) -> None:
+        """Wait for a change of this host that is under way, for at most a moment.
+
+        What would be read until then would only have to be read again; most of its own notices
+        come before it is over.
+        """
+        until, pause_s = time.monotonic() + _CHANGE_MOST_S, _CHANGE_S
+        while is_open(self._page.words()) and not self._closed.is_set():
+            if time.monotonic() + pause_s > until:
+                break
+            time.sleep(pause_s)
+            pause_s *= 2
 
     def _subscribed(self) -> Notifier:
         if self._channel is None:
