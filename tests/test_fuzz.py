@@ -34,6 +34,7 @@ from uwsgi_waffle.ini import SNIPPETS, snippet_path
 from uwsgi_waffle.legacy import LegacyError
 from uwsgi_waffle.masking import redact
 from uwsgi_waffle.notifiers import Notice
+from uwsgi_waffle.notifiers import redis as redis_notifier
 from uwsgi_waffle.notifiers.file import FileNotifier
 from uwsgi_waffle.notifiers.redis import RedisNotifier
 from uwsgi_waffle.reporting.last_known import LastKnownFile
@@ -144,7 +145,7 @@ def test_whatever_redis_sends_a_later_good_message_is_heard(
     bursts: list[list[Any]], revision: int
 ) -> None:
     clock, client = Clock(), FakeClient()
-    with mock.patch.object(redis.Redis, "from_url", return_value=client):
+    with mock.patch.object(redis_notifier, "make_client", return_value=client):
         notifier = RedisNotifier("redis://db1", "c", clock=clock)
     for burst in [*bursts, [SUBSCRIBED]]:
         clock.advance(3.0)

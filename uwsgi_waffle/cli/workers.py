@@ -73,7 +73,7 @@ def workers_(
     if wait_s is not None:
         laggards, missing = _waited(state, revision, wait_s, expect or 1)
     reports = sound_reports(state.store.workers(_MAX_AGE_S))
-    shown = processes(reports)
+    shown: list[WorkerReport] = processes(reports)
     if laggards is not None:
         shown = _as_known(shown, revision, laggards)
     stale = any(behind(report, revision) for report in shown)

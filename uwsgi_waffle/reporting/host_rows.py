@@ -21,6 +21,7 @@ from ..process.manager import Manager
 from ..process.page import identity_of
 from ..process.slots import NONE_HELD, UNKNOWN_HELD, Question, SlotState
 from ..stores.base import Store, WorkerReport
+from ..stores.soundness import Found
 from .reporter import LIFETIME_INTERVALS
 
 logger = logging.getLogger("uwsgi_waffle")
@@ -59,9 +60,11 @@ def is_host(report: WorkerReport) -> bool:
     return report.pid < 0
 
 
-def processes(reports: Iterable[WorkerReport]) -> list[WorkerReport]:
+def processes(reports: Iterable[WorkerReport]) -> Found[WorkerReport]:
     """Return the reports that are of processes."""
-    return [report for report in reports if not is_host(report)]
+    found = Found(report for report in reports if not is_host(report))
+    found.damaged = reports.damaged if isinstance(reports, Found) else 0
+    return found
 
 
 def row_of(report: WorkerReport) -> HostRow | None:
