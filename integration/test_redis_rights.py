@@ -40,7 +40,12 @@ def _let(server: RedisServer, *changes: str) -> str:
 
 def _refused(server: RedisServer) -> set[str]:
     """Return what the user was refused, also where that is no error."""
-    objects = {dict(entry)[b"object"].decode() for entry in server.ask("ACL", "LOG")}
+    # Names and values in turns, or a mapping, as the version of redis-py has it.
+    entries = [
+        entry if isinstance(entry, dict) else dict(zip(entry[::2], entry[1::2], strict=True))
+        for entry in server.ask("ACL", "LOG")
+    ]
+    objects = {entry[b"object"].decode() for entry in entries}
     # redis-py only says by it who it is.
     return objects - {"client", "client|setinfo", "client|maint_notifications"}
 

@@ -82,14 +82,15 @@ _TABLE: tuple[tuple[str, Level, str, str], ...] = (
         "D012",
         "error",
         "Redis can't be used: other hosts follow at their next resync only.",
-        "Start it, and check `WAFFLE_REDIS_URL`, or `WAFFLE_REDIS_HOST` and `WAFFLE_REDIS_PORT`.",
+        "Do what the message says: start it, correct `WAFFLE_REDIS_URL` (or `WAFFLE_REDIS_HOST` "
+        "and `WAFFLE_REDIS_PORT`), or give its user the right that is missing.",
     ),
     (
         "D013",
         "error",
         "A message published on the Redis channel did not come back.",
-        "Let this Redis user publish and subscribe on the channel (`ACL`), without a proxy that "
-        "drops pub/sub.",
+        "Connect without a proxy that drops pub/sub, and let this Redis user publish and subscribe "
+        "on the channel (`ACL SETUSER … +publish +subscribe &channel`).",
     ),
     (
         "D014",
