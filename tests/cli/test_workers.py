@@ -158,6 +158,16 @@ def test_wait_shows_what_is_served_though_reports_are_older(make_worker: MakeWor
     assert [(each["pid"], each["behind"]) for each in told] == [(pid, 0)]
 
 
+def test_process_that_has_not_reported_yet_is_listed_when_it_was_waited_for(
+    make_worker: MakeWorker,
+) -> None:
+    worker = make_worker()
+    worker.get("LIMIT")
+    header, line = run(worker, "--wait", "0", "--expect", "1").stdout.splitlines()
+    assert header.split()[:3] == ["APP", "HOST", "PID"]
+    assert line.split()[2:8] == [str(os.getpid()), "-", "0", "-", "STARTING", "-"]
+
+
 def test_host_that_is_gone_can_be_forgotten(make_worker: MakeWorker) -> None:
     worker = make_worker()
     worker.get("LIMIT")

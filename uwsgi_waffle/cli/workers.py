@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import Any
 
@@ -17,6 +18,8 @@ from .base import group, json_option, lines, print_json, with_state
 from .tables import table, visible
 
 STALE = 1
+#: the state of a process that serves, and has not reported yet
+STARTING = "STARTING"
 _MAX_AGE_S = 86_400.0
 
 
@@ -75,7 +78,7 @@ def workers_(
     reports = sound_reports(state.store.workers(_MAX_AGE_S))
     shown: list[WorkerReport] = processes(reports)
     if laggards is not None:
-        shown = _as_known(shown, revision, laggards)
+        shown = _as_known([*shown, *_unreported(state, shown)], revision, laggards)
     stale = any(behind(report, revision) for report in shown)
     if laggards is None and expect and len(shown) < expect:
         missing = f"{len(shown)} of {expect} workers have reported"
@@ -105,6 +108,21 @@ def _waited(
             return exc.laggards, "\n".join([few, *map(str, exc.laggards)])
         return exc.laggards, str(exc)
     return (), ""
+
+
+def _unreported(state: WaffleState, reports: list[WorkerReport]) -> list[WorkerReport]:
+    """Return the processes of this host that serve, and have not reported yet."""
+    known = {(each.host, each.pid) for each in reports}
+    with contextlib.suppress(OSError):
+        return [
+            WorkerReport(
+                *(each.app, each.host, each.pid, each.worker, each.revision),
+                *(None, STARTING, None, 0.0),
+            )
+            for each in state.engine.manager.slots.living()
+            if (each.host, each.pid) not in known
+        ]
+    return []
 
 
 def _as_known(
@@ -163,7 +181,7 @@ def _print(reports: list[WorkerReport], revision: int) -> None:
             str(report.revision),
             str(behind(report, revision) or "-"),
             report.state,
-            "never" if report.staleness_s is None else _s(report.staleness_s + report.age_s),
+            _read(report),
             _s(report.age_s),
             report.last_error or "",
         ]
@@ -174,6 +192,12 @@ def _print(reports: list[WorkerReport], revision: int) -> None:
     colors = ["red" if behind(report, revision) else None for report in reports]
     flexible = (0, 1, 9) if len(header) > 9 else (0, 1)
     click.echo(table(header, rows, flexible, colors))
+
+
+def _read(report: WorkerReport) -> str:
+    if report.staleness_s is None:
+        return "-" if report.state == STARTING else "never"
+    return _s(report.staleness_s + report.age_s)
 
 
 def _s(seconds: float) -> str:
