@@ -1,8 +1,13 @@
-"""One process of a crowd: many watchers on one store, each as on a host of its own if by Redis."""
+"""One process of a crowd: many watchers on one store, each as on a host of its own if by Redis.
+
+A host is its ear: a manager with its page, a watcher that is subscribed, and the row by which it
+answers for the host. Its other workers are views of the same page, which a request would compare.
+"""
 
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import socket
 import sys
@@ -19,6 +24,7 @@ from uwsgi_waffle.notifiers.redis import RedisNotifier
 from uwsgi_waffle.process.manager import Manager
 from uwsgi_waffle.process.page import Page
 from uwsgi_waffle.process.watcher import Watcher
+from uwsgi_waffle.reporting.host_rows import HostReporter
 from uwsgi_waffle.settings.declare import declare
 from uwsgi_waffle.snapshot import Change, Delta, initial_snapshot
 from uwsgi_waffle.stores import Store, store_from_url
@@ -30,6 +36,10 @@ CONFS = {"NUMBER": {"desc": "counts the rounds", "default": 0}}
 FILE_POLL_S = 0.2
 #: The report of a process that its watchers have all subscribed.
 READY = -1
+#: The report of a process that it has written down how often the store was read.
+COUNTED = -2
+#: so many workers of a host follow its page
+FOLLOWERS = 7
 # None but a notice brings a change while it is measured.
 _RESYNC_S = 600.0
 _POLL_S = 1.0
@@ -52,6 +62,22 @@ class _Counted:
         return getattr(self._store, name)
 
 
+class _Follower:
+    """A worker that only follows the page: what its next request would compare."""
+
+    def __init__(self, path: Path) -> None:
+        self._page = Page(path)
+        self._seen = b""
+
+    def must_look(self) -> bool:
+        """Return whether its next request would read the store; it has then."""
+        words = self._page.words()
+        if words == self._seen:
+            return False
+        self._seen = words
+        return True
+
+
 class _Member:
     """One watcher with its manager; reports each number that it applied."""
 
@@ -60,21 +86,28 @@ class _Member:
     ) -> None:
         self._identity = identity
         self._send = send
+        self._followers: list[_Follower] = []
         self.subscribed = threading.Event()
         declarations = declare(CONFS)
+        # A host of its own.
+        page = watch_file.with_name(f"{identity}.page")
         manager = Manager(
             declarations,
             store,
             FileNotifier(watch_file),
-            # A host of its own.
-            Page(watch_file.with_name(f"{identity}.page")),
+            Page(page),
             snapshot=initial_snapshot(declarations),
             apply=self._apply,
             changed=self._changed,
             resync_interval_s=_RESYNC_S,
         )
         manager.refresh()
-        self.watcher = Watcher(manager, notifier, poll_interval_s=_POLL_S, tasks=[self])
+        tasks: list[Any] = [self]
+        if not isinstance(notifier, FileNotifier):
+            self._followers = [_Follower(page) for _ in range(FOLLOWERS)]
+            manager.serve_as("crowd", 1)
+            tasks += [HostReporter(manager, store, app="crowd", interval_s=_RESYNC_S)]
+        self.watcher = Watcher(manager, notifier, poll_interval_s=_POLL_S, tasks=tasks)
 
     def turn(self) -> None:
         """Called by the watcher after its first wait, which ends with the subscription."""
@@ -87,21 +120,38 @@ class _Member:
         """There is no app to put them into."""
 
     def _changed(self, changes: list[Change]) -> None:
-        for change in changes:
-            self._send(pack(self._identity, change.new, time.monotonic_ns()))
+        at_ns = time.monotonic_ns()
+        # It was marked before: no request of another worker is served what was there.
+        looks = [each.must_look() for each in self._followers]
+        if all(looks):
+            for change in changes:
+                self._send(pack(self._identity, change.new, at_ns))
 
 
 def main(first: int, count: int, store_url: str, where: str, channel: str, reports: str) -> None:
-    """Run watchers until SIGTERM, then report how often the store was read since they began.
+    """Run watchers until SIGTERM; at SIGUSR1 write how often the store was read since they began.
 
     :param where: the URL of Redis, or the watch file that all share as on one host.
     """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     sender.connect(reports)
     folder = Path(tempfile.mkdtemp())
-    store = _Counted(store_from_url(store_url, folder=folder, timeout_s=30.0, write_timeout_s=30.0))
+
+    def make_store() -> _Counted:
+        return _Counted(
+            store_from_url(store_url, folder=folder, timeout_s=30.0, write_timeout_s=30.0)
+        )
+
+    shared = make_store()
+    stores = [shared]
     members = []
     for identity in range(first, first + count):
+        store = shared
+        if store_url.startswith("redis:"):
+            # PostgreSQL has no hundred connections to give.
+            stores.append(store := make_store())
         notifier: Notifier
         if where.startswith("redis:"):
             watch_file = folder / f"{identity}.watch"
@@ -116,14 +166,16 @@ def main(first: int, count: int, store_url: str, where: str, channel: str, repor
         member.subscribed.wait(60)
     # Each subscription makes its watcher read the store once.
     before = -1
-    while before != store.reads:
-        before = store.reads
+    while before != sum(each.reads for each in stores):
+        before = sum(each.reads for each in stores)
         time.sleep(1.5)
     sender.send(pack(first, READY, time.monotonic_ns()))
-    signal.sigwait({signal.SIGTERM})
-    Path(os.environ["BENCH_COUNTS"], str(first)).write_text(str(store.reads - before))
+    while signal.sigwait({signal.SIGTERM, signal.SIGUSR1}) == signal.SIGUSR1:
+        reads = sum(each.reads for each in stores) - before
+        Path(os.environ["BENCH_COUNTS"], str(first)).write_text(str(reads))
+        sender.send(pack(first, COUNTED, time.monotonic_ns()))
 
 
 if __name__ == "__main__":
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGUSR1})
     main(int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:])

@@ -83,6 +83,10 @@ NOTES = """\
 - **Memory** is private memory (USS) of a worker that has served one request; "more" is what it
   has more than the same app without live settings.
 - **Store reads**: how often all watchers together read the store for one change.
+- **Hosts of 8 workers**: real are the store, Redis, and the ear of each host with its subscription, its
+  reads, its page and its answer to a barrier. Simulated are the hosts, all on this machine, whose ears
+  share a process and the connection to PostgreSQL by the hundred, and the other workers, which are
+  views of their host's page: whether a request would look is asked, but none is made.
 """
 
 #: Heading and the measures that stand under it.
@@ -139,7 +143,15 @@ _SECTIONS = (
     ),
     ("Refresh, and how it grows", ("refresh one", "refresh all", "refresh statements")),
     ("Footprint", ("memory", "memory more", "memory more than plain Flask", "start-up", "idle")),
-    ("Growth with watchers", ("watchers: store reads", "watchers: update() to applied")),
+    (
+        "Growth with watchers",
+        (
+            "watchers: store reads",
+            "watchers: update() to applied",
+            "watchers: update() and wait()",
+            "watchers: subscribers",
+        ),
+    ),
 )
 
 

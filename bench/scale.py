@@ -1,31 +1,41 @@
-"""A thousand watchers, each as on a host of its own, on one Redis and one PostgreSQL."""
+"""Ten thousand workers on 1,250 hosts: one Redis for the notices, and a store of each kind.
+
+Real are the store, Redis, the ear of each host with its subscription, its reads, its page and its
+answer to a barrier. Simulated are the hosts, all on this machine, whose ears share a process and
+the connection to PostgreSQL by the hundred, for it has no thousand to give, which is why the
+barrier is measured on the Redis store only; and the other workers, which are views of their host's
+page: whether a request would look is asked, but none is made.
+"""
 
 from __future__ import annotations
 
 import tempfile
 from pathlib import Path
 
+from .crowd import FOLLOWERS
 from .hosts import postgres
 from .record import Record
 from .watchers import measure
 
-CROWDS = (10, 100, 1000)
-MEMBERS_PER_PROCESS = 100
+HOSTS = (10, 100, 1250)
+HOSTS_PER_PROCESS = 125
 ROUNDS = 15
 
 
 def run(record: Record) -> None:
-    """Measure propagation and store reads per change."""
-    print("\nWatchers on one Redis and one PostgreSQL, each with a watch file of its own")
+    """Measure propagation, store reads and connections for a change, and the barrier."""
+    print(f"\nHosts of {1 + FOLLOWERS} workers on one Redis, with the settings in either store")
     with tempfile.TemporaryDirectory() as name, postgres() as server:
-        for crowd in CROWDS:
-            measure(
-                record,
-                Path(name) / str(crowd),
-                crowd,
-                server.url("postgresql+psycopg"),
-                "redis",
-                rounds=ROUNDS,
-                per_process=MEMBERS_PER_PROCESS,
-                suffix=", PostgreSQL",
-            )
+        for hosts in HOSTS[: record.rounds(len(HOSTS), 1)]:
+            for store in ("PostgreSQL", "Redis"):
+                measure(
+                    record,
+                    Path(name) / f"{hosts}-{store}",
+                    hosts,
+                    server.url("postgresql+psycopg") if store == "PostgreSQL" else "redis",
+                    "redis",
+                    rounds=record.rounds(ROUNDS, 2),
+                    per_process=HOSTS_PER_PROCESS,
+                    suffix=f", {store}",
+                    barrier=store == "Redis",
+                )

@@ -113,6 +113,19 @@ def targets(rows: Sequence[Row]) -> list[Target]:
             0,
             figure("barrier returned early beside kills and stops", who),
         )
+    for store in ("PostgreSQL", "Redis"):
+        who, hosts = f"waffle redis, {store}", 1250
+        at_most(
+            f"10,000 workers on 1,250 hosts, {store} store, p99",
+            1000,
+            figure("watchers: update() to applied", who, hosts, "p99"),
+            " ms",
+        )
+        at_most(
+            f"10,000 workers on 1,250 hosts, {store} store, reads for a change by a host",
+            1,
+            ratio(figure("watchers: store reads", who, hosts), hosts),
+        )
     # Two medians of the same operation differ by some percent.
     at_most(
         "Read of app.config, ratio to plain Flask",

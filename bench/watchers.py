@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import redis
 from flask import Flask
 
 from integration.support.processes import clean_environment
 from uwsgi_waffle import WaffleConf
 
 from .contenders import ROOT
-from .crowd import CONFS, READY
+from .crowd import CONFS, COUNTED, READY
 from .record import Record
 from .reports import Reports
 from .servers import redis_server, spawned
 
 CROWDS = (4, 16, 64)
-CHANNEL = "bench-crowd"
+CHANNEL = "bench.crowd"
 
 
 def run(record: Record) -> None:
@@ -51,20 +55,27 @@ def measure(
     rounds: int,
     per_process: int,
     suffix: str = "",
+    barrier: bool = False,
 ) -> None:
     """Make changes and measure how a crowd of watchers follows.
 
+    :param store_url: "redis" for the Redis that carries the notices.
     :param mode: "file": all on one host; "redis": each on a host of its own.
+    :param barrier: then also wait for all hosts after each change.
     """
     folder.mkdir(parents=True)
     counts = folder / "counts"
     counts.mkdir()
     reports = Reports(folder / "reports", timeout_s=60)
     samples: list[float] = []
+    waited: list[float] = []
+    processes: list[int] = []
+    connections = 0
     watch_file = folder / "watch"
     with contextlib.ExitStack() as stack:
         port = stack.enter_context(redis_server(folder))
         url = f"redis://127.0.0.1:{port}/0"
+        store_url = url if store_url == "redis" else store_url
         app = Flask("bench", instance_path=str(folder / "writer"))
         app.config.update(
             WAFFLE_CONFS=CONFS,
@@ -82,18 +93,48 @@ def measure(
             command += [str(min(per_process, crowd - first)), store_url]
             command += [str(watch_file) if mode == "file" else url, CHANNEL]
             env = clean_environment(PYTHONPATH=str(ROOT), BENCH_COUNTS=str(counts))
-            stack.enter_context(
-                spawned([*command, str(folder / "reports")], env, folder / f"crowd-{first}.log")
-            )
+            log = folder / f"crowd-{first}.log"
+            running = spawned([*command, str(folder / "reports")], env, log)
+            processes.append(stack.enter_context(running))
         reports.of(READY, receivers=len(firsts))
         base = waffle.snapshot["NUMBER"]
         for number in range(base + 1, base + 1 + rounds):
             began = time.monotonic_ns()
             waffle.update({"NUMBER": number})
             samples += [at - began for at in reports.of(number, receivers=crowd)]
+        if mode == "redis":
+            connections = subscribers(port, CHANNEL)
+        # What was counted until here is of the changes alone.
+        for process in processes:
+            os.kill(process, signal.SIGUSR1)
+        reports.of(COUNTED, receivers=len(firsts))
+        for number in range(base + 1 + rounds, base + 1 + (2 * rounds if barrier else 0)):
+            # Those who report must not wait for a reader.
+            with ThreadPoolExecutor(1) as pool:
+                applied = pool.submit(reports.of, number, receivers=crowd)
+                began = time.monotonic_ns()
+                waffle.update({"NUMBER": number})
+                reach = waffle.state.wait(None, timeout_s=60.0)
+                waited.append(time.monotonic_ns() - began)
+                assert reach.served >= crowd, "each host has answered"
+                applied.result()
     reports.close()
     waffle.state.store.close()
     reads = sum(int(path.read_text()) for path in counts.iterdir())
     who = f"waffle {mode}{suffix}"
     record.samples("watchers: update() to applied", who, samples, unit="ms", at=crowd)
     record.value("watchers: store reads", who, reads / rounds, unit="per change", at=crowd)
+    if waited:
+        record.samples("watchers: update() and wait()", who, waited, unit="ms", at=crowd)
+    if mode == "redis":
+        record.value("watchers: subscribers", who, connections, unit="connections", at=crowd)
+
+
+def subscribers(port: int, channel: str) -> int:
+    """Return how many connections to a Redis are subscribed to a channel."""
+    client = redis.Redis(port=port)
+    try:
+        ((_, count),) = client.pubsub_numsub(channel)
+        return int(count)
+    finally:
+        client.close()
