@@ -83,10 +83,11 @@ NOTES = """\
 - **Memory** is private memory (USS) of a worker that has served one request; "more" is what it
   has more than the same app without live settings.
 - **Store reads**: how often all watchers together read the store for one change.
-- **Hosts of 8 workers**: real are the store, Redis, and the ear of each host with its subscription, its
-  reads, its page and its answer to a barrier. Simulated are the hosts, all on this machine, whose ears
-  share a process and the connection to PostgreSQL by the hundred, and the other workers, which are
-  views of their host's page: whether a request would look is asked, but none is made.
+- **Hosts of 8 workers**: real are the store, Redis, and the ear of each host with its
+  subscription, its reads, its page and its answer to a barrier. Simulated are the hosts, all on
+  this machine, whose ears share a process and the connection to PostgreSQL by the hundred, and the
+  other workers, which are views of their host's page: whether a request would look is asked, but
+  none is made.
 """
 
 #: Heading and the measures that stand under it.
