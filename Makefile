@@ -10,6 +10,8 @@ unexport PYTHONDONTWRITEBYTECODE
 # How many tests run at once.
 JOBS ?= auto
 PARALLEL := -n $(JOBS) --dist worksteal
+# One more for those that wait for servers most of their time.
+WAITING_JOBS ?= $(shell expr $$(nproc 2>/dev/null || echo 2) + 1)
 # What runs them; CI has a wrapper that keeps a record.
 PYTEST ?= -m pytest
 
@@ -57,7 +59,7 @@ unit: $(STAMP)  ## Tests that need no server
 	$(BIN)/python $(PYTEST) tests $(PARALLEL)
 
 integration: $(STAMP)  ## Tests on real servers: uWSGI, Redis, PostgreSQL, MariaDB, Chromium
-	$(BIN)/python $(PYTEST) integration $(PARALLEL)
+	$(BIN)/python $(PYTEST) integration -n $(WAITING_JOBS) --dist worksteal
 
 versions: $(STAMP)  ## On each Python, the lowest and newest versions, each uWSGI
 	$(BIN)/nox --no-error-on-missing-interpreters

@@ -42,9 +42,12 @@ _find_interpreters()
 def _run_tests(session: nox.Session, *paths: str, env: dict[str, str] | None = None) -> None:
     stage = {"WAFFLE_STAGE": session.name}
     for path in paths:
-        arguments = [".ci/recorded.py", "-q", path, "-n", "auto"]
+        arguments = [".ci/recorded.py", "-q", path, "--dist", "worksteal", "-n"]
         if path == "integration":
-            arguments += ["-m", "short"]
+            # One more process than cores: they wait for servers most of their time.
+            arguments += [str((os.cpu_count() or 2) + 1), "-m", "short"]
+        else:
+            arguments += ["auto"]
         session.run("python", *arguments, *session.posargs, env={**stage, **(env or {})})
 
 
