@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import random
@@ -22,9 +23,12 @@ from .bounds import CONFIG
 from .databases import Database, PostgresDatabase, SqliteDatabase
 from .load import Load, Target
 from .record import Excuse, Failure, Problem, Read, Recorder, Seen
+from .relay import Relay
 from .servers import FaultFailed, Uwsgi
 
 WORKERS = 4
+# struct flock of 64-bit Linux: l_type, l_whence, l_start, l_len, l_pid.
+_FLOCK = struct.Struct("hhqqi4x")
 DISK_MIB = 48
 
 
@@ -50,6 +54,19 @@ class Host:
         """The ports of its workers."""
         return [Target(self.name, port) for port in self.uwsgi.ports]
 
+    def ear(self) -> int:
+        """Return the pid of the process that hears what other hosts announce; 0 if none does.
+
+        Source: fcntl(2), ``F_GETLK``: the pid of who holds a lock.
+        """
+        for path in self.watch_file.parent.glob(f"{self.watch_file.name}.*.page.ear"):
+            asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 1, 0)
+            with open(path, "rb") as file:
+                kind, *_, pid = _FLOCK.unpack(fcntl.fcntl(file, fcntl.F_GETLK, asked))
+            if kind != fcntl.F_UNLCK:
+                return int(pid)
+        return 0
+
     def set_clock(self, offset_ns: int) -> None:
         """Set the wall clock of its workers off by so much."""
         # In place: the workers have this file mapped.
@@ -69,7 +86,8 @@ class World:
     """The servers of a run, the load on them, and its record.
 
     :ivar one: the host that is harmed; has 4 workers.
-    :ivar hosts: a second one, of one worker, is there if the store can be shared.
+    :ivar hosts: a second one, of two workers, is there if the store can be shared.
+    :ivar relay: between Redis and the second host.
     :ivar restored: how many backups were put back.
     :ivar disk: holds the watch file of the first host and, if embedded, the store.
     """
@@ -97,6 +115,8 @@ class World:
             stack.callback(subprocess.run, ["umount", "--lazy", str(self.disk)], check=False)
         self.redis = RedisServer(folder)
         stack.callback(self.redis.stop)
+        self.relay = Relay(self.redis.port)
+        stack.callback(self.relay.close)
         embedded = self.store == "sqlite"
         self.database: Database = (
             SqliteDatabase(self.disk / "store") if embedded else PostgresDatabase()
@@ -108,7 +128,8 @@ class World:
         self.hosts = [self.one]
         if not embedded:
             watch = folder / "two-watch" / "waffle.watch"
-            self.hosts.append(Host(folder / "two", "two", workers=1, watch=watch, **common))
+            common["WAFFLE_REDIS_URL"] = f"redis://127.0.0.1:{self.relay.port}/0"
+            self.hosts.append(Host(folder / "two", "two", workers=2, watch=watch, **common))
         for host in self.hosts:
             stack.callback(host.uwsgi.kill)
 
@@ -147,7 +168,7 @@ class World:
     def kill_worker(self, target: Target, pid: int = 0) -> int:
         """End a worker by SIGKILL; return its pid. Requests that it was at are lost."""
         pid = pid or self.pid(target)
-        if pid not in self.one.uwsgi.children():
+        if not any(pid in host.uwsgi.children() for host in self.hosts):
             raise FaultFailed(f"{pid} is no worker of ours")
         with self.excused("connection", ports=[target.port]):
             os.kill(pid, signal.SIGKILL)
