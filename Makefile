@@ -19,7 +19,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run test quick lint types unit integration versions noisy fuzz model bench faults docs dist pictures clean
+.PHONY: help run test quick lint types unit integration versions noisy fuzz mutants model bench faults docs dist pictures clean
 
 help:  ## Show this list
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,6 +73,12 @@ fuzz: $(STAMP)  ## Search long for what the tests miss: fuzzed input, random his
 	WAFFLE_FUZZ=deep $(BIN)/python -m pytest --timeout=3600 \
 		tests/test_fuzz.py tests/stores/test_model_store.py tests/process/test_model_workers.py \
 		tests/legacy/test_legacy_fuzz.py tests/process/test_interleavings.py
+
+# More arguments of `python -m mutants`: --count, --seed, --only.
+MUTANTS ?=
+
+mutants: $(STAMP)  ## Put small faults into the core: does a test find each of them?
+	$(BIN)/python -m mutants $(MUTANTS)
 
 # More than the small search: `whole` takes 20 GB.
 MODEL ?= small

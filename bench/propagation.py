@@ -28,7 +28,7 @@ PAUSE_S = 0.05
 
 def run(record: Record) -> None:
     """Measure propagation between hosts beside raw Redis, and that within a host of all."""
-    print(f"\nPropagation by Redis to {WORKERS} workers of another host, without a request")
+    print(f"\nPropagation by Redis to the ear and {WORKERS - 1} workers of another host, unasked")
     _between_hosts(record)
     print(f"\nPropagation from one worker to {WORKERS} others of its host, without a request")
     for contender in contenders(peers=record.peers):
@@ -92,6 +92,7 @@ def _in_turns(
 
     raw_each: list[float] = []
     raw_last: list[float] = []
+    ear: list[float] = []
     each: list[float] = []
     last: list[float] = []
     from_call: list[float] = []
@@ -112,6 +113,8 @@ def _in_turns(
             continue
         raw_each += [at - raw_at for at in raw_seen]
         raw_last.append(raw_seen[-1] - raw_at)
+        # It marks the page before it applies: each request of its host sees it from then on.
+        ear.append(seen[0] - published_at[-1])
         each += [at - published_at[-1] for at in seen]
         last.append(seen[-1] - published_at[-1])
         from_call.append(seen[-1] - called_at)
@@ -119,6 +122,7 @@ def _in_turns(
     for measure, who, samples in (
         ("published to received", "floor Redis publish/receive", raw_each),
         ("published to received by the last", "floor Redis publish/receive", raw_last),
+        ("published to applied by the ear", "waffle-redis", ear),
         ("published to applied", "waffle-redis", each),
         ("published to applied by the last", "waffle-redis", last),
         ("update() to applied by the last", "waffle-redis", from_call),

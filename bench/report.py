@@ -68,7 +68,8 @@ NOTES = """\
   has put the value into `app.config`; commit and flush to the disk included. constance and
   sentry-options have nothing that follows; they look when they are read.
 - **Published to applied**: through Redis to workers of another host (another watch file), beside
-  raw publish and receive in turns.
+  raw publish and receive in turns. The ear of that host marks its page before it applies: from then
+  on each request of the host sees the change. The others apply it then, or at their next poll.
 - **update() to served on the other host**: until the one process of that host that hears notices
   has read the change and marked it on the page; from then on each request of the host sees it.
   *Applied by all* is until the last watcher has taken it over without a request, by its poll.
@@ -125,6 +126,7 @@ _SECTIONS = (
         (
             "update() to applied",
             "published to received",
+            "published to applied by the ear",
             "published to applied",
             "published to received by the last",
             "published to applied by the last",
