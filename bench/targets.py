@@ -52,7 +52,7 @@ def targets(rows: Sequence[Row]) -> list[Target]:
         found.append(Target(name, "at least 0.98", what, met))
     for key, limit in (("p50", 2), ("p99", 10)):
         at_most(
-            f"Propagation by Redis to another host's ear, {key}, ratio to p50 of raw publish/receive",
+            f"Redis to another host's ear, {key}, ratio to p50 of raw publish/receive",
             limit,
             ratio(figure("published to applied by the ear", "waffle-redis", key=key), raw),
         )
