@@ -17,7 +17,8 @@ ROOT = Path(__file__).resolve().parent.parent
 #: run side by side, and about as long as each other
 PARTS = (
     ("tests/process", "tests/notifiers", "tests/reporting", "tests/doctor"),
-    ("tests/stores", "tests/operations"),
+    # The store of Redis needs a real one.
+    ("tests/stores", "tests/operations", "integration/test_store_redis.py"),
     (
         *("tests/admin", "tests/test_extension.py", "tests/test_runtime.py", "tests/test_main.py"),
         *("tests/test_masking.py", "tests/test_forking.py", "tests/test_snapshot.py"),

@@ -18,7 +18,7 @@ from uwsgi_waffle.ini import snippet_path
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "docs" / "deployment"
-FILES = sorted((FOLDER / "files").iterdir())
+FILES = sorted(path for path in (FOLDER / "files").iterdir() if path.is_file())
 PAGES = "".join(path.read_text(encoding="utf-8") for path in sorted(FOLDER.glob("*.md")))
 
 
