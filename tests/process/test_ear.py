@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -36,7 +36,7 @@ def line(path: Path, clock: Clock) -> Succession:
     return Succession(path, silent_s=SILENT_S, clock=clock)
 
 
-def child_in(path: Path, clock: Clock) -> contextlib.AbstractContextManager[object]:
+def child_in(path: Path, clock: Clock) -> contextlib.AbstractContextManager[Callable[[], None]]:
     """Hold a place in another process, with a heartbeat of the clock's time."""
 
     def hold() -> Succession:
@@ -58,6 +58,19 @@ def test_second_process_does_not_hear(path: Path, clock: Clock) -> None:
         assert not second.hears()
         clock.advance(SILENT_S)
         assert not second.hears(), "not before it is late"
+
+
+def test_one_that_has_just_become_the_ear_has_a_second_to_subscribe(
+    path: Path, clock: Clock
+) -> None:
+    with child_in(path, clock) as kill, child_that(lambda: _not_hearing(path, clock)):
+        third = line(path, clock)
+        assert not third.hears()
+        clock.advance(SILENT_S + 0.01)
+        kill()
+    assert third.hears()
+    with child_that(lambda: _not_hearing(path, clock)):
+        pass
 
 
 def test_deputy_hears_beside_an_ear_that_is_silent(path: Path, clock: Clock) -> None:

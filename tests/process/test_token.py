@@ -97,6 +97,15 @@ def test_token_that_was_reached_costs_no_read(hosts: Hosts) -> None:
     assert hosts.stores[1].reads == reads
 
 
+def test_token_of_what_a_process_has_costs_no_read(hosts: Hosts) -> None:
+    hosts.first.update(LIMIT=7)
+    hosts.second.manager.refresh()
+    hosts.settle()
+    reads = hosts.stores[1].reads
+    assert hosts.require(hosts.token())["conf"] == 7
+    assert hosts.stores[1].reads == reads
+
+
 def test_token_that_was_not_reached_costs_one_read(hosts: Hosts) -> None:
     hosts.settle()
     hosts.first.update(LIMIT=7)
