@@ -19,7 +19,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run test quick lint types unit integration versions noisy fuzz mutants model bench faults docs dist pictures clean
+.PHONY: help run test quick quick-tests lint-and-types lint types unit integration versions noisy fuzz mutants model bench faults docs dist pictures clean
 
 help:  ## Show this list
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,8 +44,13 @@ run: .venv-run/.installed  ## Run the example site on 4 uWSGI workers at http://
 
 test: lint types unit integration  ## Lint, types, unit and integration tests
 
-quick: lint types  ## Before each commit: lint, types, all unit tests that are not slow
-	$(BIN)/python -m pytest tests $(PARALLEL) -m "not slow" --durations=5 --durations-min=1
+quick: $(STAMP)  ## Before each commit: lint, types, all unit tests that are not slow
+	@$(MAKE) --jobs=2 --output-sync=target lint-and-types quick-tests
+
+lint-and-types: lint types
+
+quick-tests:
+	$(BIN)/python -m pytest tests -n $(WAITING_JOBS) --dist worksteal -m "not slow" -q
 
 lint: $(STAMP)  ## ruff: rules and formatting
 	$(BIN)/ruff check .

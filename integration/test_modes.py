@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +21,7 @@ from .support.following import (
 )
 from .support.outsider import make_outsider
 from .support.uwsgi_server import APPS, UwsgiServer
+from .support.waiting import eventually
 
 pytestmark = [pytest.mark.short, pytest.mark.uwsgi, pytest.mark.timeout(120)]
 
@@ -153,6 +155,18 @@ def test_each_mount_in_one_interpreter_has_its_watcher(
     assert_every_worker_follows(server, path="/two", watchers=2, app="other")
 
 
+def _give_order(fifo: Path, order: bytes) -> None:
+    """Write to a master's FIFO; never make one.
+
+    The master removes it and makes it again after each order, and ends if there is one by then.
+    """
+    descriptor = eventually("a FIFO", lambda: os.open(fifo, os.O_WRONLY | os.O_NONBLOCK))
+    try:
+        os.write(descriptor, order)
+    finally:
+        os.close(descriptor)
+
+
 @each_loading
 def test_worker_added_by_cheaper_serves_current_values_and_follows(
     start_uwsgi: StartUwsgi, loading: list[str]
@@ -164,8 +178,7 @@ def test_worker_added_by_cheaper_serves_current_values_and_follows(
     revision = server.post(1, {"SITENAME": "While cheap"})["revision"]
     fifo = server.folder / "fifo"
     for more in (2, 3):
-        with fifo.open("wb", buffering=0) as master:
-            master.write(b"+")
+        _give_order(fifo, b"+")
         _until_workers(server, more)
     for report in server.reports():
         assert report["revision"] == revision

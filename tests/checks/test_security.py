@@ -277,6 +277,7 @@ def test_file_that_is_swapped_between_the_looks_runs_nothing(
     assert not (folder / "marker").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parser", ["uwsgi"], indirect=True)
 def test_file_that_is_swapped_all_the_time_runs_nothing(folder: Path, parser: str) -> None:
     texts = ["[uwsgi]\nx = 1\n", f"[uwsgi]\nini = exec://{TOUCH}\n"]

@@ -121,6 +121,7 @@ def test_command_that_changes_makes_what_is_missing(site: Site) -> None:
     assert site.flask("waffle", "get", "LIMIT").output == "7\n"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root works in others' folders unasked")
 @pytest.mark.parametrize("kind", STORES)
 def test_what_roots_command_makes_belongs_to_the_folders_owner(

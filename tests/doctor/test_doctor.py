@@ -138,6 +138,7 @@ def test_database_that_cannot_be_written_is_found(open_folder: Path) -> None:
     assert "D019" in found
 
 
+@pytest.mark.slow
 def test_locked_database_is_found(make_worker: MakeWorker) -> None:
     worker = make_worker(WAFFLE_WRITE_TIMEOUT=0.05)
     connection = sqlite3.connect(database(worker), isolation_level=None)
@@ -213,6 +214,7 @@ def test_watch_file_from_the_future_is_found(make_worker: MakeWorker) -> None:
     assert "by +3600 s" in finding.detail or "by +3599 s" in finding.detail
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("told", [b"0\n", b"9\n"], ids=["behind", "ahead"])
 def test_watch_file_that_tells_another_revision_is_found(
     make_worker: MakeWorker, told: bytes
@@ -372,6 +374,7 @@ def test_postgresql_whose_notices_do_not_arrive_is_found(
     assert notifier.closed
 
 
+@pytest.mark.slow
 def test_ini_is_checked_too(make_worker: MakeWorker, tmp_path: Path) -> None:
     worker = make_worker()
     good, bad = tmp_path / "good.ini", tmp_path / "bad.ini"

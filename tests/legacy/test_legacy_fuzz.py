@@ -118,6 +118,7 @@ VALUES = st.recursive(
 )
 
 
+@pytest.mark.slow
 @FUZZ
 @given(value=VALUES, protocol=st.sampled_from(PROTOCOLS))
 def test_any_plain_value_round_trips(value: Any, protocol: int) -> None:

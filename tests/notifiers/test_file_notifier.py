@@ -262,6 +262,7 @@ def test_other_owner_can_announce_also_with_an_mtime_ahead_and_a_clock_set_back(
     assert notifier.mark().revision == 7
 
 
+@pytest.mark.slow
 def test_lock_held_by_another_process_is_a_bounded_error(
     notifier: FileNotifier, path: Path
 ) -> None:
@@ -310,6 +311,7 @@ def test_file_replaced_while_waiting_for_the_lock_is_announced_in_the_new_one(
     assert notifier.mark().revision == 7
 
 
+@pytest.mark.slow
 def test_file_that_seems_replaced_for_ever_is_a_bounded_error(
     notifier: FileNotifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:

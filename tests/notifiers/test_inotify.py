@@ -365,6 +365,7 @@ def test_child_takes_no_event_from_its_parent_and_has_its_own(notifier: FileNoti
         assert wait.end() == Notice(7)
 
 
+@pytest.mark.slow
 def test_greenlets_are_woken_and_others_run_meanwhile(path: Path) -> None:
     pytest.importorskip("gevent")
     done = subprocess.run(

@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 import uwsgi_waffle
 
 PACKAGE = Path(uwsgi_waffle.__file__).parent
@@ -38,6 +40,7 @@ def logged() -> Iterator[tuple[str, str]]:
             yield level, re.sub(r"%[.\d]*[a-z]", "…", text)
 
 
+@pytest.mark.slow
 def test_page_has_every_message_with_its_level_and_no_other() -> None:
     rows = re.findall(r"^\| (DEBUG|INFO|WARNING|ERROR) \| (.*?) \| ", PAGE, re.MULTILINE)
     wanted = set(logged())
@@ -47,6 +50,7 @@ def test_page_has_every_message_with_its_level_and_no_other() -> None:
     assert len(rows) == len(wanted)
 
 
+@pytest.mark.slow
 def test_page_names_the_one_logger_there_is() -> None:
     names = {
         ast.literal_eval(node.args[0])

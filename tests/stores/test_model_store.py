@@ -202,3 +202,4 @@ TestSqliteStoreIsLikeItsModel = SqliteMachine.TestCase
 TestSqliteStoreIsLikeItsModel.settings = effort(12, steps=25)
 TestAlchemyStoreIsLikeItsModel = AlchemyMachine.TestCase
 TestAlchemyStoreIsLikeItsModel.settings = effort(8, steps=25)
+TestAlchemyStoreIsLikeItsModel = pytest.mark.slow(TestAlchemyStoreIsLikeItsModel)

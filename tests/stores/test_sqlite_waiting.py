@@ -56,6 +56,7 @@ def locked(store: SqliteStore) -> Iterator[None]:
         other.execute("ROLLBACK")
 
 
+@pytest.mark.slow
 def test_writer_lets_other_greenlets_run_while_it_waits(tmp_path: Path) -> None:
     pytest.importorskip("gevent")
     done = subprocess.run(
