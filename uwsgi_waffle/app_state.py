@@ -20,7 +20,6 @@ from .forking import PerProcess
 from .masking import redact
 from .notifiers.base import Notifier
 from .notifiers.file import FileNotifier
-from .notifiers.publisher import Publisher
 from .preflight import (
     channel_notifier_maker,
     check_folder,
@@ -30,7 +29,6 @@ from .preflight import (
     make_folder,
     warn_of_open_files,
 )
-from .process.ear import Ear
 from .process.engine import Engine
 from .process.gate import Gate
 from .process.manager import Manager
@@ -572,7 +570,7 @@ class WaffleState:
             snapshot=self._seed,
             apply=self._apply,
             changed=self._send_changed,
-            remote=make_channel and Publisher(options.watchtype, make_channel),
+            remote=make_channel and self._make_publisher(make_channel),
             last_known=self.tasks.last_known,
             wait_s=options.store_timeout_s,
             resync_interval_s=options.resync_interval_s,
@@ -589,6 +587,11 @@ class WaffleState:
     def _make_file_notifier(self) -> FileNotifier:
         return FileNotifier(self.options.watcher_file, poll_interval_s=self.options.poll_interval_s)
 
+    def _make_publisher(self, make_channel: Callable[[], Notifier]) -> Notifier:
+        from .notifiers.publisher import Publisher
+
+        return Publisher(self.options.watchtype, make_channel)
+
     def _make_listener(self, page: Page) -> Notifier:
         def files(also: Iterable[Path] = ()) -> FileNotifier:
             return FileNotifier(
@@ -600,6 +603,9 @@ class WaffleState:
             )
 
         if self.make_channel_notifier is not None:
+            # As the publisher: where there is no channel, a worker pays for neither.
+            from .process.ear import Ear
+
             return Ear(
                 self.options.watchtype,
                 self.make_channel_notifier,

@@ -18,7 +18,6 @@ from .config import ConfigKeys, Options
 from .errors import ConfigurationError, NotifierError, WaffleWarning
 from .notifiers.base import Notifier
 from .notifiers.file import FileNotifier
-from .redis_servers.urls import check_redis_url
 from .stores.base import Channel, Store
 
 # The link that many deploy tools point at the release that runs.
@@ -214,6 +213,8 @@ def _redis_notifier_maker(options: Options, store: Store) -> Callable[[], Notifi
         return RedisNotifier(
             options.redis_url, options.redis_channel, timeout_s=options.redis_timeout_s
         )
+
+    from .redis_servers.urls import check_redis_url
 
     # So that a bad URL is an error at the start, not in a worker's thread.
     check_redis_url(options.redis_url)

@@ -115,7 +115,7 @@ def test_url_that_names_no_redis_is_refused_with_the_reason(url: str, why: str) 
 
 def test_url_is_checked_without_a_driver() -> None:
     code = (
-        "import sys; from uwsgi_waffle.redis_servers import check_redis_url; "
+        "import sys; from uwsgi_waffle.redis_servers.urls import check_redis_url; "
         "check_redis_url('redis://db1'); print('redis' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)

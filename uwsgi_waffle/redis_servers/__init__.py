@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
-from .urls import check_redis_url
-
-__all__ = ["check_redis_url"]
+#: what the URL of a Redis begins with
+SCHEMES = (
+    *("redis", "rediss", "unix"),
+    *("redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster"),
+)

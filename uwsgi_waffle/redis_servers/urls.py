@@ -9,12 +9,8 @@ from typing import Any, NamedTuple, NoReturn
 from urllib.parse import parse_qsl, unquote
 
 from ..errors import ConfigurationError
+from . import SCHEMES
 
-#: of every URL that names a Redis
-SCHEMES = (
-    *("redis", "rediss", "unix"),
-    *("redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster"),
-)
 _PORTS = {"": 6379, "sentinel": 26379, "cluster": 6379}
 _HOST = re.compile(r"(\[[^\[\]]+\]|[^\[\]:/,\s]*)(?::(\d{1,5}))?")
 _FILES = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")

@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from ..errors import ConfigurationError
 from ..forking import PerProcess
-from ..redis_servers.urls import SCHEMES
+from ..redis_servers import SCHEMES
 from ..snapshot import Delta, Row
 from .base import Channel, Dump, HistoryEntry, Store, WorkerReport
 
