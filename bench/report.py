@@ -14,7 +14,7 @@ Cell = Callable[[Sequence[Row], str], str]
 HEAD = """\
 # Benchmarks
 
-One run of `make bench`: everything side by side, on the same app, the same uWSGI options and the
+`make bench`: everything side by side, on the same app, the same uWSGI options and the
 same load. Made by `bench/report.py` from [results.json]({folder}/results.json); to repeat it:
 
 ```console

@@ -66,7 +66,7 @@ def test_readme_can_be_read_at_one_go() -> None:
 
 def test_readme_shows_the_benchmarks_that_were_run() -> None:
     results = json.loads((ROOT / "docs" / "bench" / "results.json").read_text(encoding="utf-8"))
-    head, *shown = _rows(README.partition("One run of `make bench`")[2].partition("## ")[0])
+    head, *shown = _rows(README.partition("Figures of `make bench`")[2].partition("## ")[0])
     columns, *measured = _rows(summary(results["rows"]))
     assert len(shown) == 2
     for row in shown:
