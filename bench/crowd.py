@@ -1,4 +1,4 @@
-"""One process of a crowd: many watchers on one store, each as on a host of its own if by Redis.
+"""One process of a crowd: many watchers on one store, each as on another host if by Redis.
 
 A host is its ear: a manager with its page, a watcher that is subscribed, and the row by which it
 answers for the host. Its other workers are views of the same page, which a request would compare.

@@ -112,7 +112,6 @@ def _is_for_checkers(node: ast.AST) -> bool:
         return "TYPE_CHECKING" in ast.unparse(node.test)
     if isinstance(node, ast.FunctionDef):
         return node.name == "__repr__"
-    # Of a subscript outside of functions mypy alone knows.
     return isinstance(node, ast.Assert)
 
 

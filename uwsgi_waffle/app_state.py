@@ -88,7 +88,7 @@ class WaffleState:
         )
         where = runtime.detect()
         self._under_uwsgi = where.under_uwsgi
-        # Another server does not say how many processes there are: the user must.
+        # A server that is not known does not say how many processes there are: the user must.
         self._wanted = where.has_processes if options.multiproc is None else options.multiproc
         check_runtime(where, options, watched=self._wanted)
         in_folder = configstore is None and options.store_url == DEFAULT_STORE_URL
@@ -558,10 +558,8 @@ class WaffleState:
 
     def _make_engine(self) -> Engine:
         options = self.options
-        page, make_channel = (
-            Page(self.page_file, may_make=self._may_make),
-            self.make_channel_notifier,
-        )
+        page = Page(self.page_file, may_make=self._may_make)
+        make_channel = self.make_channel_notifier
         manager = Manager(
             self.declarations,
             self.store,

@@ -7,7 +7,8 @@ import json
 import pytest
 
 from uwsgi_waffle.notifiers import Notice
-from uwsgi_waffle.notifiers.messages import MAX_ASKS, Inbox, encode
+from uwsgi_waffle.notifiers.base import MAX_ASKS
+from uwsgi_waffle.notifiers.messages import Inbox, encode
 
 
 @pytest.fixture

@@ -166,6 +166,14 @@ def test_process_that_can_not_use_the_file_hears_by_itself(open_folder: Path) ->
         assert line(path, Clock()).hears()
 
 
+def test_file_that_is_another_by_a_second_name_is_not_written(path: Path, clock: Clock) -> None:
+    other = path.with_name("other")
+    other.write_text("of another user")
+    os.link(other, path)
+    assert line(path, clock).hears(), "as one that can't use the file"
+    assert other.read_text() == "of another user"
+
+
 def test_lock_that_another_app_of_the_process_has_dropped_is_taken_again(
     path: Path, clock: Clock
 ) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import NamedTuple
 
+#: the questions of messages that came together; who asks in vain asks again
+MAX_ASKS = 8
+
 
 class Notice(NamedTuple):
     """A hint that the store may hold something newer; never the truth itself, and never a value.

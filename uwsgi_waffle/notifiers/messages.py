@@ -9,13 +9,11 @@ from typing import Annotated, Any
 
 import msgspec
 
-from .base import Notice
+from .base import MAX_ASKS, Notice
 
 logger = logging.getLogger("uwsgi_waffle")
 
 MALFORMED_LOG_INTERVAL_S = 60.0
-#: the questions of messages that came together; who asks in vain asks again
-MAX_ASKS = 8
 #: a question is a random text, and may ask which requests run, too
 ASK = r"^[0-9a-f]{0,32}(\.drained)?\Z"
 

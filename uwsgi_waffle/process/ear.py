@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import struct
 import threading
@@ -13,7 +12,7 @@ from pathlib import Path
 
 from ..notifiers.base import Notice, Notifier
 from ..notifiers.file import FileNotifier
-from ..ownership import give_to_owner_of_folder
+from .locks import lock_byte, open_shared, unlock_byte
 from .page import Page, is_open
 
 #: so many processes of a host stand in line; all others only follow the page
@@ -63,7 +62,7 @@ class Succession:
         """
         try:
             if self._descriptor is None:
-                self._descriptor = _opened(self._path)
+                self._descriptor = open_shared(self._path)
             self._advance(self._descriptor)
             return self._rank is not None and not any(
                 self._beats(self._descriptor, rank) for rank in range(self._rank)
@@ -91,13 +90,13 @@ class Succession:
     def _advance(self, descriptor: int) -> None:
         held, self._rank = self._rank, None
         for rank in range(RANKS if held is None else held + 1):
-            if _lock(descriptor, rank):
+            if lock_byte(descriptor, rank):
                 self._rank = rank
                 break
         if self._rank == held:
             return
         if held is not None:
-            fcntl.lockf(descriptor, fcntl.LOCK_UN, 1, held)
+            unlock_byte(descriptor, held)
         if self._rank is not None:
             # Its holder before was alive: nobody behind is to hear until this one is late.
             self._put(descriptor, self._clock())
@@ -217,23 +216,3 @@ class Ear(Notifier):
     def _dropped(self) -> Notifier | None:
         channel, self._channel = self._channel, None
         return channel
-
-
-def _opened(path: Path) -> int:
-    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
-    try:
-        return os.open(path, flags)
-    except FileNotFoundError:
-        descriptor = os.open(path, flags | os.O_CREAT, 0o660)
-    with contextlib.suppress(OSError):
-        os.fchmod(descriptor, 0o660)
-        give_to_owner_of_folder(descriptor, path.parent)
-    return descriptor
-
-
-def _lock(descriptor: int, place: int) -> bool:
-    try:
-        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
-    except (BlockingIOError, PermissionError):
-        return False
-    return True

@@ -8,12 +8,16 @@ No exclusive lock is held for longer than one call, so that a stopped process bl
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
+import stat
 import struct
 import sys
 import time
 from pathlib import Path
+
+from ..ownership import give_to_owner_of_folder
 
 # struct flock of 64-bit Linux: l_type, l_whence, l_start, l_len, l_pid.
 _FLOCK = struct.Struct("hhqqi4x")
@@ -66,6 +70,44 @@ def is_locked(descriptor: int) -> bool:
         return True
     fcntl.flock(descriptor, fcntl.LOCK_UN)
     return False
+
+
+def open_shared(path: Path, *, make: bool = True) -> int:
+    """Open a file that processes share for writing, and make it (mode 0660) if it is missing.
+
+    :param make: raise :class:`FileNotFoundError` instead of making it if false.
+    :raises OSError: it can't be opened, is no regular file, or has another name.
+    """
+    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+    try:
+        descriptor = os.open(path, flags)
+    except FileNotFoundError:
+        if not make:
+            raise
+        descriptor = os.open(path, flags | os.O_CREAT, 0o660)
+        with contextlib.suppress(OSError):
+            os.fchmod(descriptor, 0o660)
+            give_to_owner_of_folder(descriptor, path.parent)
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+        # Another user's trick: what is written would be written to the other file, too.
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is something else, or has a second name: remove it")
+    return descriptor
+
+
+def lock_byte(descriptor: int, offset: int) -> bool:
+    """Take a lock of this process on one byte of a file; return whether it has it. Never waits."""
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, offset)
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
+
+
+def unlock_byte(descriptor: int, offset: int) -> None:
+    """Give back a lock that :func:`lock_byte` took."""
+    fcntl.lockf(descriptor, fcntl.LOCK_UN, 1, offset)
 
 
 def is_byte_locked(descriptor: int, offset: int) -> bool:

@@ -18,7 +18,7 @@ from ..errors import (
     StoreUnavailable,
 )
 from ..masking import redact
-from ..notifiers.base import Notice, Notifier
+from ..notifiers.base import MAX_ASKS, Notice, Notifier
 from ..notifiers.file import FileNotifier
 from ..settings.declarations import Declarations
 from ..snapshot import Change, Snapshot, mask_secrets
@@ -43,8 +43,6 @@ NOTICE_PAUSE_S = 0.05
 _READS = 3
 # How long a watcher may be silent, in polls and at least, until requests do without it.
 _SILENT_POLLS = 3
-# Who asks in vain asks again.
-_MOST_ASKS = 8
 _SILENT_S = 1.0
 
 
@@ -161,6 +159,12 @@ class Manager:
         return bool(self.page.problem) or self.page.identity == identity_of(
             base.epoch, base.revision, base.mark
         )
+
+    @property
+    def identity(self) -> bytes:
+        """The identity of what this process serves, as on a page."""
+        served = self._served
+        return identity_of(served.epoch, served.revision, served.mark)
 
     def known_epochs(self) -> frozenset[str]:
         """Return which epochs of the store this host knows, by their words."""
@@ -333,7 +337,7 @@ class Manager:
         if notice is not None:
             if self._is_news(notice):
                 self.reading.ask()
-            self._asks = [*self._asks, *notice.asks][-_MOST_ASKS:]
+            self._asks = [*self._asks, *notice.asks][-MAX_ASKS:]
         if self.reading.is_asked:
             pause_s = self._notice_at + NOTICE_PAUSE_S - self._clock()
         if pause_s is None or pause_s <= 0 or self._page_has_news():

@@ -22,9 +22,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
-import stat
 import struct
 import threading
 import time
@@ -33,8 +31,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..forking import PerProcess
-from ..ownership import give_to_owner_of_folder
-from .locks import is_byte_locked
+from .locks import is_byte_locked, lock_byte, open_shared, unlock_byte
+from .page_file import inode_of
 
 FAILING, NO_PAGE = 1, 2
 #: the oldest revision that is held where no request runs
@@ -48,7 +46,6 @@ _WHO = struct.Struct("=II")
 _SHOWN = struct.Struct("=Q8sq")
 _RECORD = struct.Struct("=IIQ8sq8sq64s64s")
 _SHOWN_AT, _ANSWERED_AT, _OLDEST_AT = 8, 32, 40
-_BUSY = (BlockingIOError, PermissionError)
 
 
 class Question:
@@ -218,7 +215,7 @@ class _File:
     def __init__(self, path: str, descriptor: int) -> None:
         self._path = path
         self._descriptor = descriptor
-        self._inode = _inode(os.fstat(descriptor))
+        self._inode = inode_of(os.fstat(descriptor))
         self._lock = threading.Lock()
         # A lock of this process does not show it that it is held.
         self._own: set[int] = set()
@@ -226,14 +223,14 @@ class _File:
     @property
     def is_there(self) -> bool:
         try:
-            return _inode(os.lstat(self._path)) == self._inode
+            return inode_of(os.lstat(self._path)) == self._inode
         except OSError:
             return False
 
     def take(self) -> int:
         with self._lock:
             for number in range(_MOST):
-                if number not in self._own and self._locked(number):
+                if number not in self._own and lock_byte(self._descriptor, number * _SIZE):
                     self._own.add(number)
                     return number
         raise OSError(errno.ENOSPC, "all slots are taken")
@@ -244,7 +241,7 @@ class _File:
                 self.put(number, 0, bytes(_SIZE))
             finally:
                 self._own.discard(number)
-                fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, number * _SIZE)
+                unlock_byte(self._descriptor, number * _SIZE)
 
     def put(self, number: int, offset: int, words: bytes) -> None:
         os.pwrite(self._descriptor, words, number * _SIZE + offset)
@@ -276,13 +273,6 @@ class _File:
         word = os.pread(self._descriptor, 8, number * _SIZE + _OLDEST_AT)
         return int(struct.unpack("=q", word.ljust(8, b"\0"))[0])
 
-    def _locked(self, number: int) -> bool:
-        try:
-            fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, number * _SIZE)
-        except _BUSY:
-            return False
-        return True
-
     def _is_alive(self, number: int) -> bool:
         return number in self._own or is_byte_locked(self._descriptor, number * _SIZE)
 
@@ -305,31 +295,8 @@ class _Files:
                 if file is not None:
                     self._replaced.append(file)
                     del self._files[name]
-                file = self._files[name] = _File(name, _open(Path(name), make=make))
+                file = self._files[name] = _File(name, open_shared(Path(name), make=make))
             return file
-
-
-def _open(path: Path, *, make: bool) -> int:
-    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-    try:
-        descriptor = os.open(path, flags)
-    except FileNotFoundError:
-        if not make:
-            raise
-        descriptor = os.open(path, flags | os.O_CREAT, 0o660)
-        with contextlib.suppress(OSError):
-            os.fchmod(descriptor, 0o660)
-            give_to_owner_of_folder(descriptor, path.parent)
-    status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
-        # Another user's trick: what is written would be written to the other file, too.
-        os.close(descriptor)
-        raise OSError(errno.EINVAL, "it is something else, or has a second name: remove it")
-    return descriptor
-
-
-def _inode(status: os.stat_result) -> tuple[int, int]:
-    return status.st_dev, status.st_ino
 
 
 # A child has none of its parent's locks, and opens the file again.

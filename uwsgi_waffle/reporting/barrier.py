@@ -29,7 +29,6 @@ from typing import NamedTuple
 from ..errors import Laggard, Laggards, StoreError
 from ..process.health import State
 from ..process.manager import PAGE, SLOT, Manager
-from ..process.page import identity_of
 from ..process.slots import Question, SlotState
 from ..process.tickets import Ticket
 from ..stores.base import Store, WorkerReport
@@ -224,8 +223,7 @@ class Barrier:
                 f"`flask waffle workers --forget {report.host}`"
             )
             return Reach(0, (_laggard(report, why),))
-        own = self._manager.snapshot
-        identity = identity_of(own.epoch, own.revision, own.mark).hex()
+        identity = self._manager.identity.hex()
         answers = self._ask in row.asks
         if not answers and (self._drained or row.identity != identity):
             return Reach(0, (_laggard(report, "the host has not answered yet"),))

@@ -17,8 +17,8 @@ from pathlib import Path
 import msgspec
 
 from ..errors import Laggard
+from ..notifiers.base import MAX_ASKS
 from ..process.manager import Manager
-from ..process.page import identity_of
 from ..process.slots import NONE_HELD, UNKNOWN_HELD, Question, SlotState
 from ..stores.base import Store, WorkerReport
 from ..stores.soundness import Found
@@ -31,7 +31,6 @@ KEPT_S = 1e9
 STATE = "HOST"
 _ASKED_LEAST_S = 0.02
 _LEAST_S = 1.0
-_MOST_ASKS = 8
 _MOST_BEHIND = 3
 
 
@@ -87,8 +86,7 @@ def behind_here(manager: Manager, slots: Iterable[SlotState]) -> list[Laggard]:
 
     All others look at the page when a request starts, which names what this process has read.
     """
-    own = manager.snapshot
-    identity = identity_of(own.epoch, own.revision, own.mark)
+    identity = manager.identity
     found = []
     for slot in slots:
         if slot.identity == identity or (slot.uses_page and not slot.failing):
@@ -137,7 +135,7 @@ class HostReporter:
     def turn(self) -> None:
         """Write the row if it is time to; blocks for at most the store's bound."""
         manager, now = self._manager, self._clock()
-        self._new = [*self._new, *manager.take_asks()][-_MOST_ASKS:]
+        self._new = [*self._new, *manager.take_asks()][-MAX_ASKS:]
         is_late = now - self._looked_at >= min(_LEAST_S, self._interval_s)
         if not (self._new or self._draining or self._owing or is_late):
             return
@@ -179,7 +177,7 @@ class HostReporter:
                 done += self._draining
                 self._draining = []
         if done:
-            self._answered = list(dict.fromkeys([*self._answered, *done]))[-_MOST_ASKS:]
+            self._answered = list(dict.fromkeys([*self._answered, *done]))[-MAX_ASKS:]
             self._owing = True
 
     def _new_question(self) -> Question:
@@ -204,10 +202,9 @@ class HostReporter:
         return bool(slots) and slots[0].number == self._manager.slot_number
 
     def _row(self, slots: list[SlotState]) -> HostRow:
-        own = self._manager.snapshot
         behind = behind_here(self._manager, slots)[:_MOST_BEHIND]
         return HostRow(
-            identity_of(own.epoch, own.revision, own.mark).hex(),
+            self._manager.identity.hex(),
             self._answered,
             len(slots),
             self._oldest,
