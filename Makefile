@@ -7,11 +7,11 @@ export WAFFLE_UWSGI
 # Without compiled modules each process that a test starts compiles the package again.
 unexport PYTHONDONTWRITEBYTECODE
 
-# How many tests run at once.
-JOBS ?= auto
-PARALLEL := -n $(JOBS) --dist worksteal
-# One more for those that wait for servers most of their time.
-WAITING_JOBS ?= $(shell expr $$(nproc 2>/dev/null || echo 2) + 1)
+# How many tests run at once: not pytest's own `auto`, which counts two threads of a core as one.
+JOBS ?= $(shell nproc 2>/dev/null || echo 2)
+# More for those that wait for other processes, and for servers most of their time.
+MORE_JOBS ?= $(shell expr $(JOBS) + 1)
+WAITING_JOBS ?= $(shell expr $(JOBS) + 3)
 # What runs them; CI has a wrapper that keeps a record.
 PYTEST ?= -m pytest
 
@@ -50,7 +50,7 @@ quick: $(STAMP)  ## Before each commit: lint, types, all unit tests that are not
 lint-and-types: lint types
 
 quick-tests:
-	$(BIN)/python -m pytest tests -n $(WAITING_JOBS) --dist worksteal -m "not slow" -q
+	$(BIN)/python -m pytest tests -n $(MORE_JOBS) --dist worksteal -m "not slow" -q
 
 lint: $(STAMP)  ## ruff: rules and formatting
 	$(BIN)/ruff check .
@@ -61,7 +61,7 @@ types: $(STAMP)  ## mypy --strict
 	$(BIN)/mypy noxfile.py .ci docs/conf.py
 
 unit: $(STAMP)  ## Tests that need no server
-	$(BIN)/python $(PYTEST) tests $(PARALLEL)
+	$(BIN)/python $(PYTEST) tests -n $(MORE_JOBS) --dist worksteal
 
 integration: $(STAMP)  ## Tests on real servers: uWSGI, Redis, PostgreSQL, MariaDB, Chromium
 	$(BIN)/python $(PYTEST) integration -n $(WAITING_JOBS) --dist worksteal
@@ -74,10 +74,8 @@ noisy: $(STAMP)  ## `make test` three times, beside four processes that never re
 	stress-ng --cpu 4 --timeout 0 --quiet & noise=$$!; trap "kill $$noise" EXIT; \
 		for round in 1 2 3; do $(MAKE) test || exit 1; done
 
-fuzz: $(STAMP)  ## Search long for what the tests miss: fuzzed input, random histories
-	WAFFLE_FUZZ=deep $(BIN)/python -m pytest --timeout=3600 \
-		tests/test_fuzz.py tests/stores/test_model_store.py tests/process/test_model_workers.py \
-		tests/legacy/test_legacy_fuzz.py tests/process/test_interleavings.py
+fuzz: $(STAMP)  ## Fuzzed input and random histories with fresh seeds; WAFFLE_FUZZ_S=180 ends it
+	$(BIN)/python -m tests.support.fuzz_rounds
 
 # More arguments of `python -m mutants`: --count, --seed, --only.
 MUTANTS ?=
@@ -92,7 +90,7 @@ model:  ## The protocol of the page, by the model checker spin; MODEL=whole for 
 	sh tests/process/check_model.sh $(MODEL)
 
 # What is compared has needs of its own; one that can't be installed is left out.
-PEERS := $(patsubst %,.venv-bench-%/.installed,waffleconf constance sentry)
+PEERS := $(patsubst %,.venv-bench-%/.installed,waffleconf constance sentry alone)
 # More arguments of `python -m bench`: names of benchmarks, --quick, --no-peers.
 BENCH ?=
 

@@ -43,11 +43,12 @@ def _run_tests(session: nox.Session, *paths: str, env: dict[str, str] | None = N
     stage = {"WAFFLE_STAGE": session.name}
     for path in paths:
         arguments = [".ci/recorded.py", "-q", path, "--dist", "worksteal", "-n"]
+        # As the Makefile has it: more than cores, as they wait for other processes.
+        cores = os.cpu_count() or 2
         if path == "integration":
-            # One more process than cores: they wait for servers most of their time.
-            arguments += [str((os.cpu_count() or 2) + 1), "-m", "short"]
+            arguments += [str(cores + 3), "-m", "short"]
         else:
-            arguments += ["auto"]
+            arguments += [str(cores + 1)]
         session.run("python", *arguments, *session.posargs, env={**stage, **(env or {})})
 
 

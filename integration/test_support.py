@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
 import psutil
 import pytest
 
+from .support.mariadb_server import MariadbServer
+from .support.postgres_server import PostgresServer
 from .support.processes import Process, clean_environment, free_port, is_free
+from .support.uwsgi_server import ROOT
 from .support.waiting import NotInTime, eventually
 
 #: prints the pid of a child that takes no notice of what asks it to end
@@ -117,3 +121,60 @@ def test_port_is_given_once_only_and_to_one_of_the_parallel_runs(
         assert len(set(ports[worker])) == 20
         assert all(map(is_free, ports[worker]))
     assert not set(ports["gw0"]) & set(ports["gw1"])
+
+
+def test_program_that_takes_ports_itself_takes_those_of_its_tests_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PYTEST_XDIST_WORKER", "gw2")
+    monkeypatch.setenv("PYTEST_XDIST_WORKER_COUNT", "5")
+    done = subprocess.run(
+        [sys.executable, "-c", "from integration.support.processes import *; print(free_port())"],
+        env=clean_environment(PYTHONPATH=str(ROOT)),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert int(done.stdout) % 5 == 2
+
+
+def test_mariadb_keeps_temporary_tables_where_the_start_of_another_removes_none(
+    mariadb: MariadbServer,
+) -> None:
+    assert mariadb.ask("SELECT @@tmpdir") == ((str(mariadb.folder / "tmp"),),)
+
+
+def test_postgres_that_was_killed_leaves_no_shared_memory_behind() -> None:
+    server = PostgresServer()
+    server.start()
+    # Its file says which; "key id" is what the kernel calls it.
+    key, _ = (server.folder / "postmaster.pid").read_text().splitlines()[6].split()
+    server.stop()
+    assert key in _shared_memory()
+    server.release()
+    assert key not in _shared_memory()
+    assert not server.folder.exists()
+
+
+def _shared_memory() -> set[str]:
+    lines = Path("/proc/sysvipc/shm").read_text().splitlines()[1:]
+    return {line.split()[0] for line in lines}
+
+
+def test_fixture_that_many_tests_lack_is_explained_once(tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text(
+        "import pytest\n"
+        "@pytest.fixture(scope='session')\n"
+        "def server(): pytest.fail('no server\\nits log', pytrace=False)\n"
+        "@pytest.mark.parametrize('n', range(3))\n"
+        "def test_it(server, n): pass\n"
+    )
+    command = [sys.executable, "-m", "pytest", "-c", "/dev/null", "--rootdir", str(tmp_path)]
+    command += ["-p", "integration.support.said_once", "-p", "no:cacheprovider", str(tmp_path)]
+    done = subprocess.run(
+        command, env=clean_environment(), capture_output=True, text=True, timeout=60, check=False
+    )
+    assert "3 errors" in done.stdout, done.stdout + done.stderr
+    assert done.stdout.count("its log") == 1
+    assert done.stdout.count("Failed: no server\nshown whole at test_it.py::test_it[0]\n") == 2

@@ -12,15 +12,19 @@ import pytest
 from flask import Flask
 
 from .support import hypothesis_profiles  # noqa: F401
+from .support.order import slow_first
 from .support.rig import NOBODY, Rig, Worker
 from .support.templates import CompiledTemplates
 
 
+# After pytest's own order, which is by the parameters of fixtures.
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give tests that take seconds the minutes that a loaded machine makes of them."""
     for item in items:
         if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(400))
+    slow_first(items)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -83,3 +87,11 @@ def make_worker(folder: Path) -> Iterator[Callable[..., Worker]]:
 @pytest.fixture
 def rig(folder: Path) -> Rig:
     return Rig(folder)
+
+
+@pytest.fixture
+def settled(rig: Rig) -> Rig:
+    """One that has read, and finds nothing new."""
+    rig.begin_request()
+    rig.begin_request()
+    return rig

@@ -16,6 +16,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
 from .find import missing
+from .processes import free_port
 from .waiting import eventually
 
 T = TypeVar("T")
@@ -69,7 +70,7 @@ class Browser:
         # With both paths given, selenium asks nobody; this makes sure of it.
         environment = {**os.environ, "SE_OFFLINE": "true", "SE_AVOID_STATS": "true"}
         self.script = script
-        self.driver = webdriver.Chrome(options, Service(driver, env=environment))
+        self.driver = webdriver.Chrome(options, Service(driver, port=free_port(), env=environment))
         self.emulate()
 
     def emulate(self, *, width: int = 1100, height: int = 900, dark: bool = False) -> None:

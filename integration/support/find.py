@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import NoReturn
 
@@ -22,6 +23,14 @@ def missing(what: str) -> NoReturn:
     if os.environ.get("WAFFLE_REQUIRE_SERVERS") == "1":
         pytest.fail(f"{what} is required by WAFFLE_REQUIRE_SERVERS=1, and is missing")
     pytest.skip(f"{what} is missing", allow_module_level=True)
+
+
+def folder_of_programs() -> str:
+    """Return a folder for temporary files in which programs may be run, if there is one."""
+    # Hardened machines mount /tmp with noexec.
+    folders = (tempfile.gettempdir(), "/var/tmp")
+    allowed = (each for each in folders if not os.statvfs(each).f_flag & os.ST_NOEXEC)
+    return next(allowed, folders[0])
 
 
 def need_uwsgi() -> Server:

@@ -5,18 +5,14 @@ from __future__ import annotations
 import contextlib
 import itertools
 import shutil
-import subprocess
 from collections.abc import Iterator
 from typing import Any
 
 import pymysql
-import pytest
 
 from .find import missing
 from .processes import Process, clean_environment
 from .server import SERVERS_PATH, UNPRIVILEGED, ServerInFolder
-
-_LIMIT_S = 60
 
 
 class MariadbServer(ServerInFolder):
@@ -26,7 +22,16 @@ class MariadbServer(ServerInFolder):
         self._binary = need_mariadb()
         super().__init__("mariadb")
         self._databases = itertools.count(1)
-        self._install()
+        # Each server removes at its start what others have in the folder of temporary tables.
+        temporary = self.folder / "tmp"
+        temporary.mkdir()
+        if UNPRIVILEGED is not None:
+            shutil.chown(temporary, UNPRIVILEGED)
+        self._common = [f"--datadir={self.folder / 'data'}", f"--tmpdir={temporary}"]
+        # By default 100 MB are written, in a folder that may be in memory.
+        self._common.append("--innodb-log-file-size=8M")
+        options = ["--auth-root-authentication-method=normal", "--skip-test-db"]
+        self._fill(["mariadb-install-db", "--no-defaults", *self._common, *options])
         # Run at each start, as root of the server.
         self._init = self.folder / "init.sql"
         self._init.write_text(
@@ -71,7 +76,7 @@ class MariadbServer(ServerInFolder):
         arguments = [
             self._binary,
             "--no-defaults",
-            f"--datadir={self.folder / 'data'}",
+            *self._common,
             f"--socket={self.folder / 'socket'}",
             f"--pid-file={self.folder / 'pid'}",
             f"--port={self.port}",
@@ -81,7 +86,6 @@ class MariadbServer(ServerInFolder):
             # What was committed outlives the process, not the machine: nothing waits for the disk.
             "--innodb-flush-log-at-trx-commit=2",
             "--innodb-doublewrite=0",
-            "--innodb-log-file-size=8M",
             "--innodb-buffer-pool-size=32M",
             "--performance-schema=0",
         ]
@@ -94,21 +98,6 @@ class MariadbServer(ServerInFolder):
             user=UNPRIVILEGED,
             ready=lambda log: "ready for connections" in log,
         )
-
-    def _install(self) -> None:
-        command = ["mariadb-install-db", "--no-defaults", f"--datadir={self.folder / 'data'}"]
-        command += ["--auth-root-authentication-method=normal", "--skip-test-db"]
-        done = subprocess.run(
-            command,
-            user=UNPRIVILEGED,
-            cwd="/",
-            env={**clean_environment(), "PATH": SERVERS_PATH},
-            capture_output=True,
-            timeout=_LIMIT_S,
-            check=False,
-        )
-        if done.returncode:
-            pytest.fail(f"mariadb-install-db: {done.stdout!r} {done.stderr!r}")
 
 
 def need_mariadb() -> str:

@@ -20,8 +20,8 @@ from .waiting import DEADLINE_S, eventually
 
 STOP_S = 10.0
 #: below the range that the kernel gives to outgoing connections, so that none of them takes a
-#: port while its server restarts
-_PORTS = range(20_000, 32_000)
+#: port while its server restarts; those from 30,000 on are for the buses of Redis clusters
+_PORTS = range(20_000, 30_000)
 _given: set[int] = set()
 
 
@@ -192,6 +192,7 @@ class Process:
         eventually("ended", lambda: not any(map(_lives, forked)), interval_s=0.005)
 
 
+_OF_OTHERS = ("UWSGI_", "WAFFLE_", "FLASK_", "PYTEST_")
 # The last makes each process compile the package again.
 _KEPT_BACK = {"NOTIFY_SOCKET", "LISTEN_FDS", "PYTHONWARNINGS", "PYTHONDONTWRITEBYTECODE"}
 
@@ -201,7 +202,8 @@ def clean_environment(**extra: str) -> dict[str, str]:
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("UWSGI_", "WAFFLE_", "FLASK_", "PYTEST_"))
+        # By xdist's names a program that takes ports itself takes those of its test's process.
+        if (name.startswith("PYTEST_XDIST_") or not name.startswith(_OF_OTHERS))
         and name not in _KEPT_BACK
     }
     # So that a log holds what was printed before a crash.

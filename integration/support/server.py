@@ -5,16 +5,21 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
 import tempfile
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from pathlib import Path
 
-from .processes import Process, free_port
+import pytest
+
+from .processes import Process, clean_environment, free_port
 
 #: whom a server runs as that refuses to run as root
 UNPRIVILEGED = "nobody" if os.geteuid() == 0 else None
 #: Debian keeps servers off the PATH of most users
 SERVERS_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin"])
+_LIMIT_S = 60
 
 
 class Server(ABC):
@@ -89,3 +94,23 @@ class ServerInFolder(Server):
     def release(self) -> None:
         super().release()
         shutil.rmtree(self.folder)
+
+    def _fill(self, command: Iterable[str | Path]) -> None:
+        """Run what fills the folder before the first start; fail, and remove it, if that fails."""
+        program, *arguments = map(str, command)
+        done = subprocess.run(
+            [program, *arguments],
+            user=UNPRIVILEGED,
+            cwd="/",
+            env={**clean_environment(), "PATH": SERVERS_PATH},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            timeout=_LIMIT_S,
+            check=False,
+        )
+        if done.returncode:
+            shutil.rmtree(self.folder)
+            said = done.stdout[-12_000:]
+            pytest.fail(f"{program} ended with status {done.returncode}\n{said}", pytrace=False)
