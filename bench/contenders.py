@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from integration.support.find import need_uwsgi
@@ -17,6 +17,10 @@ _VERSIONS = """
 import importlib.metadata, json
 print(json.dumps({d.metadata["Name"]: d.version for d in importlib.metadata.distributions()}))
 """
+
+
+#: This project with what it needs, and no test tool: what a user of file mode installs.
+ALONE = "alone"
 
 
 @dataclass(frozen=True)
@@ -51,10 +55,16 @@ class Contender:
         """What uWSGI loads."""
         return {
             None: "bench.app:app",
+            ALONE: "bench.app:app",
             "waffleconf": "bench.peers.waffleconf_app:app",
             "constance": "bench.peers.constance_app:application",
             "sentry": "bench.peers.sentry_app:app",
         }[self.peer]
+
+    @property
+    def prepares(self) -> bool:
+        """Whether its own program makes what it needs before its server starts."""
+        return self.peer not in (None, ALONE)
 
     @property
     def python(self) -> Path:
@@ -107,6 +117,18 @@ def contenders(*, peers: bool) -> list[Contender]:
         for peer in sorted(absent):
             print(f"left out: {peer}, because {_venv(peer)} is not installed (see make bench)")
     return [one for one in _ALL if one.peer is None or (peers and one.peer not in absent)]
+
+
+def alone(chosen: list[Contender]) -> list[Contender]:
+    """Return contenders of which none finds packages that only this project's tests need.
+
+    An optional package that is there is imported, by msgspec at least; each peer is measured in
+    an environment of what it needs, too.
+    """
+    if not _installed(ALONE):
+        print(f"beside the test tools, because {_venv(ALONE)} is not installed (see make bench)")
+        return chosen
+    return [one if one.peer else replace(one, peer=ALONE) for one in chosen]
 
 
 def versions(peer: str | None) -> dict[str, str]:

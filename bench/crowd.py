@@ -137,7 +137,8 @@ def main(first: int, count: int, store_url: str, where: str, channel: str, repor
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     sender.connect(reports)
-    folder = Path(tempfile.mkdtemp())
+    # Beside what it writes: removed by who starts the crowd.
+    folder = Path(tempfile.mkdtemp(dir=Path(os.environ["BENCH_COUNTS"]).parent))
 
     def make_store() -> _Counted:
         return _Counted(
@@ -149,8 +150,8 @@ def main(first: int, count: int, store_url: str, where: str, channel: str, repor
     members = []
     for identity in range(first, first + count):
         store = shared
-        if store_url.startswith("redis:"):
-            # PostgreSQL has no hundred connections to give.
+        if not store_url.startswith("sqlite:"):
+            # A host has its own connections, and waits for no other's.
             stores.append(store := make_store())
         notifier: Notifier
         if where.startswith("redis:"):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from .contenders import BY_NAME, contenders
+from .contenders import BY_NAME, alone, contenders
 from .record import Record
 from .servers import Site, cpu_s, redis_server, site
 
@@ -23,7 +23,7 @@ def run(record: Record) -> None:
     """Measure start-up, memory and idle processor time of every contender."""
     idle_s = record.rounds(20, 1)
     print(f"\nFootprint of one of {WORKERS} lazily loaded workers, {idle_s} s idle")
-    chosen = contenders(peers=record.peers)
+    chosen = alone(contenders(peers=record.peers))
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         root = Path(name)
         port = stack.enter_context(redis_server(root))
@@ -67,7 +67,7 @@ def _measure_growth(record: Record, root: Path, port: int, plain_mib: float) -> 
     for size in SIZES:
         folder = root / f"size-{size}"
         with site(
-            BY_NAME["waffle-file"],
+            alone([BY_NAME["waffle-file"]])[0],
             folder,
             workers=WORKERS,
             redis_port=port,

@@ -148,9 +148,9 @@ def _memory_mib(running: Site) -> float:
 
 
 @contextlib.contextmanager
-def postgres() -> Iterator[PostgresServer]:
-    """Run a PostgreSQL of this benchmark's own."""
-    server = PostgresServer()
+def postgres(connections: int = 100) -> Iterator[PostgresServer]:
+    """Run a PostgreSQL of this benchmark's own, which takes so many connections at once."""
+    server = PostgresServer(connections=connections)
     try:
         server.start()
         yield server

@@ -130,7 +130,7 @@ def _growth(measures: Sequence[str], across: str, up: str) -> Callable[[Any, Seq
 
 
 _PLOTS: dict[str, tuple[str, Callable[[Any, Sequence[Row]], bool]]] = {
-    "served.svg": ("A change has returned: until a worker's request sees it", _served),
+    "served.svg": ("From the call of a change until all workers' requests see it", _served),
     "throughput.svg": ("Requests per second, against the same app without it", _throughput),
     "reads.svg": ("Read of one value", _reads),
     "refresh.svg": (

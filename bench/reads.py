@@ -61,7 +61,7 @@ def _measure_here(record: Record, folder: Path, port: int) -> None:
     plain, _ = _make_app(folder, live=False)
     assert waffle is not None
     config, bare, path = app.config, plain.config, waffle.state.options.watcher_file
-    gate = Gate(_nothing, waffle.state._look, "bench", clears_environ=True)
+    gate = Gate(_nothing, waffle.state.serving.look, "bench", clears_environ=True)
     gate.tickets = waffle.state.engine.manager.tickets
     environ: dict[str, Any] = {}
     client = redis.Redis(port=port)
@@ -84,7 +84,7 @@ def _measure_here(record: Record, folder: Path, port: int) -> None:
         "check",
         {
             "waffle": (lambda: gate.wsgi_app(environ, print), 2_000),
-            "waffle, one that looks": (lambda: waffle.state._look(environ), 500),
+            "waffle, one that looks": (lambda: waffle.state.serving.look(environ), 500),
             "floor os.stat": (lambda: os.stat(path), 500),
         },
     )

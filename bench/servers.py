@@ -81,7 +81,7 @@ def site(
     """
     folder.mkdir(parents=True, exist_ok=True)
     env |= {"BENCH_FOLDER": str(folder), "BENCH_REDIS_PORT": str(redis_port)}
-    if contender.peer is not None:
+    if contender.prepares:
         contender.run("prepare", **env)
     shared, *ports = (free_port() for _ in range(workers + 1))
     arguments = [

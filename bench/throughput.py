@@ -14,6 +14,8 @@ from .servers import Site, core, cpu_s, redis_server, site
 
 #: Measured in more rounds, as the ratio to plain Flask is what matters most.
 MANY = ("flask", "flask-stat", "waffle-file", "waffle-redis")
+#: a figure for each round that was measured, by the start of the servers and the round after it
+Rounds = dict[tuple[int, int], float]
 
 
 def run(record: Record) -> None:
@@ -21,33 +23,36 @@ def run(record: Record) -> None:
     print(f"\nThroughput of one worker on a core of its own, by {client()}, rounds of 1 s in turns")
     chosen = contenders(peers=record.peers)
     many = [one for one in chosen if one.name in MANY]
-    rates: dict[str, list[float]] = {one.name: [] for one in chosen}
-    cpu: dict[str, list[float]] = {one.name: [] for one in chosen}
+    rates: dict[str, Rounds] = {one.name: {} for one in chosen}
+    cpu: dict[str, Rounds] = {one.name: {} for one in chosen}
     order = random.Random(1)
     for start in range(record.rounds(8, 1)):
         with contextlib.ExitStack() as stack:
             sites = _start(chosen if start < record.rounds(3, 1) else many, stack)
             rounds = [list(sites)] * record.rounds(5, 2)
             rounds += [[one.name for one in many]] * record.rounds(3, 0)
-            for names in rounds:
+            for number, names in enumerate(rounds):
                 # One that always came second would be measured on a warmer machine.
                 for who in order.sample(names, len(names)):
                     rate, cpu_ns = _round(sites[who])
-                    rates[who].append(rate)
-                    cpu[who].append(cpu_ns)
+                    rates[who][start, number] = rate
+                    cpu[who][start, number] = cpu_ns
     for who, found in rates.items():
-        record.samples("throughput", who, found, unit="requests/s")
+        record.samples("throughput", who, list(found.values()), unit="requests/s")
     for who, found in cpu.items():
-        record.samples("processor time of a request", who, found, unit="µs")
+        record.samples("processor time of a request", who, list(found.values()), unit="µs")
     for one in chosen:
         if one.baseline is None:
             continue
-        pairs = zip(rates[one.name], rates[one.baseline], strict=True)
-        ratio = [figure / base for figure, base in pairs]
+        ratio = ratios(rates[one.name], rates[one.baseline])
         record.samples("throughput ratio", one.name, ratio, unit="of its baseline")
-        pairs = zip(cpu[one.baseline], cpu[one.name], strict=True)
-        ratio = [base / figure for base, figure in pairs]
+        ratio = ratios(cpu[one.baseline], cpu[one.name])
         record.samples("processor time ratio", one.name, ratio, unit="its baseline's to its own")
+
+
+def ratios(figures: Rounds, base: Rounds) -> list[float]:
+    """Return the ratio of each round in which both were measured."""
+    return [figure / base[place] for place, figure in figures.items() if place in base]
 
 
 def _start(chosen: list[Contender], stack: contextlib.ExitStack) -> dict[str, Site]:

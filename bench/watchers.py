@@ -25,6 +25,8 @@ from .servers import redis_server, spawned
 
 CROWDS = (4, 16, 64)
 CHANNEL = "bench.crowd"
+# For the reports of all hosts that follow a change: the next one finds them at rest.
+_REST_S = 3.5
 
 
 def run(record: Record) -> None:
@@ -61,7 +63,7 @@ def measure(
 
     :param store_url: "redis" for the Redis that carries the notices.
     :param mode: "file": all on one host; "redis": each on a host of its own.
-    :param barrier: then also wait for all hosts after each change.
+    :param barrier: then also wait for all hosts after each change; all of them are at rest before.
     """
     folder.mkdir(parents=True)
     counts = folder / "counts"
@@ -99,6 +101,7 @@ def measure(
         reports.of(READY, receivers=len(firsts))
         base = waffle.snapshot["NUMBER"]
         for number in range(base + 1, base + 1 + rounds):
+            time.sleep(_REST_S if barrier else 0.0)
             began = time.monotonic_ns()
             waffle.update({"NUMBER": number})
             samples += [at - began for at in reports.of(number, receivers=crowd)]
@@ -109,6 +112,7 @@ def measure(
             os.kill(process, signal.SIGUSR1)
         reports.of(COUNTED, receivers=len(firsts))
         for number in range(base + 1 + rounds, base + 1 + (2 * rounds if barrier else 0)):
+            time.sleep(_REST_S)
             # Those who report must not wait for a reader.
             with ThreadPoolExecutor(1) as pool:
                 applied = pool.submit(reports.of, number, receivers=crowd)

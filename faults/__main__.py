@@ -23,7 +23,8 @@ from .report import describe
 from .schedule import Turn, make_schedule, play
 from .world import World
 
-STORES = ("sqlite", "postgres")
+#: "notify" is PostgreSQL, whose own notices connect the hosts: only what harms these
+STORES = ("sqlite", "postgres", "notify")
 
 
 def main() -> int:

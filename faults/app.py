@@ -22,7 +22,7 @@ from flask import Flask, request
 
 from uwsgi_waffle import ChangeRefused, State, Status, StoreError, WaffleConf
 from uwsgi_waffle.process.announcer import Announcer
-from uwsgi_waffle.process.manager import Manager
+from uwsgi_waffle.process.changes import Changes
 from uwsgi_waffle.process.page import PageChange
 
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -135,7 +135,7 @@ def _die_on_demand(path: str) -> None:
         setattr(own, name, call)
 
     dies("opened", PageChange, "open", after=True)
-    dies("committed", Manager, "_written", after=True)
+    dies("committed", Changes, "_written", after=True)
     dies("marked", Announcer, "announce")
 
 

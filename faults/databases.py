@@ -28,6 +28,8 @@ class Database(ABC):
 
     #: as ``WAFFLE_STORE_URL``
     url: str
+    #: of its server, if it has one
+    port: int = 0
 
     @abstractmethod
     def start(self) -> None:
@@ -201,6 +203,7 @@ class PostgresDatabase(Database):
         need_module("psycopg")
         self.server = PostgresServer()
         self.url = self.server.url("postgresql+psycopg")
+        self.port = self.server.port
 
     def start(self) -> None:
         self.server.start()
@@ -230,6 +233,17 @@ class PostgresDatabase(Database):
             yield
         finally:
             self.server.start()
+
+    def listeners(self) -> list[int]:
+        """Return the pids of the connections that hear its notices."""
+        # What a connection was asked last is shown.
+        query = "SELECT pid FROM pg_stat_activity WHERE query ~ '^(LISTEN|UNLISTEN) '"
+        return [pid for (pid,) in self.ask(query)]
+
+    def kill_listeners(self) -> None:
+        """End each connection that hears its notices."""
+        for pid in self.listeners():
+            self.ask("SELECT pg_terminate_backend(?)", pid)
 
     def restart(self) -> None:
         """Shut it down and start it at once."""

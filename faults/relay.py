@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+from collections.abc import Iterator
 
 
 class Relay:
@@ -29,17 +30,18 @@ class Relay:
         """Where the host connects to."""
         return int(self._listener.getsockname()[1])
 
-    def cut(self) -> None:
-        """Let nothing through from now on."""
+    @contextlib.contextmanager
+    def silent(self) -> Iterator[None]:
+        """Let nothing through while the context lasts; connections stay open."""
         self._whole.clear()
-
-    def restore(self) -> None:
-        """Let everything through again."""
-        self._whole.set()
+        try:
+            yield
+        finally:
+            self._whole.set()
 
     def close(self) -> None:
         """End every connection, and take none any more."""
-        self.restore()
+        self._whole.set()
         for each in [self._listener, *self._sockets]:
             with contextlib.suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)

@@ -127,8 +127,9 @@ class Uwsgi:
         return [child.pid for child in psutil.Process(self.pid).children()]
 
     def command(self, letter: str) -> None:
-        """Give the master a command by its FIFO."""
-        descriptor = os.open(self._fifo, os.O_WRONLY | os.O_NONBLOCK)
+        """Give the master a command by its FIFO, which it makes again after each."""
+        opened = partial(os.open, self._fifo, os.O_WRONLY | os.O_NONBLOCK)
+        descriptor = eventually("the master reads its FIFO", opened, deadline_s=STOP_S)
         try:
             os.write(descriptor, letter.encode())
         finally:

@@ -87,7 +87,7 @@ class World:
 
     :ivar one: the host that is harmed; has 4 workers.
     :ivar hosts: a second one, of two workers, is there if the store can be shared.
-    :ivar relay: between Redis and the second host.
+    :ivar relay: between the second host and where it hears: Redis, or PostgreSQL if that notifies.
     :ivar restored: how many backups were put back.
     :ivar disk: holds the watch file of the first host and, if embedded, the store.
     """
@@ -115,20 +115,27 @@ class World:
             stack.callback(subprocess.run, ["umount", "--lazy", str(self.disk)], check=False)
         self.redis = RedisServer(folder)
         stack.callback(self.redis.stop)
-        self.relay = Relay(self.redis.port)
-        stack.callback(self.relay.close)
         embedded = self.store == "sqlite"
         self.database: Database = (
             SqliteDatabase(self.disk / "store") if embedded else PostgresDatabase()
         )
         stack.callback(self.database.close)
+        notifies = self.store == "notify"
+        self.relay = Relay(self.database.port if notifies else self.redis.port)
+        stack.callback(self.relay.close)
         common = {"WAFFLE_REDIS_URL": self.redis.url, "WAFFLE_STORE_URL": self.database.url}
+        if notifies:
+            common["WAFFLE_WATCHTYPE"] = "postgresql"
         watch = self.disk / "watch" / "waffle.watch"
         self.one = Host(folder / "one", "one", workers=WORKERS, watch=watch, **common)
         self.hosts = [self.one]
         if not embedded:
             watch = folder / "two-watch" / "waffle.watch"
             common["WAFFLE_REDIS_URL"] = f"redis://127.0.0.1:{self.relay.port}/0"
+            if notifies:
+                # The store itself goes on beside it.
+                url = f"postgresql://waffle:s3cret@127.0.0.1:{self.relay.port}/postgres"
+                common["WAFFLE_POSTGRESQL_URL"] = url
             self.hosts.append(Host(folder / "two", "two", workers=2, watch=watch, **common))
         for host in self.hosts:
             stack.callback(host.uwsgi.kill)
@@ -148,6 +155,7 @@ class World:
         if first.outcome != "acknowledged":
             raise FaultFailed(f"the very first change failed: {first.error}")
         self.load.start(len(self.targets))
+        self.until("every worker answers", lambda: self.load.latest.keys() >= set(self.targets))
 
     def close(self) -> None:
         """End all that was started."""

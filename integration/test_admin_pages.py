@@ -55,6 +55,7 @@ def violations(browser: Browser, axe: str) -> list[Any]:
     return found
 
 
+@pytest.mark.slow
 def test_pages_fit_their_width_and_axe_finds_nothing(browser: Browser, axe: str) -> None:
     found: list[str] = []
     seen: set[str] = set()

@@ -26,7 +26,7 @@ from .support.browser import Browser, need_browser  # noqa: E402
 
 pytestmark = [pytest.mark.timeout(300)]
 
-WALKS = [int(os.environ["WAFFLE_WALK"])] if "WAFFLE_WALK" in os.environ else range(52)
+WALKS = [int(os.environ["WAFFLE_WALK"])] if "WAFFLE_WALK" in os.environ else range(32)
 #: each of these walks is made without JavaScript
 PLAIN_EVERY = 4
 STEPS = 6

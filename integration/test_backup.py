@@ -91,6 +91,7 @@ class TestLoad(LoadContract):
 
 
 @pytest.mark.uwsgi
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", URLS)
 def test_every_worker_serves_what_was_restored_from_its_next_request_on(
     start_uwsgi: StartUwsgi, folder: Path, tmp_path: Path, make_url: MakeUrl, kind: str

@@ -56,9 +56,14 @@ def test_workers_of_one_host_are_all_counted_and_none_is_waited_for(
     try:
         answer = waited(server, values={"SITENAME": "Stopped"}, expected=4)
         assert (answer["served"], answer["laggards"]) == (4, [])
-        busy = waited(server, revision=answer["revision"], timeout_s=0.3, drained=True)
-        assert [each["pid"] for each in busy["laggards"]] == [stopped], server.evidence()
-        assert "stopped" in busy["laggards"][0]["why"], (busy, server.evidence())
+
+        def only_the_stopped() -> Any:
+            busy = waited(server, revision=answer["revision"], timeout_s=0.3, drained=True)
+            # On a busy machine another one may not have answered in time.
+            assert [each["pid"] for each in busy["laggards"]] == [stopped], busy
+            return busy["laggards"][0]
+
+        assert "stopped" in server.eventually("one laggard", only_the_stopped)["why"]
     finally:
         os.kill(stopped, signal.SIGCONT)
     assert server.get(2, "/read")[0] == answer["revision"]

@@ -11,6 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from bench.throughput import ratios
+
 from .support.find import need_redis, need_uwsgi
 from .support.processes import clean_environment
 from .support.waiting import eventually
@@ -33,6 +35,7 @@ def _bench(*arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_the_quick_benchmarks_run_whole_and_tell_every_target(tmp_path: Path) -> None:
     need_uwsgi()
@@ -115,3 +118,9 @@ def test_the_same_figures_draw_the_same_plots(tmp_path: Path) -> None:
         drawn.append({path.name: path.read_bytes() for path in folder.glob("*.svg")})
     assert drawn[0] == drawn[1]
     assert drawn[0].keys() == {"served.svg", "refresh.svg"}
+
+
+def test_throughput_is_compared_in_those_rounds_in_which_both_were_measured() -> None:
+    base = {(0, 0): 2.0, (0, 1): 4.0, (1, 0): 8.0}
+    assert ratios({(0, 0): 1.0, (1, 0): 2.0}, base) == [0.5, 0.25]
+    assert ratios(base, {(0, 1): 2.0}) == [2.0]

@@ -21,12 +21,12 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]  # its stubs would be one package more
 
-from .support.find import need_module
+from .support.find import folder_of_programs, need_module
 from .support.machine import FILES, Machine
 from .support.postgres_server import PostgresServer
 from .support.processes import Process, free_port
 
-pytestmark = [pytest.mark.uwsgi, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.uwsgi, pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def port() -> int:
 def machine(port: int) -> Iterator[Machine]:
     need_module("pyuwsgi")
     # Not pytest's folder, which others may not enter.
-    with tempfile.TemporaryDirectory(prefix="waffle") as name:
+    with tempfile.TemporaryDirectory(prefix="waffle", dir=folder_of_programs()) as name:
         root = Path(name)
         root.chmod(0o755)
         yield Machine(root, {8080: port})
@@ -89,7 +89,8 @@ def wait_for(server: Process, port: int, path: str = "/readyz") -> dict[str, Any
         except (urllib.error.URLError, ConnectionError):
             return None
 
-    found: dict[str, Any] = server.eventually("ready", probe)
+    # Four workers compile every package, for the app may not write where it is installed.
+    found: dict[str, Any] = server.eventually("ready", probe, deadline_s=120.0)
     return found
 
 

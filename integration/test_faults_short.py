@@ -10,7 +10,10 @@ import pytest
 from .support.find import need_redis, need_uwsgi
 from .support.uwsgi_server import ROOT
 
-pytestmark = [pytest.mark.uwsgi, pytest.mark.redis_server, pytest.mark.timeout(240)]
+pytestmark = [
+    *(pytest.mark.uwsgi, pytest.mark.redis_server, pytest.mark.slow),
+    pytest.mark.timeout(240),
+]
 
 SEED = 5
 LIMIT_S = 200.0

@@ -18,9 +18,11 @@ from uwsgi_waffle.stores.redis import RedisStore
 from uwsgi_waffle.stores.sql.changes import SqlStore
 from uwsgi_waffle.stores.sqlalchemy import AlchemyWaffleStore
 
-from .support.killed_writers import Tally, tally
+from .support.killed_writers import LATEST_S, Tally, tally
 from .support.postgres_server import PostgresServer
 from .support.redis_server import RedisServer
+
+pytestmark = pytest.mark.slow
 
 CHANGES = 200
 KILLS = 20
@@ -53,18 +55,18 @@ def _count(store: SqlStore[Any]) -> Tally:
 
 def test_sqlalchemy_store_loses_no_notice(postgres: PostgresServer, database: str) -> None:
     url = postgres.url("postgresql+psycopg", database)
-    _assert_none_lost(_count(AlchemyWaffleStore(url, timeout_s=10.0)))
+    _assert_none_lost(_count(AlchemyWaffleStore(url, timeout_s=10.0, write_timeout_s=LATEST_S)))
 
 
 def test_peewee_store_loses_no_notice(postgres: PostgresServer, database: str) -> None:
     make: Any = peewee.PostgresqlDatabase
     db = make(postgres.url("postgresql", database), prefer_psycopg3=True)
-    _assert_none_lost(_count(PeeweeWaffleStore(db, timeout_s=10.0)))
+    _assert_none_lost(_count(PeeweeWaffleStore(db, timeout_s=10.0, write_timeout_s=LATEST_S)))
 
 
 @pytest.mark.redis_server
 def test_redis_store_loses_no_notice(redis_server: RedisServer) -> None:
-    store = RedisStore(redis_server.url, timeout_s=10.0)
+    store = RedisStore(redis_server.url, timeout_s=10.0, write_timeout_s=LATEST_S)
     store.prepare()
     store.announce_on(Channel("redis", "shop", redis_server.url))
     notifier = RedisNotifier(redis_server.url, "shop", timeout_s=10.0)

@@ -171,9 +171,9 @@ def _give_order(fifo: Path, order: bytes) -> None:
 def test_worker_added_by_cheaper_serves_current_values_and_follows(
     start_uwsgi: StartUwsgi, loading: list[str]
 ) -> None:
-    server = start_uwsgi(
-        "--master", "--cheaper=1", "--cheaper-initial=1", "--master-fifo=fifo", *loading, workers=3
-    )
+    # Not the usual algorithm, which ends a worker that has been idle for some seconds.
+    options = ["--cheaper=1", "--cheaper-initial=1", "--cheaper-algo=manual"]
+    server = start_uwsgi("--master", "--master-fifo=fifo", *options, *loading, workers=3)
     _until_workers(server, 1)
     revision = server.post(1, {"SITENAME": "While cheap"})["revision"]
     fifo = server.folder / "fifo"
@@ -291,7 +291,7 @@ def test_sigint_ends_a_server_with_watchers_at_once(start_uwsgi: StartUwsgi) -> 
     assert_every_worker_follows(server)
     server.send(signal.SIGINT)
     # uWSGI would wait 60 s for a worker that does not end.
-    server.eventually("ended", lambda: server.popen.poll() is not None, deadline_s=10)
+    server.eventually("ended", lambda: server.ended, deadline_s=30)
     assert server.popen.returncode == 0, server.evidence()
     assert "NO MERCY" not in server.log
     assert server.descendants() == []
@@ -362,7 +362,9 @@ def test_server_without_threads_ends_with_an_error_that_names_enable_threads(
 ) -> None:
     old = need_uwsgi_without_threads()
     server = start_uwsgi("--master", *loading, server=old, threads=False)
-    assert server.wait_for_end() != 0
+    status = server.wait_for_end()
+    # Source: changelog of uWSGI 2.0.26. Before, one whose workers can't load it may end with 0.
+    assert status != 0 or (loading and old.version_tuple < (2, 0, 26)), server.evidence()
     assert "ConfigurationError" in server.log, server.evidence()
     assert "enable-threads = true" in server.log, server.evidence()
 

@@ -15,8 +15,8 @@ from uwsgi_waffle.notifiers.base import Notice
 from uwsgi_waffle.notifiers.redis import RedisNotifier
 from uwsgi_waffle.stores import Channel
 from uwsgi_waffle.stores.redis import RedisStore
+from uwsgi_waffle.testing.assertions import stored
 from uwsgi_waffle.testing.report_contract import a_report
-from uwsgi_waffle.testing.store_contract import stored
 
 from .support.processes import is_free
 from .support.redis_server import RedisServer

@@ -146,7 +146,7 @@ def test_right_that_notices_lack_is_named(
 
 
 def test_notices_alone_need_the_rights_that_the_page_says(redis_server: RedisServer) -> None:
-    (rights,) = re.findall(r"Notices alone need `([^`]*)`", PAGE.read_text())
+    (rights,) = re.findall(r"For notices alone, `([^`]*)`", PAGE.read_text())
     redis_server.ask("ACL", "SETUSER", "shop", "reset", "on", ">password", *rights.split())
     url = redis_server.url.replace("redis://", "redis://shop:password@")
     notifier = RedisNotifier(url, "waffleconf", timeout_s=10.0)

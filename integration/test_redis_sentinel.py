@@ -14,7 +14,7 @@ from uwsgi_waffle.errors import NotifierError, OutcomeUnknown, StoreError, Store
 from uwsgi_waffle.notifiers.redis import RedisNotifier
 from uwsgi_waffle.stores import Channel
 from uwsgi_waffle.stores.redis import RedisStore
-from uwsgi_waffle.testing.store_contract import stored
+from uwsgi_waffle.testing.assertions import stored
 
 from .support.redis_server import RedisServer, Sentinel
 from .support.stopwatch import Stopwatch

@@ -13,7 +13,7 @@ from uwsgi_waffle.errors import ConfigurationError, NotifierError, StoreUnavaila
 from uwsgi_waffle.notifiers.base import Notice
 from uwsgi_waffle.notifiers.redis import RedisNotifier
 from uwsgi_waffle.stores.redis import RedisStore
-from uwsgi_waffle.testing.store_contract import stored
+from uwsgi_waffle.testing.assertions import stored
 
 from .support.find import need_program, need_redis_with_tls
 from .support.processes import free_port

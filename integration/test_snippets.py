@@ -215,10 +215,14 @@ def test_apps_of_a_worker_share_one_interpreter(start: Start, snippet: str, tmp_
 
 
 @pytest.mark.parametrize("snippet", SNIPPETS)
-def test_app_that_can_not_be_loaded_ends_the_server(start: Start, snippet: str) -> None:
+def test_app_that_can_not_be_loaded_ends_the_server(
+    server: Server, start: Start, snippet: str
+) -> None:
     running = start(snippet, app="raise RuntimeError('broken app')")
     running.eventually("end", lambda: running.ended)
-    assert running.popen.returncode != 0, running.log
+    # Source: changelog of uWSGI 2.0.26. Before, a master that hears of it by the worker's SIGINT
+    # first ends with 0.
+    assert running.popen.returncode == 22 or server.version_tuple < (2, 0, 26), running.log
     assert "broken app" in running.log
 
 
@@ -377,6 +381,9 @@ def test_example_serves_its_app_with_the_packaged_snippet(server: Server, tmp_pa
         report = running.get()
         assert report["worker_id"] > 0, running.log
         assert report["masterpid"] == running.pid
-        assert running.log.count("spawned uWSGI worker") == 4
+        # The first one may answer while the master says of the last one that it is there.
+        spawned = "spawned uWSGI worker"
+        running.eventually("all workers", lambda: running.log.count(spawned) >= 4)
+        assert running.log.count(spawned) == 4, running.log
     finally:
         running.stop()

@@ -17,7 +17,7 @@ from uwsgi_waffle.stores.base import Store
 from uwsgi_waffle.stores.peewee import PeeweeWaffleStore
 from uwsgi_waffle.stores.sqlalchemy import AlchemyWaffleStore
 from uwsgi_waffle.testing import stored
-from uwsgi_waffle.testing.store_contract import raises
+from uwsgi_waffle.testing.assertions import raises
 
 from .support.mariadb_server import MariadbServer
 from .support.server_contract import (

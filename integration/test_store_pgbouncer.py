@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from uwsgi_waffle.stores.base import Store
 from uwsgi_waffle.stores.peewee import PeeweeWaffleStore
 from uwsgi_waffle.stores.sqlalchemy import AlchemyWaffleStore
-from uwsgi_waffle.testing.store_contract import stored
+from uwsgi_waffle.testing.assertions import stored
 
 from .support.pgbouncer import Pgbouncer
 from .support.postgres_server import PostgresServer

@@ -19,7 +19,7 @@ from uwsgi_waffle.stores.base import Store
 from uwsgi_waffle.stores.peewee import PeeweeWaffleStore
 from uwsgi_waffle.stores.sqlalchemy import AlchemyWaffleStore
 from uwsgi_waffle.testing import in_processes
-from uwsgi_waffle.testing.store_contract import raises, stored
+from uwsgi_waffle.testing.assertions import raises, stored
 
 from .support.find import missing
 from .support.postgres_server import PostgresServer, found_postgres, need_postgres

@@ -23,11 +23,12 @@ from uwsgi_waffle.notifiers.redis import RedisNotifier
 from uwsgi_waffle.stores import Channel, Store, WorkerReport
 from uwsgi_waffle.stores.redis import RedisStore
 from uwsgi_waffle.stores.soundness import Found
-from uwsgi_waffle.testing.store_contract import raises, read_after, stored
+from uwsgi_waffle.testing.assertions import raises, read_after, stored
 
 from .support.redis_server import RedisServer
 from .support.server_contract import FrozenContract, OnServer, ServerContract
 from .support.swallowing import swallowing
+from .support.waiting import eventually
 from .test_redis_rights import documented
 
 
@@ -177,6 +178,9 @@ class TestRedis(_Redis, ServerContract):
         store.report(WorkerReport("shop", "host", 1, 1, 1, 0.5, "VALID", None, 60.0))
         names = self.server.ask("ZRANGE", "{site}:workers", 0, -1)
         assert sorted(names) == [b"alive", b"{site}:workers:shop:host:1"]
+        store.retract(WorkerReport("shop", "host", 1, 1, 1, 0.5, "VALID", None, 60.0))
+        assert self.server.ask("ZRANGE", "{site}:workers", 0, -1) == [b"alive"]
+        assert not self.server.ask("EXISTS", "{site}:workers:shop:host:1")
 
     def test_history_is_whole_over_the_border_of_its_pages(self, store: RedisStore) -> None:
         store.prepare()
@@ -245,10 +249,10 @@ class TestRedis(_Redis, ServerContract):
     def test_change_is_published_with_it(self, store: RedisStore) -> None:
         store.prepare()
         loud = RedisStore(f"{self.server.url}?prefix=site:&channel=waffleconf")
-        notifier = RedisNotifier(self.server.url, "waffleconf")
-        assert notifier.wait(1.0) == Notice(None)
+        notifier = RedisNotifier(self.server.url, "waffleconf", timeout_s=10.0)
+        assert notifier.wait(10.0) == Notice(None)
         assert loud.write({"A": "1"}) == 1
-        notice = notifier.wait(1.0)
+        notice = notifier.wait(10.0)
         assert notice is not None
         assert notice.revision == 1
         with raises(RevisionConflict):
@@ -278,17 +282,22 @@ class TestRedis(_Redis, ServerContract):
         store.announce_on(Channel("redis", "waffleconf", here))
         announcing = store.announces
         assert announcing
-        notifier = RedisNotifier(self.server.url, "waffleconf")
-        assert notifier.wait(1.0) == Notice(None)
+        notifier = RedisNotifier(self.server.url, "waffleconf", timeout_s=10.0)
+        assert notifier.wait(10.0) == Notice(None)
         store.write({"A": "1"})
         store.load(store.dump())
         store.stand_in(["0" * 16])
         delta = store.read_since(0, "")
-        notices = [notifier.wait(1.0)]
-        while (more := notifier.wait(0.1)) is not None:
-            notices.append(more)
-        # The load has the revision of the change, and a mark of its own.
-        assert notices[-1] in (Notice(1, delta.epoch, delta.mark), Notice(None))
+        notices: list[Notice] = []
+
+        def heard() -> bool:
+            while (more := notifier.wait(0.1)) is not None:
+                notices.append(more)
+            # The load has the revision of the change, and its own mark.
+            last = (Notice(1, delta.epoch, delta.mark), Notice(None))
+            return bool(notices) and notices[-1] in last
+
+        eventually("heard of the last one", heard)
         notifier._disconnect()
         notifier.close()
 

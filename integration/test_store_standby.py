@@ -12,7 +12,7 @@ from uwsgi_waffle.errors import StoreUnavailable
 from uwsgi_waffle.stores.base import Store
 from uwsgi_waffle.stores.peewee import PeeweeWaffleStore
 from uwsgi_waffle.stores.sqlalchemy import AlchemyWaffleStore
-from uwsgi_waffle.testing.store_contract import raises, read_after, stored
+from uwsgi_waffle.testing.assertions import raises, read_after, stored
 
 from .support.postgres_server import PostgresServer, PostgresStandby
 from .support.waiting import eventually

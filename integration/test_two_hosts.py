@@ -76,8 +76,8 @@ def hosts(
         }
         servers.append(start_uwsgi("--master", "--lazy-apps", folder=folder, config=config))
     hosts = Hosts(*servers)
-    for report in hosts.reports():
-        assert report["status"]["failing"] == {}, hosts.one.evidence()
+    # On a busy machine a first connection may take longer than its bound.
+    hosts.one.eventually("well", lambda: all(not r["status"]["failing"] for r in hosts.reports()))
     return hosts
 
 

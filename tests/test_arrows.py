@@ -53,7 +53,8 @@ ARROWS = {
     "process": {
         *("errors", "backoff", "forking", "runtime", "masking", "ownership", "settings"),
         *("snapshot", "process"),
-        *("stores.base", "stores.epochs", "notifiers.base", "notifiers.file"),
+        *("stores.base", "stores.epochs"),
+        *("notifiers.base", "notifiers.file", "notifiers.publisher"),
     },
 }
 # Third-party modules, or those of a server, and who alone may import them.

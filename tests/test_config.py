@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from flask import Flask
 
-from uwsgi_waffle import ConfigurationError, WaffleWarning
+from uwsgi_waffle import ConfigurationError, WaffleConf, WaffleWarning
 from uwsgi_waffle.config import ConfigKeys, Options
 
 FOLDER = Path("/srv/shop/instance")
@@ -147,3 +149,14 @@ def test_passwords_are_in_no_message_and_no_repr(key: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         options(**{key: [url]})
     assert "s3cr3t" not in str(caught.value)
+
+
+@pytest.mark.parametrize("begin", [WaffleConf, lambda app: WaffleConf().init_app(app)])
+def test_misspelt_key_is_named_with_the_line_of_the_app(
+    tmp_path: Path, begin: Callable[[Flask], object]
+) -> None:
+    app = Flask("shop", instance_path=str(tmp_path))
+    app.config["WAFFLE_STORE_URl"] = "sqlite:///x.db"
+    with pytest.warns(WaffleWarning, match="did you mean WAFFLE_STORE_URL") as warned:
+        begin(app)
+    assert [each.filename for each in warned] == [__file__]

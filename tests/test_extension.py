@@ -295,8 +295,8 @@ def test_postgresql_that_can_not_be_reached_is_a_fault_like_its_store(
     wait_until(lambda: "postgresql" in worker.waffle.status().failing)
     assert worker.waffle.status().notices == "postgresql"
     assert "s3cr3t" not in repr(worker.waffle.status())
-    assert worker.state.make_channel_notifier is not None
-    assert "'shop_changes'" in repr(worker.state.make_channel_notifier())
+    assert worker.state.notices.make_channel is not None
+    assert "'shop_changes'" in repr(worker.state.notices.make_channel())
 
 
 # --- changes ----------------------------------------------------------------------------------

@@ -352,10 +352,13 @@ def test_run_that_never_asked_at_the_end_is_no_proof() -> None:
 
 
 def test_fault_after_which_nobody_looked_is_no_proof() -> None:
-    later = fault("never", begin=90.0, end=91.0)
+    later = fault("never", begin=LATE + 10.0, end=LATE + 11.0)
     assert broken(later) == ["something was seen"]
     # One worker is silent, or nothing was changed any more.
-    one: list[Entry] = [write(92.0, 3, outcome="unknown"), read(92.0, 3)]
+    one: list[Entry] = [
+        write(LATE + 12.0, 3, outcome="unknown"),
+        read(LATE + 12.0, 3),
+    ]
     assert broken(later, *one) == ["something was seen"]
     skipped = msgspec.structs.replace(later, skipped="not here")
     assert broken(skipped) == []

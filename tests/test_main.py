@@ -7,7 +7,10 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -18,6 +21,8 @@ from uwsgi_waffle.checks import RULES
 from uwsgi_waffle.checks import binary as servers
 from uwsgi_waffle.errors import ConfigurationError
 from uwsgi_waffle.ini import SNIPPETS, snippet_path, snippet_text
+
+from .support.rig import Worker
 
 ROOT = str(Path(__file__).resolve().parent.parent)
 BAD = "[uwsgi]\nlazy_apps = true\nneed-app = true\n"
@@ -228,6 +233,16 @@ def test_hooks_are_python_that_says_whether_it_is_needed(server: str) -> None:
     printed = run("hooks", server).output
     compile(printed, server, "exec")
     assert "needs no hook" in printed
+
+
+def test_hook_of_gunicorn_starts_the_watcher_of_its_worker(
+    make_worker: Callable[..., Worker],
+) -> None:
+    worker = make_worker()
+    hooks: dict[str, Any] = {}
+    exec(run("hooks", "gunicorn").output, hooks)
+    hooks["post_worker_init"](SimpleNamespace(wsgi=worker.app))
+    assert worker.state.engine.watching
 
 
 def test_hooks_of_an_unknown_server_name_the_known_ones() -> None:

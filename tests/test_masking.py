@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import msgspec
 import pytest
 
-from uwsgi_waffle.masking import MASK, mask, redact
+from uwsgi_waffle.masking import MASK, counted, json_text, mask, redact, visible
 from uwsgi_waffle.settings.declare import declare
 from uwsgi_waffle.snapshot import Delta, Row, advance, initial_snapshot, mask_secrets
 
@@ -70,6 +71,27 @@ def test_setting_that_is_not_secret_is_shown() -> None:
     assert masked("public", "sesame") == "public"
 
 
+@pytest.mark.parametrize(
+    ("char", "text"),
+    [
+        ("\x7f", "\\u007f"),
+        ("\u2028", "\\u2028"),
+        ("\udcff", "\\udcff"),
+        # Beyond the 16 bits of one escape.
+        ("\U000e0001", "\\udb40\\udc01"),
+        ("é", "é"),
+    ],
+)
+def test_json_document_escapes_what_can_not_be_printed(char: str, text: str) -> None:
+    document = json_text([char], indent=0)
+    assert document == f'["{text}"]'
+    assert json.loads(document) == [char]
+
+
+def test_secret_is_masked_without_the_quotes_of_its_repr() -> None:
+    assert masked("it is \\x01abcd!", "\x01abcd") == f"it is {MASK}!"
+
+
 def test_mask_is_no_json() -> None:
     with pytest.raises(msgspec.DecodeError):
         msgspec.json.decode(MASK)
@@ -86,3 +108,21 @@ def test_mask_is_no_json() -> None:
 )
 def test_password_of_a_url_is_masked(text: str, shown: str) -> None:
     assert redact(text) == shown
+
+
+def test_json_document_is_indented_for_people_and_on_one_line_for_programs() -> None:
+    assert json_text({"a": [1]}) == '{\n  "a": [\n    1\n  ]\n}'
+    assert json_text({"a": [1], "b": 2}, indent=0) == '{"a":[1],"b":2}'
+
+
+def test_text_on_one_line_steers_no_terminal() -> None:
+    assert visible("é a\x1b[2J\n\u202e") == "é a\\x1b[2J\\n\\u202e"
+
+
+def test_one_thing_is_not_said_to_be_several() -> None:
+    assert [counted(number, "setting") for number in (0, 1, 2)] == [
+        "0 settings",
+        "1 setting",
+        "2 settings",
+    ]
+    assert [counted(number, "entry", "entries") for number in (1, 2)] == ["1 entry", "2 entries"]

@@ -92,11 +92,15 @@ class Process:
         pairs = (line.rsplit(" ", 1) for line in self.ask("text").split(";") if line)
         return {name: float(value) for name, value in pairs}
 
-    def until(self, wanted: dict[str, Any]) -> dict[str, float]:
+    def until(self, wanted: dict[str, Any], *, reads: int = 0) -> dict[str, float]:
+        """Return the metrics once they are as wanted; a process sets the number of reads last."""
         deadline = time.monotonic() + 20
         while True:
             found = self.metrics()
-            if all(found.get(name) == value for name, value in wanted.items()):
+            if (
+                all(found.get(key) == value for key, value in wanted.items())
+                and found.get(name("refreshes_total"), 0) >= reads
+            ):
                 return found
             assert time.monotonic() < deadline, (wanted, found)
 
@@ -122,8 +126,9 @@ def test_one_process_answers_for_all_that_live(tmp_path: Path) -> None:
     try:
         one.until({name("revision", pid=one.pid): 0, name("revision", pid=two.pid): 0})
         assert two.ask("update") == "1"
-        found = one.until({name("revision", pid=one.pid): 1, name("revision", pid=two.pid): 1})
-        assert found[name("refreshes_total")] >= 4
+        found = one.until(
+            {name("revision", pid=one.pid): 1, name("revision", pid=two.pid): 1}, reads=4
+        )
         assert found[name("failures_total")] == 0
         assert abs(time.time() - found[name("last_read_timestamp_seconds", pid=two.pid)]) < 60
         one.until({name("store_revision", pid=one.pid): 1, name("faults", pid=one.pid): 0})
@@ -152,8 +157,10 @@ def test_worker_that_is_stopped_is_behind_and_its_last_read_stays(tmp_path: Path
     env = {"PROMETHEUS_MULTIPROC_DIR": str(multiproc)}
     one, two = Process(folder, "early", env), Process(folder, "early", env)
     try:
-        one.until({name("revision", pid=one.pid): 0, name("revision", pid=two.pid): 0})
+        one.until({name("revision", pid=one.pid): 0, name("revision", pid=two.pid): 0}, reads=2)
         two.popen.send_signal(signal.SIGSTOP)
+        # The signal is only on its way: its threads run on until each has seen it.
+        os.waitid(os.P_PID, two.pid, os.WSTOPPED)
         before = one.metrics()[name("last_read_timestamp_seconds", pid=two.pid)]
         one.ask("update")
         found = one.until(

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
 from bench.report import summary, text
-from uwsgi_waffle import errors
+from uwsgi_waffle import __version__, errors
 from uwsgi_waffle.checks import RULES
 from uwsgi_waffle.checks.binary import Server
 from uwsgi_waffle.checks.setup import ini_for_an_app
-from uwsgi_waffle.config import ConfigKeys
+from uwsgi_waffle.config import ConfigKeys, Options
 from uwsgi_waffle.ini import SNIPPETS, snippet_path
 from uwsgi_waffle.settings.declare import DECLARATION_KEYS
+from uwsgi_waffle.stores.base import HISTORY_LIMIT
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -39,6 +42,19 @@ def test_page_of_the_configuration_lists_the_key(key: str) -> None:
     assert f"| `{key}` |" in page("configuration")
 
 
+def test_page_of_the_configuration_has_the_defaults_that_are_used() -> None:
+    options = Options.from_config({}, Path("instance"))
+    compared = set()
+    for key, shown in re.findall(r"^\| `WAFFLE_(\w+)` \| `([^`]+)`", page("configuration"), re.M):
+        names = [name for name in (key.lower(), f"{key.lower()}_s") if hasattr(options, name)]
+        if names and re.fullmatch(r'[\d.]+|"\w+"|True|False', shown):
+            # Each store has its own limit of the history.
+            used = HISTORY_LIMIT if key == "HISTORY_LIMIT" else getattr(options, names[0])
+            assert used == ast.literal_eval(shown), key
+            compared.add(key)
+    assert len(compared) >= 9
+
+
 @pytest.mark.parametrize("key", DECLARATION_KEYS)
 def test_page_of_settings_lists_the_declaration_key(key: str) -> None:
     assert re.search(rf"^\| [^|]*`{key}`[^|]* \|", page("settings"), re.MULTILINE)
@@ -47,7 +63,7 @@ def test_page_of_settings_lists_the_declaration_key(key: str) -> None:
 ERRORS = [
     name
     for name, thing in vars(errors).items()
-    if getattr(thing, "__module__", "") == errors.__name__
+    if isinstance(thing, type) and thing.__module__ == errors.__name__
 ]
 
 
@@ -62,6 +78,37 @@ def test_page_of_uwsgi_shows_every_finding_as_the_checker_words_it() -> None:
 
 def test_readme_can_be_read_at_one_go() -> None:
     assert len(README.splitlines()) < 150
+
+
+def test_changelog_has_a_dated_section_of_this_version() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    sections = re.findall(r"^## (.*)$", text, re.MULTILINE)
+    assert sections[0] == "Unreleased"
+    assert re.fullmatch(rf"{re.escape(__version__)} — 20\d\d-\d\d-\d\d", sections[1])
+    # What a release does, to be read in minutes; how it came about is in the commits.
+    newest = re.split(r"^## ", text, flags=re.MULTILINE)[2]
+    assert len(newest.splitlines()) < 120
+
+
+def test_badges_of_the_readme_say_what_the_project_says() -> None:
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    python = re.search(r'^requires-python = ">=([\d.]+)"$', project, re.MULTILINE)
+    licence = re.search(r'^license = "(\w+)"$', project, re.MULTILINE)
+    status = re.search(r'"Development Status :: \d - (\w+)"', project)
+    assert python
+    assert licence
+    assert status
+    assert re.findall(r"\[!\[([^]]+)\]", README) == [
+        f"Python {python[1]} or later",
+        f"{licence[1]} licence",
+        status[1],
+    ]
+    shown = re.findall(r"badge/([^)]+)-\w+\)", README)
+    assert list(map(unquote, shown)) == [
+        f"python-≥ {python[1]}",
+        f"licence-{licence[1]}",
+        f"status-{status[1].lower()}",
+    ]
 
 
 def test_readme_shows_the_benchmarks_that_were_run() -> None:

@@ -8,16 +8,25 @@ import threading
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import click
 import pytest
 from flask import Flask
+from flask.cli import ScriptInfo
 
-from uwsgi_waffle import ConfigurationError, WaffleConf, WaffleWarning
-from uwsgi_waffle.runtime import Runtime, detect, on_postfork
+from uwsgi_waffle import ConfigurationError, StoreUnavailable, WaffleConf, WaffleWarning
+from uwsgi_waffle.runtime import (
+    Runtime,
+    detect,
+    in_flask_command,
+    new_threads_may_call,
+    on_postfork,
+)
 
-from .support.rig import Worker, wait_until
+from .support.descriptors import open_descriptors
+from .support.rig import MemoryStore, Worker, wait_until
 
 
 class FakeUwsgi(ModuleType):
@@ -108,8 +117,7 @@ def decorate(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], ModuleTy
 
 def test_no_uwsgi_is_an_ordinary_python(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "uwsgi", None)
-    assert detect() == Runtime()
-    assert not detect().under_uwsgi
+    assert detect() == Runtime(False, 0, True, False, False, False, False, 0, "")
 
 
 def test_package_that_only_has_the_name_is_not_taken_for_uwsgi(
@@ -314,6 +322,52 @@ def test_prefork_worker_reads_what_changed_since_the_master_loaded(
     assert worker.app.config["SITENAME"] == "New"
 
 
+def test_master_leaves_its_workers_no_descriptor_of_the_store(
+    play: Callable[..., FakeUwsgi], make_worker: Callable[..., Worker], folder: Path
+) -> None:
+    play()
+    with pytest.warns(WaffleWarning):
+        make_worker()
+    assert (folder / "waffle.db").exists()
+    assert not open_descriptors(folder / "waffle.db")
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # fork() with threads
+def test_forked_worker_whose_store_is_down_serves_what_the_master_read(
+    play: Callable[..., FakeUwsgi], make_worker: Callable[..., Worker]
+) -> None:
+    uwsgi = play()
+    store = MemoryStore()
+    store.write({"LIMIT": "7"})
+    with pytest.warns(WaffleWarning):
+        worker = make_worker(store=store)
+    child = os.fork()
+    if child == 0:
+        try:
+            store.error = StoreUnavailable("down")
+            uwsgi.facts["worker"] = 1
+            call_hook(uwsgi)
+            status = worker.waffle.status()
+            assert (worker.get("LIMIT"), status.revision, status.source) == (7, 1, "master")
+            os._exit(0)
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_watcher_that_was_stopped_stays_off_whatever_is_served(
+    play: Callable[..., FakeUwsgi], make_worker: Callable[..., Worker]
+) -> None:
+    play(worker=1)
+    worker = make_worker()
+    worker.waffle.stop()
+    assert worker.get("LIMIT") == 10
+    with worker.app.app_context():
+        assert worker.waffle.conf["LIMIT"] == 10
+    status = worker.waffle.status()
+    assert (status.watcher_alive, status.state) == (False, "OFF")
+
+
 def test_prefork_is_an_error_where_lazy_apps_is_required(
     play: Callable[..., FakeUwsgi], folder: Path
 ) -> None:
@@ -445,3 +499,59 @@ def test_other_servers_are_known_by_what_they_import_before_the_app(
     found = detect()
     assert (found.other, found.has_processes, found.is_in_worker) == (server, True, in_worker)
     assert not found.under_uwsgi
+
+
+def test_server_that_says_little_is_asked_for_nothing_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bare = ModuleType("uwsgi")
+    for name in ("worker_id", "mule_id", "masterpid"):
+        setattr(bare, name, lambda: 0)
+    monkeypatch.setitem(sys.modules, "uwsgi", bare)
+    assert detect() == Runtime(True, 0, False, False, False, False, True, 0, "")
+
+
+def test_worker_of_uwsgi_forks_no_more_and_its_master_does() -> None:
+    workers = [Runtime(under_uwsgi=True, worker_id=number) for number in range(3)]
+    assert [where.is_in_worker for where in workers] == [False, True, True]
+    assert all(where.has_processes for where in workers)
+    shown: Any = workers[0]
+    with pytest.raises(AttributeError):
+        shown.worker_id = 1
+
+
+def test_command_of_flask_is_known_by_its_context() -> None:
+    command = click.Command("settings")
+    assert not in_flask_command()
+    with click.Context(command, obj=ScriptInfo()):
+        assert in_flask_command()
+        with click.Context(command, parent=click.get_current_context(), obj="another"):
+            assert in_flask_command()
+    with click.Context(command, obj="another tool's"):
+        assert not in_flask_command()
+    with click.Context(command):
+        assert not in_flask_command()
+
+
+@pytest.mark.parametrize(
+    ("loop", "patched", "may"),
+    [
+        (None, None, True),
+        (b"gevent", None, False),
+        (b"gevent", False, False),
+        (b"gevent", True, True),
+    ],
+)
+def test_new_thread_may_call_the_server_unless_it_is_a_native_one_beside_greenlets(
+    play: Callable[..., FakeUwsgi],
+    monkeypatch: pytest.MonkeyPatch,
+    loop: bytes | None,
+    patched: bool | None,
+    may: bool,
+) -> None:
+    play(worker=1, loop=loop)
+    monkeypatch.delitem(sys.modules, "gevent.monkey", raising=False)
+    if patched is not None:
+        monkey = SimpleNamespace(is_module_patched=lambda name: patched and name == "threading")
+        monkeypatch.setitem(sys.modules, "gevent.monkey", monkey)
+    assert new_threads_may_call() is may

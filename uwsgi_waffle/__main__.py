@@ -42,8 +42,9 @@ def main() -> None:
 
 
 @main.command(
+    short_help="Print a snippet for an ini of uWSGI.",
     epilog="\b\nSnippets:\n"
-    + "\n".join(f"  {name:<8} {purpose}" for name, purpose in SNIPPETS.items())
+    + "\n".join(f"  {name:<8} {purpose}" for name, purpose in SNIPPETS.items()),
 )
 @click.argument("name", type=click.Choice(list(SNIPPETS)), default="waffle", metavar="[NAME]")
 @click.option("--path", is_flag=True, help="Print its absolute path instead.")
@@ -52,7 +53,7 @@ def ini(name: str, path: bool) -> None:
     click.echo(snippet_path(name) if path else snippet_text(name), nl=path)
 
 
-@main.command()
+@main.command(short_help="Print alert rules for Prometheus.")
 @click.option("--path", is_flag=True, help="Print the absolute path of the file instead.")
 def alerts(path: bool) -> None:
     """Print three alert rules for Prometheus: stale, behind, interrupted."""
@@ -72,7 +73,11 @@ Exit status:
 @click.option("--overwrite", is_flag=True, help="Replace a file that differs.")
 @click.option("--snippet", type=click.Choice(list(SNIPPETS)), default="waffle", show_default=True)
 @click.option("--http-socket", metavar="HOST:PORT", default="127.0.0.1:8080", show_default=True)
-@click.option("--processes", type=click.IntRange(min=1), help="By default one for each CPU.")
+@click.option(
+    "--processes",
+    type=click.IntRange(min=1),
+    help="By default one for each CPU, at least 2 and at most 8.",
+)
 @click.option("--emperor", metavar="FOLDER", help="Write an emperor's file for these vassals.")
 @_uwsgi_option
 @click.pass_context
@@ -109,7 +114,8 @@ def init(
         written = _write(path, text, overwrite=overwrite)
         report = check_file(path, uwsgi=uwsgi)
     except (CheckError, OSError) as exc:
-        click.echo(f"not written: {visible(str(exc))}", err=True)
+        reason = f"{path}: {exc.strerror}" if isinstance(exc, OSError) else str(exc)
+        click.echo(f"not written: {visible(reason)}", err=True)
         ctx.exit(NOT_CHECKED)
     if not written:
         ctx.exit(FOUND)
@@ -147,12 +153,13 @@ def _write(path: Path, text: str, *, overwrite: bool) -> bool:
 
 
 @main.command(
+    short_help="Check an ini of uWSGI.",
     epilog="""\b
 Exit status:
   0  nothing was found
   1  at least one finding, be it an error or a warning
   2  a file could not be checked, or the command line is wrong
-"""
+""",
 )
 @click.argument("file", required=False)
 @click.option(
@@ -240,7 +247,7 @@ def check(
     ctx.exit(status)
 
 
-@main.command()
+@main.command(short_help="Print the hooks of another server.")
 @click.argument("server", type=click.Choice(list(HOOKS)))
 def hooks(server: str) -> None:
     """Print the hooks that another server needs, or say that it needs none."""

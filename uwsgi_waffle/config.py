@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import warnings
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -11,7 +10,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from .errors import ConfigurationError, WaffleWarning
+from .errors import ConfigurationError, warn_app
 
 DEFAULT_STORE_URL = "sqlite:///waffle.db"
 #: of a name of PostgreSQL's; what is longer is cut off where it listens
@@ -194,4 +193,4 @@ def _warn_unknown_keys(config: Mapping[str, Any]) -> None:
         if key.startswith("WAFFLE_") and key not in known:
             near = difflib.get_close_matches(key, known, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
-            warnings.warn(f"unknown configuration key {key}{hint}", WaffleWarning, stacklevel=5)
+            warn_app(f"unknown configuration key {key}{hint}")

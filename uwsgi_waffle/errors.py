@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -110,7 +112,7 @@ class Laggard(NamedTuple):
     :ivar pid: of the process, or 0 for a whole host.
     :ivar revision: what it serves, as far as that is known.
     :ivar age_s: seconds since that was known.
-    :ivar why: what keeps it, for people.
+    :ivar why: the reason, for people.
     """
 
     host: str
@@ -130,7 +132,7 @@ class Laggards(WaffleError):
     """Not every process serves a revision, or shows that it does. The change itself stands.
 
     :ivar revision: the one that was waited for.
-    :ivar laggards: who does not show it.
+    :ivar laggards: those that do not show it.
     :ivar served: how many processes serve it.
     """
 
@@ -142,10 +144,10 @@ class Laggards(WaffleError):
         self.served = served
         self.expected = expected
         known = served + len(laggards)
-        told = [f"revision {revision} stands, but is served by {served} of {max(known, expected)}"]
+        lines = [f"revision {revision} stands, but is served by {served} of {max(known, expected)}"]
         if known < expected:
-            told.append(f"{expected} processes are expected, and {known} are known")
-        super().__init__("\n".join([*told, *map(str, laggards)]))
+            lines.append(f"processes expected: {expected}, known: {known}")
+        super().__init__("\n".join([*lines, *map(str, laggards)]))
 
     def __reduce__(self) -> tuple[type[Laggards], tuple[object, ...]]:
         return type(self), (self.revision, self.laggards, self.served, self.expected)
@@ -157,3 +159,28 @@ class NotifierError(WaffleError):
 
 class WaffleWarning(UserWarning):
     """Something in the set-up works less well than it could; the text names the fix."""
+
+
+def raise_unheld(
+    error: BaseException | None, kinds: tuple[type[BaseException], ...] = (BaseException,)
+) -> None:
+    """Raise an error if it is of some kinds, and keep it in no frame; do nothing without one.
+
+    An error in a frame of its traceback keeps all frames under that, and with them a request that
+    is over, until a collection of garbage. So pass it on as it is returned, under no name.
+    """
+    try:
+        if isinstance(error, kinds):
+            raise error
+    finally:
+        del error
+
+
+def warn_app(text: str) -> None:
+    """Warn, by :class:`WaffleWarning`, at the line of the app that calls the package."""
+    level = 2
+    frame = sys._getframe(1)
+    while frame.f_back and str(frame.f_globals["__name__"]).partition(".")[0] == __package__:
+        frame = frame.f_back
+        level += 1
+    warnings.warn(text, WaffleWarning, stacklevel=level)

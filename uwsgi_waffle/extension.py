@@ -14,6 +14,7 @@ from .config import ConfigKeys
 from .errors import ConfigurationError
 from .process.health import Status
 from .reporting.host_rows import processes
+from .settings.arguments import check_seconds, check_whole
 from .snapshot import Snapshot
 from .stores import Store, WorkerReport
 from .stores.soundness import sound_reports
@@ -101,7 +102,7 @@ class WaffleConf(Generic[ConfT]):
             )
         state = WaffleState(app, configstore)
         state.load()
-        state.attach()
+        state.serving.attach()
         app.extensions[EXTENSION_NAME] = state
         self._apps.add(app)
 
@@ -171,14 +172,14 @@ class WaffleConf(Generic[ConfT]):
         :raises Laggards: some process does not show within ``wait_s`` that it serves the change,
             which stands all the same.
         :raises UnknownSettingError: a name is not declared; nothing was written.
-        :raises InvalidValueError: a value does not fit; nothing was written.
+        :raises InvalidValueError: a value, or another argument, does not fit; nothing was written.
         :raises PinnedSettingError: a setting is pinned; nothing was written.
         :raises RevisionConflict: the store is at another revision; nothing was written.
         :raises OutcomeUnknown: the connection broke within the commit: the change may have been
             made; :meth:`refresh` shows whether it was.
-        :raises StoreError: the store failed; nothing was written.
+        :raises StoreError: the store failed in any other way; nothing was written.
         """
-        state = self.state
+        state = self._state_to_change(wait_s)
         raws = state.declarations.encode(values)
         made = state.commit(raws, author=author, reason=reason, expected_revision=expected_revision)
         return self._waited(made, wait_s)
@@ -202,9 +203,9 @@ class WaffleConf(Generic[ConfT]):
         :raises RevisionConflict: the store is at another revision; nothing was written.
         :raises OutcomeUnknown: the connection broke within the commit: the change may have been
             made; :meth:`refresh` shows whether it was.
-        :raises StoreError: the store failed; nothing was written.
+        :raises StoreError: the store failed in any other way; nothing was written.
         """
-        state = self.state
+        state = self._state_to_change(wait_s)
         raws = dict.fromkeys([names] if isinstance(names, str) else names)
         state.declarations.require(raws)
         made = state.commit(raws, author=author, reason=reason, expected_revision=expected_revision)
@@ -221,6 +222,7 @@ class WaffleConf(Generic[ConfT]):
         """
         from . import operations
 
+        check_whole(limit=limit)
         return operations.history(self.state, name=name, limit=limit, show_secrets=show_secrets)
 
     def rollback(
@@ -242,12 +244,12 @@ class WaffleConf(Generic[ConfT]):
         :raises RevisionConflict: the store is at another revision; nothing was written.
         :raises OutcomeUnknown: the connection broke within the commit: the change may have been
             made; :meth:`refresh` shows whether it was.
-        :raises StoreError: the store failed; nothing was written.
+        :raises StoreError: the store failed in any other way; nothing was written.
         """
         from . import operations
 
         made = operations.rollback(
-            self.state,
+            self._state_to_change(wait_s),
             revision,
             author=author,
             reason=reason,
@@ -260,10 +262,11 @@ class WaffleConf(Generic[ConfT]):
     ) -> None:
         """Return once every living process of every host serves a revision, or a later one.
 
-        No request that starts after that, on whichever host, sees less, as long as the store
-        answers. A process that is killed is not waited for; one that is stopped or idle need not
-        be: it looks before it serves. Processes of this host are known at once, other hosts answer
-        by the channel of ``WAFFLE_WATCHTYPE``, or, without one, when they next read the store.
+        No request that starts after that, on any host, sees an older revision, as long as the
+        store answers. A process that is killed is not waited for; neither is one that is stopped
+        or idle, because it looks before it serves. Processes of this host are known at once, other
+        hosts answer by the channel of ``WAFFLE_WATCHTYPE``, or, without one, when they next read
+        the store.
         Commands, shells and other programs that serve no requests are not counted. Blocks for at
         most ``timeout_s`` and one read of the store.
 
@@ -274,16 +277,22 @@ class WaffleConf(Generic[ConfT]):
         """
         self.state.wait(revision, timeout_s=timeout_s, drained=drained)
 
+    def _state_to_change(self, wait_s: float | None) -> WaffleState:
+        if wait_s is not None:
+            # Not after the change, which would stand all the same.
+            check_seconds(wait_s=wait_s)
+        return self.state
+
     def _waited(self, revision: int, wait_s: float | None) -> int:
         if wait_s is not None:
             self.wait(revision, wait_s)
         return revision
 
     def parse(self, texts: Mapping[str, str]) -> dict[str, Any]:
-        """Return typed values of texts that a person wrote, in a form or on a command line.
+        """Return the typed values of strings that a person wrote, in a form or on a command line.
 
         :raises UnknownSettingError: a name is not declared.
-        :raises InvalidValueError: a text does not fit; names every bad key.
+        :raises InvalidValueError: a string does not fit; names every bad key.
         """
         return self.state.declarations.parse(texts)
 
@@ -310,25 +319,24 @@ class WaffleConf(Generic[ConfT]):
 
     @property
     def token(self) -> str:
-        """A short text that names what the caller is served, for :meth:`require` on any host.
+        """A short string that names what the caller is served, for :meth:`require` on any host.
 
         Digits, letters and ``-``; no value can be read from it. Within a request that made a
-        change it is of that change or of a later one.
+        change it names that change or a later one.
         """
         return self.state.token
 
     def require(self, token: str | None) -> bool:
-        """Serve the caller at least what a :attr:`token` was of; return whether that is sure.
+        """Serve the caller at least what a :attr:`token` names; return whether that is certain.
 
-        For who saved on one host and is then sent to another, which may not have heard of it yet:
-        keep the token in the user's session, and require it when a request begins. The store is
-        read once for each token in each process, unless it is of what this process has, and what
-        is read is served in the caller's request, too. A token of a future that was lost, because
-        a backup was restored, is dropped: what the store holds is served. So is what is no token.
-        Blocks for at most ``WAFFLE_STORE_TIMEOUT``, and not at all while the store fails and the
-        watcher tries again.
+        For people who save on one host and are then sent to another, which may not have learned
+        of the change yet: keep the token in the user's session, and require it when a request
+        begins. Unless this process has reached the token, it reads the store, once for each token,
+        and serves what was read in the caller's request, too. A token whose change a restored
+        backup has undone is ignored, and so is a string that is not a token. Blocks for at most
+        ``WAFFLE_STORE_TIMEOUT``, and not at all while the store fails and the watcher tries again.
 
-        :return: ``False`` only if the store could not be read; what is served stays then.
+        :return: ``False`` only if the store could not be read; then what is served stays.
         """
         return self.state.require(token)
 
@@ -339,8 +347,8 @@ class WaffleConf(Generic[ConfT]):
     def workers(self) -> list[WorkerReport]:
         """Return the last report of every process that has a watcher, on every host.
 
-        One that lags behind a change by more than a second or two is stale. The list comes from
-        the store, not from the processes: one that died is in it for up to three times
+        One that is behind a change by more than a second or two is stale. The list comes from the
+        store, not from the processes: a dead one is in it for up to three times
         ``WAFFLE_REPORT_INTERVAL``. Blocks for at most the store's timeout.
 
         :raises StoreUnavailable: the store can't be read.
@@ -357,7 +365,7 @@ class WaffleConf(Generic[ConfT]):
         brand: str = "",
         require_reason: bool = False,
     ) -> Blueprint:
-        """Return pages on which people change settings, to be registered by the app.
+        """Return the admin page, as a blueprint for the app to register.
 
         ``app.register_blueprint(waffle.admin_blueprint(authorize=…), url_prefix="/settings")``.
         One blueprint may serve several apps; each shows its own settings.
@@ -370,7 +378,7 @@ class WaffleConf(Generic[ConfT]):
         :param title: the site's name on every page; the app's own name if it is empty.
         :param brand: address of a small picture beside the title, of this site or ``data:``.
         :param require_reason: nothing is saved without a reason.
-        :raises ConfigurationError: Flask-WTF is missing, or a function is none.
+        :raises ConfigurationError: Flask-WTF is missing, or what is given can't be called.
         """
         from .admin import make_blueprint
 
@@ -393,20 +401,20 @@ class WaffleConf(Generic[ConfT]):
         details: bool = False,
         name: str = "waffle_health",
     ) -> Blueprint:
-        """Return views for probes, to be registered by the app: the status as JSON.
+        """Return views for probes, which answer with the status as JSON, for the app to register.
 
         ``app.register_blueprint(waffle.health_blueprint())``. ``/healthz`` answers 200 as long as
         the worker answers at all. ``/readyz`` answers 503 if the worker serves the declared
-        defaults because it could never read the store, and 200 else, also while the store is down:
-        what is served then is the last that was read. One blueprint may serve several apps.
+        defaults because it could never read the store, and 200 otherwise, also while the store is
+        down: then it serves what it read last. One blueprint may serve several apps.
         Each request blocks for at most ``WAFFLE_STORE_TIMEOUT``, as any does.
 
         :param healthz: path of the first view, or ``None`` for none.
         :param readyz: path of the second, likewise.
         :param defaults_are_ready: a worker that serves the defaults is ready, too.
         :param longest_staleness_s: a worker that has not read the store for longer is not ready.
-        :param details: also show errors, paths and names of settings; for probes that no one else
-            reaches. Passwords and values of secret settings are never shown.
+        :param details: also show errors, paths and names of settings; only for a port that no one
+            else reaches. Passwords and values of secret settings are never shown.
         :param name: the blueprint's name, before the dot of its endpoints.
         """
         from .reporting.health_views import make_blueprint

@@ -1,4 +1,4 @@
-"""Safe to show to people: the mask of a secret, and texts in which nothing steers a terminal."""
+"""Texts for people: secrets are masked, nothing steers a terminal, one thing is not "1 things"."""
 
 from __future__ import annotations
 
@@ -58,6 +58,14 @@ def visible(text: str) -> str:
     return "".join(
         char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
     )
+
+
+def counted(number: int, noun: str, several: str = "") -> str:
+    """Return "1 setting" or "2 settings".
+
+    :param several: the plural, unless an "s" makes it.
+    """
+    return f"{number} {noun if number == 1 else several or f'{noun}s'}"
 
 
 def json_text(value: Any, *, indent: int = 2) -> str:

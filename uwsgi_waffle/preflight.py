@@ -8,14 +8,12 @@ import os
 import re
 import stat
 import sys
-import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from types import FrameType
 
 from . import runtime
 from .config import ConfigKeys, Options
-from .errors import ConfigurationError, NotifierError, WaffleWarning
+from .errors import ConfigurationError, NotifierError, warn_app
 from .notifiers.base import Notifier
 from .notifiers.file import FileNotifier
 from .stores.base import Channel, Store
@@ -52,21 +50,7 @@ def check_runtime(where: runtime.Runtime, options: Options, *, watched: bool) ->
         )
         if options.require_lazy_apps:
             raise ConfigurationError(f"{problem}; {ConfigKeys.REQUIRE_LAZY_APPS} is set")
-        _warn(problem)
-
-
-def _warn(text: str) -> None:
-    """Warn at the line of the app that calls init_app()."""
-    level = 2
-    frame = sys._getframe(1)
-    while frame.f_back is not None and _is_ours(frame):
-        frame = frame.f_back
-        level += 1
-    warnings.warn(text, WaffleWarning, stacklevel=level)
-
-
-def _is_ours(frame: FrameType) -> bool:
-    return str(frame.f_globals.get("__name__")).partition(".")[0] == __package__
+        warn_app(problem)
 
 
 def make_folder(folder: Path) -> None:
@@ -111,7 +95,7 @@ def warn_of_open_files(paths: Iterable[Path]) -> None:
         if (status := _status(path)) is not None and status.st_mode & stat.S_IWOTH
     ]
     if found:
-        _warn(
+        warn_app(
             "any user of this machine may change the app's settings, or put other files in the "
             f"place of its own: {', '.join(found)}: take the right from others (chmod o-w), or "
             "move them into a folder of the app's own",
@@ -143,7 +127,7 @@ def check_watch_file(path: Path, *, make: bool, folder: Path) -> None:
         except NotifierError as exc:
             raise ConfigurationError(str(exc)) from exc
     if os.path.lexists(path) and not os.access(path, os.W_OK):
-        _warn(
+        warn_app(
             f"the watch file {path} is not writable for this process, whose changes other "
             "workers will see only at their next resync: make it writable for every worker, "
             f"or name another in {ConfigKeys.WATCHER_FILE}",
@@ -176,7 +160,7 @@ def check_release(path: Path | None) -> None:
     """
     release = None if path is None else release_of(path.parent)
     if release is not None:
-        _warn(
+        warn_app(
             f"the settings are in {path}, and {release} looks like one release among many: the "
             "next deploy would begin with the defaults, and while both run each would have "
             f"settings of its own. Name a place outside of it in {ConfigKeys.STORE_URL}, such as "
@@ -187,7 +171,7 @@ def check_release(path: Path | None) -> None:
 def channel_notifier_maker(options: Options, store: Store) -> Callable[[], Notifier] | None:
     """Return what makes the notifier between hosts of a process, or ``None`` if there is none.
 
-    The store is told of its channel, so that each change announces itself if the store can do it.
+    The store gets to know its channel, so that each change announces itself if the store can do it.
 
     :raises ConfigurationError: the notices can't come by what ``WAFFLE_WATCHTYPE`` names.
     """
@@ -200,7 +184,7 @@ def channel_notifier_maker(options: Options, store: Store) -> Callable[[], Notif
 
 def _redis_notifier_maker(options: Options, store: Store) -> Callable[[], Notifier] | None:
     if importlib.util.find_spec("redis") is None:
-        _warn(
+        warn_app(
             "redis-py is not installed, so only this host will learn of changes at once: "
             "pip install 'uwsgi-waffle[redis]', or set WAFFLE_WATCHTYPE = 'file'",
         )

@@ -1,8 +1,8 @@
 """The workers' numbers as Prometheus text, through prometheus-client; imported only when used.
 
 Several processes need prometheus-client's multiprocess mode: set ``PROMETHEUS_MULTIPROC_DIR``, in
-the environment of the server, to a folder of its own that is emptied when it starts. Without it
-each process shows its own numbers only, and its text says so.
+the environment of the server, to a separate folder that is emptied before the server starts.
+Without it each process shows only its own numbers, and the text says so.
 """
 
 from __future__ import annotations
@@ -69,8 +69,8 @@ _FAILURES = Counter("waffle_failures", "How often the store could not be read", 
 def export(app: Any) -> None:
     """Set the metrics of a Flask app in each of its watchers, from now on.
 
-    Called once, after ``init_app``. The values are those of each watcher's last turn, a
-    ``WAFFLE_POLL_INTERVAL`` ago at most.
+    Call it once, after ``init_app``. The values are those of each watcher's last turn, at most one
+    ``WAFFLE_POLL_INTERVAL`` ago.
 
     :raises ConfigurationError: the app has no WaffleConf, or ``PROMETHEUS_MULTIPROC_DIR`` names no
         folder.

@@ -59,8 +59,8 @@ class Runtime(msgspec.Struct, frozen=True):
 def detect() -> Runtime:
     """Return where this code runs, asked of the server itself.
 
-    ``worker_id`` at import tells lazy-apps: it is 0 while the master loads an app that will be
-    forked, and positive when a worker loads it. ``uwsgi.opt`` can't tell, because an option that
+    ``worker_id`` at import shows lazy-apps: it is 0 while the master loads an app that will be
+    forked, and positive when a worker loads it. ``uwsgi.opt`` can't show it, because an option that
     is on by default is absent from it.
 
     Source: uWSGI 2.0.21 to 2.0.31, measured; threads are on by default since 2.0.27

@@ -20,8 +20,8 @@ _signals = Namespace()
 #: Sent by every process after it applied a change to ``app.config``; the sender is the app.
 #: Receivers get ``name``, ``old``, ``new``, ``revision`` and ``secret``, and run within an app
 #: context, in the thread that applied the change: a request's, before its view, or the watcher's.
-#: ``old`` and ``new`` are the values in plain, also where ``secret`` is true: log and send those
-#: nowhere. A receiver whose signature has no ``secret`` is called without it. What a receiver
+#: ``old`` and ``new`` are the values in plain text, even if ``secret`` is true: never log or send
+#: those. A receiver whose signature has no ``secret`` is called without it. What a receiver
 #: raises is logged and stops nothing; the change is committed and announced by then.
 setting_changed = _signals.signal("setting-changed")
 

@@ -175,9 +175,13 @@ def mask_secrets(text: str, snapshot: Snapshot, declarations: Declarations) -> s
 def diff(
     old: Snapshot, new: Snapshot, names: Iterable[str], declarations: Declarations
 ) -> list[Change]:
-    """Return the changes among some settings from one snapshot to another."""
-    return [
-        Change(name, old.by_name[name], new.by_name[name], new.revision, declarations[name].secret)
+    """Return the changes among some settings from one snapshot to another, in order of name."""
+    changed = [
+        name
         for name in names
         if name in declarations and differ(old.by_name[name], new.by_name[name])
+    ]
+    return [
+        Change(name, old.by_name[name], new.by_name[name], new.revision, declarations[name].secret)
+        for name in sorted(changed)
     ]

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from . import clock, database, ear, files, lifecycle, process, redis
+from . import clock, database, ear, files, lifecycle, notify, process, redis
 
-__all__ = ["clock", "database", "ear", "files", "lifecycle", "process", "redis"]
+__all__ = ["clock", "database", "ear", "files", "lifecycle", "notify", "process", "redis"]

@@ -48,14 +48,14 @@ def database_written_for_long(world: World) -> Steps:
         yield
 
 
-@fault(stale="store", explains=CUT, hold_s=4.0)
+@fault(stale="store", explains=CUT, hold_s=4.0, stores=("sqlite", "postgres", "notify"))
 def database_killed(world: World) -> Steps:
     """Kill -9 it, or take its file away; bring it back later."""
     with world.database.killed(), world.refusing():
         yield
 
 
-@fault(stale="store", explains=CUT, hold_s=1.0, stores=("postgres",))
+@fault(stale="store", explains=CUT, hold_s=1.0, stores=("postgres", "notify"))
 def database_restarted(world: World) -> Steps:
     """Restart it at once, twice."""
     assert isinstance(world.database, PostgresDatabase)
@@ -65,7 +65,7 @@ def database_restarted(world: World) -> Steps:
 
 
 # Longer than any change may take.
-@fault(stale="store", explains=CUT, hold_s=1.5 * WRITE_S, stores=("postgres",))
+@fault(stale="store", explains=CUT, hold_s=1.5 * WRITE_S, stores=("postgres", "notify"))
 def database_stopped(world: World) -> Steps:
     """SIGSTOP all its processes, SIGCONT them later."""
     assert isinstance(world.database, PostgresDatabase)

@@ -13,7 +13,7 @@ from ..injection import Steps, fault
 from ..load import Target
 from ..world import Host, World
 
-POSTGRES = ("postgres",)
+POSTGRES = ("postgres", "notify")
 
 
 @fault(stores=POSTGRES)
@@ -39,12 +39,9 @@ def ear_stopped(world: World) -> Steps:
 
 @fault(stores=POSTGRES)
 def ear_cut_off(world: World) -> Steps:
-    """Let nothing through between Redis and the second host, its connections staying open."""
-    world.relay.cut()
-    try:
+    """Let nothing through to where the second host hears; its connections stay open."""
+    with world.relay.silent():
         yield
-    finally:
-        world.relay.restore()
 
 
 def _kill(world: World, host: Host) -> None:

@@ -45,7 +45,7 @@ def worker_stopped(world: World) -> Steps:
         os.kill(pid, signal.SIGCONT)
 
 
-@fault(hold_s=0.5, short=True)
+@fault(hold_s=0.5, stores=("sqlite", "postgres", "notify"), short=True)
 def writer_killed(world: World) -> Steps:
     """Kill -9 a writer at each step of its change, then others at random instants.
 

@@ -16,8 +16,9 @@ from tests.support.pruning import PruningContract
 from uwsgi_waffle.errors import OutcomeUnknown, StoreUnavailable
 from uwsgi_waffle.stores.base import Store
 from uwsgi_waffle.stores.mixin import WaffleMixin
+from uwsgi_waffle.testing.assertions import raises, stored
 from uwsgi_waffle.testing.report_contract import a_report
-from uwsgi_waffle.testing.store_contract import StoreContract, raises, stored
+from uwsgi_waffle.testing.store_contract import StoreContract
 
 from .stopwatch import Stopwatch
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import pytest
-from flask import Flask, Response
+from flask import Flask, Response, session
 
 from uwsgi_waffle.admin.drafts import Draft, Entry, Outcome, prove
 from uwsgi_waffle.admin.headers import protect
-from uwsgi_waffle.admin.tokens import is_signed, sign
+from uwsgi_waffle.admin.tokens import is_signed, make_token, sign, was_ours
 from uwsgi_waffle.reporting.reporter import make_report
 
 from ..support.forms import browse
@@ -167,4 +168,56 @@ def test_report_that_is_damaged_is_left_out(admin: Admin) -> None:
     state.store.workers = lambda _: [bad]  # type: ignore[method-assign,assignment]
     page = admin.open("/workers")
     assert page.code == 200
-    assert "1 reports are damaged" in page.text
+    assert "left out, because damaged: 1 report" in page.text
+
+
+def test_what_was_typed_into_a_page_of_last_year_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits: list[float] = []
+    monkeypatch.setattr(
+        "flask_wtf.csrf.validate_csrf", lambda data, time_limit: limits.append(time_limit)
+    )
+    with Flask("shop").test_request_context(method="POST"):
+        assert was_ours("ann")
+    assert limits[0] > 365 * 86_400
+
+
+def test_form_of_this_session_is_ours_however_old_it_is(
+    admin: Admin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = admin.worker.app
+    with app.test_request_context():
+        token = make_token("ann")
+        kept = dict(session)
+    now = time.time()
+    # A year, after which Flask-WTF's own check takes no form any more.
+    monkeypatch.setattr(time, "time", lambda: now + 365 * 86_400)
+    for value, ours in ((token.value, True), (f"{token.value}x", False)):
+        with app.test_request_context(method="POST", data={token.name: value}):
+            session.update(kept)
+            assert was_ours("ann") is ours
+
+
+@pytest.mark.parametrize(
+    ("author", "site", "ours"),
+    [
+        ("ann", "same-origin", True),
+        ("ann", "same-site", False),
+        ("ann", None, False),
+        ("bob", "same-origin", False),
+        (None, "same-origin", False),
+    ],
+)
+def test_form_of_a_session_that_is_gone_is_that_of_its_person_and_origin(
+    admin: Admin, author: str | None, site: str | None, ours: bool
+) -> None:
+    app = admin.worker.app
+    with app.test_request_context():
+        token = make_token("ann")
+    data = {token.name: token.value, "made_for": token.made_for}
+    headers = {"Sec-Fetch-Site": site} if site else {}
+    with app.test_request_context(method="POST", data=data, headers=headers):
+        assert was_ours(author) is ours
+    with app.test_request_context():
+        anonymous = make_token(None).made_for
+    assert anonymous != token.made_for
+    assert len(anonymous) == 32

@@ -292,6 +292,19 @@ def test_bounds_reach_the_control(
 
 
 @pytest.mark.parametrize(
+    ("lengths", "hint"),
+    [
+        ({"min_length": 1, "max_length": 9}, "1 to 9 characters"),
+        ({"min_length": 1}, "at least 1 character"),
+        ({"max_length": 1}, "at most 1 character"),
+        ({}, ""),
+    ],
+)
+def test_text_says_how_long_it_may_be(lengths: dict[str, Any], hint: str) -> None:
+    assert make(Case("a", Annotated[str, msgspec.Meta(**lengths)], "", "", "", ""))[1].hint == hint
+
+
+@pytest.mark.parametrize(
     ("clock", "step"),
     [
         (time(8), "60"),

@@ -113,7 +113,15 @@ def test_other_file_is_left_alone_and_the_difference_is_shown(server: servers.Se
 
 
 def test_folder_that_is_not_there_is_an_error(server: servers.Server) -> None:
-    assert init("--file", "gone/uwsgi.ini", status=2).stderr.startswith("not written: ")
+    said = init("--file", "gone/uwsgi.ini", status=2).stderr
+    assert said == "not written: gone/uwsgi.ini: No such file or directory\n"
+
+
+@pytest.mark.parametrize("app", ["shop", "shop:", ":app", "my shop:app"])
+def test_app_without_module_or_callable_is_refused(server: servers.Server, app: str) -> None:
+    said = init(app, status=2).stderr
+    assert said == f"not written: {app!r} names no app: write MODULE:CALLABLE, such as app:app\n"
+    assert not Path("uwsgi.ini").exists()
 
 
 def test_missing_uwsgi_is_an_error_that_names_the_fix(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,8 +53,8 @@ def test_backup_is_for_its_owner_only_and_replaces_the_one_before(
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert result.stdout == ""
     assert result.stderr.splitlines() == [
-        "2 settings and 3 entries of their history, at revision 2",
-        "the values of 1 are left out: --secrets keeps them",
+        "2 settings and 3 entries of history, at revision 2",
+        "left out, kept by --secrets: 1 value",
     ]
     before = file.stat().st_ino
     worker.waffle.update({"LIMIT": 40})
@@ -186,7 +186,7 @@ def test_backup_can_be_compared(worker: Worker, file: Path) -> None:
 def test_copy_carries_everything_to_another_store(worker: Worker, tmp_path: Path) -> None:
     url = f"sqlite:////{tmp_path}/next.db"
     result = run(worker, "copy", "--to", url)
-    assert result.stdout.startswith("2 settings and 3 entries of their history, at revision 2, are")
+    assert result.stdout.startswith("2 settings and 3 entries of history, at revision 2, are")
     moved = Worker(worker.folder, WAFFLE_STORE_URL=url)
     assert moved.get("LIMIT") == 30
     assert moved.waffle.history()[0].reason == "more"

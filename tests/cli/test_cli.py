@@ -15,7 +15,7 @@ from typing import Any, Literal
 import click
 import pytest
 from click.shell_completion import ShellComplete
-from click.testing import Result, _NamedTextIOWrapper
+from click.testing import CliRunner, Result, _NamedTextIOWrapper
 from flask import Flask
 from flask.cli import ScriptInfo
 
@@ -26,6 +26,7 @@ from uwsgi_waffle import (
     StoreUnavailable,
     WaffleConf,
 )
+from uwsgi_waffle.__main__ import main
 from uwsgi_waffle.cli import group
 from uwsgi_waffle.cli.base import load_state
 from uwsgi_waffle.masking import MASK
@@ -387,6 +388,27 @@ def test_no_value_at_all_is_refused(
     assert worker.waffle.revision == 0
 
 
+def test_device_that_has_no_end_is_no_value(
+    make_worker: MakeWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = make_worker()
+    monkeypatch.setattr("uwsgi_waffle.cli.input._MOST", 10_000)
+    for argument in ("SITENAME=@/dev/zero", "SITENAME=-"):
+        result = run(worker, "set", argument, status=1, input="x" * 10_001)
+        assert "has no end, or is far longer than a setting may be" in result.stderr
+    run(worker, "set", "SITENAME=-", input="x" * 10_000)
+    assert len(worker.waffle.conf["SITENAME"]) == 10_000
+
+
+def test_value_that_the_locale_has_spoilt_names_the_locale(make_worker: MakeWorker) -> None:
+    # As Python reads a word of the command line that is not in the locale's encoding.
+    for name in ("SITENAME", "TOKEN"):
+        result = run(make_worker(), "set", f"{name}=Z\udcc3\udcbcrich", status=1)
+        assert f"{name}: it must be text that UTF-8 can write" in result.stderr
+        assert "set LC_ALL=C.UTF-8" in result.stderr
+        assert "rich" not in result.stderr
+
+
 def test_what_undoes_much_asks_first(make_worker: MakeWorker, on_terminal: OnTerminal) -> None:
     worker = make_worker()
     worker.waffle.update({"LIMIT": 20})
@@ -726,6 +748,12 @@ def test_completion_is_silent_about_an_app_that_fails() -> None:
         group, {"obj": ScriptInfo(create_app=create_app)}, "waffle", "_WAFFLE_COMPLETE"
     )
     assert shell.get_completions(["get"], "L") == []
+
+
+@pytest.mark.parametrize("commands", [group, main], ids=["flask waffle", "uwsgi_waffle"])
+def test_list_of_the_commands_has_a_whole_sentence_for_each(commands: click.Group) -> None:
+    shown = CliRunner().invoke(commands, ["--help"], terminal_width=80).stdout
+    assert "..." not in shown.partition("Commands:")[2]
 
 
 def test_each_command_tells_its_purpose_and_its_arguments(make_worker: MakeWorker) -> None:

@@ -52,7 +52,7 @@ def test_last_known_values_are_put_into_a_new_store(
     result = run(operator, "recreate", "--last-known", "--yes")
     (kept,) = folder.glob("*.last")
     assert result.stdout.splitlines() == [
-        f"1 settings at revision 2, from {kept}",
+        f"1 setting at revision 2, from {kept}",
         "recreated",
     ]
     assert "waffle.db holds no settings" in result.stderr

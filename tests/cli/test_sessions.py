@@ -64,6 +64,7 @@ def steps(page: str) -> Iterator[Step]:
 def general(text: str) -> str:
     """Return a text without what differs from run to run: times and stores."""
     text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d", "2026-01-31 14:30", text)
+    text = re.sub(r"(?<![\w<])/\S*/(?=waffle\.)", "/srv/shop/instance/", text)
     return re.sub(r"<\w+Store [^>]*>", "<Store>", text)
 
 
@@ -91,9 +92,23 @@ def test_session_of_the_documentation_is_what_the_commands_print(
         if command.startswith("flask waffle restore"):
             worker.waffle.update({"LIMIT": 99})
 
-    found = [step for step in steps(page) if not step.command.startswith("flask waffle doctor")]
+    others = ("flask waffle doctor", "flask waffle recreate")
+    found = [step for step in steps(page) if not step.command.startswith(others)]
     assert len(found) >= least
     replay(worker.app, found, tmp_path, monkeypatch, before)
+
+
+def test_session_after_a_loss_is_what_the_command_prints(
+    make_worker: MakeWorker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = make_worker(confs=CONFS)
+    worker.waffle.update({"SITENAME": "Pancakes", "MAX_FILESIZE": 5000})
+    for path in worker.folder.glob("waffle.db*"):
+        path.unlink()
+    found = [step for step in steps("backup.md") if step.command.startswith("flask waffle recr")]
+    assert len(found) == 1
+    monkeypatch.setattr(logging.getLogger("uwsgi_waffle"), "disabled", True)
+    replay(worker.app, found, tmp_path, monkeypatch)
 
 
 def test_session_of_an_import_is_what_the_commands_print(

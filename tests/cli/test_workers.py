@@ -9,10 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from click.testing import Result
 
 from uwsgi_waffle.cli import group
+from uwsgi_waffle.reporting.host_rows import KEPT_S, HostRow
 from uwsgi_waffle.testing.report_contract import a_report
 
 from ..support.rig import MemoryStore, Worker
@@ -64,13 +66,12 @@ def test_one_that_is_behind_is_shown_and_makes_status_one(
 def test_fewer_than_expected_make_status_one(make_worker: MakeWorker) -> None:
     worker = make_worker()
     result = run(worker, "--expect", "1", status=1)
-    assert "0 of 1 workers have reported" in result.stderr
+    assert "0 of 1 worker reported" in result.stderr
     worker.state.store.report(a_report(revision=0))
     worker.state.store.report(a_report(revision=0, pid=102))
     run(worker, "--expect", "2")
     assert (
-        "2 of 3 workers have reported"
-        in run(worker, "--expect", "3", "--wait", "0.3", status=1).stderr
+        "2 of 3 workers reported" in run(worker, "--expect", "3", "--wait", "0.3", status=1).stderr
     )
 
 
@@ -90,10 +91,36 @@ def test_json_has_everything(make_worker: MakeWorker) -> None:
         "worker_id": 1,
         "revision": 0,
         "behind": 1,
+        "ear": False,
         "state": "VALID",
         "last_error": "watch file: gone",
         "lifetime_s": 3600.0,
     }
+
+
+def test_ear_of_each_host_is_marked(make_worker: MakeWorker) -> None:
+    worker = make_worker()
+    store = worker.state.store
+    store.report(a_report(revision=0))
+    store.report(a_report(revision=0, pid=102, last_error="store: gone"))
+    assert "EAR" not in run(worker).stdout
+    row = msgspec.json.encode(HostRow("", processes=2, ears=[102])).decode()
+    store.report(a_report(pid=-5, last_error=row, lifetime_s=KEPT_S))
+    header, first, second = run(worker).stdout.splitlines()
+    assert header.split()[-2:] == ["EAR", "ERROR"]
+    assert (first.split()[-1], second.split()[-4:]) == ("-", ["s", "ear", "store:", "gone"])
+    listed = json.loads(run(worker, "--json").stdout)["workers"]
+    assert [(each["pid"], each["ear"]) for each in listed] == [(101, False), (102, True)]
+
+
+def test_ear_of_this_host_is_marked_before_its_row_is_written(make_worker: MakeWorker) -> None:
+    worker = make_worker()
+    worker.get("LIMIT")
+    host, pid = os.uname().nodename, os.getpid()
+    worker.state.store.report(a_report(host=host, pid=pid, revision=0))
+    worker.manager.watch(on=True, ear=True)
+    (listed,) = json.loads(run(worker, "--json").stdout)["workers"]
+    assert listed["ear"]
 
 
 def test_worker_that_is_ahead_of_what_was_read_is_not_stale(make_worker: MakeWorker) -> None:
@@ -118,7 +145,7 @@ def test_wait_lasts_until_all_have_followed(make_worker: MakeWorker) -> None:
 
 def test_wait_is_not_over_before_a_worker_has_reported(make_worker: MakeWorker) -> None:
     worker = make_worker()
-    assert "0 of 1 workers have reported" in run(worker, "--wait", "0.01", status=1).stderr
+    assert "0 of 1 worker reported" in run(worker, "--wait", "0.01", status=1).stderr
     appear = threading.Timer(0.3, lambda: worker.state.store.report(a_report(revision=0)))
     appear.start()
     try:
@@ -145,6 +172,15 @@ def test_wait_after_a_change_names_who_does_not_serve_it(make_worker: MakeWorker
     assert "web1 worker 1 (pid 101) at revision 1: its report does not show it yet" in result.stderr
     result = runner.invoke(group, ["reset", "LIMIT", "--wait", "0", "--dry-run"])
     assert (result.exit_code, worker.waffle.revision) == (0, 2)
+
+
+@pytest.mark.parametrize("command", [["set", "LIMIT=5", "--wait"], ["workers", "--wait"]])
+def test_wait_for_what_is_no_time_is_refused(make_worker: MakeWorker, command: list[str]) -> None:
+    worker = make_worker()
+    result = worker.app.test_cli_runner().invoke(group, [*command, "nan"])
+    assert result.exit_code == 2
+    assert "'nan' is not a number of seconds" in result.stderr
+    assert worker.waffle.refresh() == 0
 
 
 def test_wait_shows_what_is_served_though_reports_are_older(make_worker: MakeWorker) -> None:
@@ -178,7 +214,7 @@ def test_host_that_is_gone_can_be_forgotten(make_worker: MakeWorker) -> None:
     store.report(row)
     assert "web1 at revision 1: its row is damaged" in run(worker, "--wait", "0", status=1).stderr
     assert len(run(worker).stdout.splitlines()) == 2
-    assert "web1: 2 reports are removed" in run(worker, "--forget", "web1", "--wait", "0").stderr
+    assert "web1: removed 2 reports" in run(worker, "--forget", "web1", "--wait", "0").stderr
     assert "no host web1 has reported" in run(worker, "--forget", "web1", status=1).stderr
 
 

@@ -5,6 +5,7 @@ A comment before the block excuses it: ``<!-- not run: REASON -->``, or ``<!-- r
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib.util
 import json
@@ -30,7 +31,7 @@ from uwsgi_waffle.checks.binary import Server, ask, find_binary
 from uwsgi_waffle.checks.vocabulary import KNOWN
 from uwsgi_waffle.cli import group
 
-from ..support.pages import ROOT, Block, blocks, pages
+from ..support.pages import DOCS, ROOT, Block, blocks, pages
 
 BLOCKS = [block for page in pages() for block in blocks(page)]
 #: shown, not run: what a program prints, and drawings
@@ -40,6 +41,7 @@ CONFS: dict[str, Any] = {
     "MAX_FILESIZE": {"desc": "Largest upload, in bytes", "default": 1000, "min": 1},
     "POOL_SIZE": {"desc": "Connections", "default": 5},
     "MODE": {"desc": "What may be done", "default": "normal"},
+    "BATCH_SIZE": {"desc": "Rows that a mule takes at once", "default": 100},
 }
 #: what a page takes for granted: code that is run before each of its blocks
 GIVEN = {
@@ -49,7 +51,12 @@ from flask import Response, request
 PASSWORD = b"sesame"
 may_change = lambda: True
 """,
-    "docs/background.md": "async def something(): pass",
+    "docs/background.md": """
+async def something(): pass
+
+def work(size):
+    raise Ended
+""",
     "docs/stores.md": """
 import contextlib, peewee, pytest, sqlalchemy
 from flask_sqlalchemy import SQLAlchemy
@@ -61,6 +68,16 @@ db = SQLAlchemy(app)
 }
 #: modules that pages import and no test needs, each with the name that is imported
 STAND_INS = (("flask_login", "current_user"),)
+#: what is shown in docs/deployment as a file, which tests/docs/test_deployment.py compares
+FILES = {
+    path.read_text(encoding="utf-8")
+    for path in (DOCS / "deployment" / "files").iterdir()
+    if path.is_file()
+}
+
+
+class Ended(Exception):
+    """Ends what a page shows as a loop without an end."""
 
 
 def of(*languages: str, marked: bool = False) -> list[Any]:
@@ -85,8 +102,23 @@ def test_block_is_of_a_language_that_is_tried_or_says_why_it_is_not(block: Block
 @pytest.mark.parametrize(
     "block", [pytest.param(block, id=block.id) for block in BLOCKS if block.marker == "run by"]
 )
-def test_test_that_is_said_to_run_a_block_exists(block: Block) -> None:
-    assert (ROOT / block.because.split()[0].partition("::")[0]).is_file()
+def test_test_that_is_said_to_run_a_block_reads_its_page_or_has_its_lines(block: Block) -> None:
+    path = block.because.split()[0].partition("::")[0]
+    text = (ROOT / path).read_text(encoding="utf-8")
+    if Path(block.page).stem in text or block.code in FILES:
+        return
+    # Another page that shows the same, where the test has it from.
+    if place := re.search(r"\((\S+\.md)\)", block.because):
+        text = (ROOT / place[1]).read_text(encoding="utf-8")
+    lines = block.code.splitlines()
+    if block.language == "diff":
+        lines = [line[1:] for line in lines if not line.startswith("-")]
+    assert [line for line in map(str.strip, lines) if line not in text] == []
+
+
+@pytest.mark.parametrize("block", [pytest.param(b, id=b.id) for b in BLOCKS if b.language in PROSE])
+def test_session_is_not_passed_off_as_prose(block: Block) -> None:
+    assert not re.search(r"^\$ ", block.code, re.MULTILINE), "write ```console"
 
 
 @pytest.fixture
@@ -107,6 +139,7 @@ def test_python_of_the_page_runs(
         stand_in = types.ModuleType(module)
         setattr(stand_in, imported, None)
         monkeypatch.setitem(sys.modules, module, stand_in)
+    monkeypatch.setitem(sys.modules, "app", _module_of_the_app(elsewhere))
     names: dict[str, Any] = {"__name__": "shop"}
     for block in BLOCKS:
         if block.page == page and block.language == "python" and not block.marker:
@@ -116,19 +149,40 @@ def test_python_of_the_page_runs(
     gc.collect()
 
 
-def _run(block: Block, names: dict[str, Any], folder: Path) -> None:
-    """Run a block in an app of its own; names that the page has made so far are there."""
+def _app(folder: Path) -> Flask:
     app = Flask("shop", instance_path=str(folder / "instance"))
     app.config.update(SECRET_KEY="secret", WAFFLE_CONFS=CONFS)
-    names["app"] = app
-    names["Flask"], names["WaffleConf"] = Flask, WaffleConf
+    return app
+
+
+def _module_of_the_app(folder: Path) -> types.ModuleType:
+    """Return what a page imports as ``app``: an app that a factory makes."""
+    waffle = WaffleConf()
+
+    def create_app() -> Flask:
+        app = _app(folder)
+        waffle.init_app(app)
+        return app
+
+    module = types.ModuleType("app")
+    vars(module).update(waffle=waffle, create_app=create_app)
+    return module
+
+
+def _run(block: Block, names: dict[str, Any], folder: Path) -> None:
+    """Run a block in its own app; names that the page has made so far are there."""
+    app = _app(folder)
+    # Twice: a block may give the name to another app.
+    names["app"] = names["_app"] = app
+    names["Flask"], names["WaffleConf"], names["Ended"] = Flask, WaffleConf, Ended
     exec(GIVEN.get(block.page, ""), names)
     if not re.search(r"^[^#\n]*(WaffleConf\(|init_app\()", block.code, re.MULTILINE):
         names["waffle"] = WaffleConf(app)
     # So that a traceback names the page and the line.
     code = compile("\n" * block.line + block.code, block.page, "exec", dont_inherit=True)
     try:
-        exec(code, names)
+        with contextlib.suppress(Ended):
+            exec(code, names)
     finally:
         for made in list(names.values()):
             if isinstance(made, Flask):

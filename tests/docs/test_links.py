@@ -43,6 +43,13 @@ def test_each_link_within_the_repository_leads_somewhere(page: Path) -> None:
     assert not broken, "\n".join(broken)
 
 
+@pytest.mark.parametrize("page", pages(), ids=name)
+def test_links_to_other_sites_have_the_form_of_an_address(page: Path) -> None:
+    others = [target for _, target in links(page) if re.match(r"[a-z]+:", target)]
+    form = re.compile(r"https://([\w-]+\.)+[a-z]{2,}(:\d+)?(/[\w./?=&%#~+@:-]*)?")
+    assert [target for target in others if not form.fullmatch(target)] == []
+
+
 def test_links_of_the_readme_are_right_on_a_package_index_too() -> None:
     relative = [target for _, target in links(ALONE) if not target.startswith("https://")]
     assert not relative

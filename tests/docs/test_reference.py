@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import re
+import types
 from collections.abc import Iterator
 
 import pytest
@@ -11,7 +13,7 @@ import pytest
 import uwsgi_waffle
 from uwsgi_waffle import WaffleError
 
-from ..support.pages import DOCS
+from ..support.pages import DOCS, blocks, pages
 
 MODULES = (
     "uwsgi_waffle",
@@ -21,6 +23,7 @@ MODULES = (
     "uwsgi_waffle.errors",
     "uwsgi_waffle.admin",
 )
+_IMPORT = re.compile(r"^from (uwsgi_waffle[\w.]*) import ([\w, ]+)$", re.MULTILINE)
 _DIRECTIVE = re.compile(r"^\.\. (?:auto|py:)(\w+):: ([\w.]+)", re.MULTILINE)
 
 
@@ -37,6 +40,14 @@ def public() -> Iterator[tuple[str, str]]:
         yield "uwsgi_waffle", name
     yield "uwsgi_waffle.testing", "waffle_override"
     yield "uwsgi_waffle.testing", "Override"
+
+
+def imported() -> Iterator[tuple[str, str]]:
+    """Yield module and name of all that a page of the documentation imports."""
+    for page in pages():
+        for block in blocks(page):
+            for module, names in _IMPORT.findall(block.code if block.language == "python" else ""):
+                yield from ((module, name.split()[0]) for name in names.split(","))
 
 
 def resolve(path: str) -> object:
@@ -76,7 +87,7 @@ def entries() -> list[object]:
     return documented()
 
 
-@pytest.mark.parametrize(("module", "name"), sorted(set(public())))
+@pytest.mark.parametrize(("module", "name"), sorted({*public(), *imported()}))
 def test_public_name_is_in_the_reference(module: str, name: str, entries: list[object]) -> None:
     thing = getattr(importlib.import_module(module), name)
     assert any(thing is entry for entry in entries), f"{module}.{name} has no entry in docs/api/"
@@ -91,3 +102,18 @@ def test_public_names_of_the_errors_are_all_errors_and_the_warning() -> None:
 def test_public_name_says_what_it_is(module: str, name: str) -> None:
     thing = getattr(importlib.import_module(module), name)
     assert (thing.__doc__ or "").strip(), f"{module}.{name} has no docstring"
+
+
+@pytest.mark.parametrize(("module", "name"), sorted(set(public())))
+def test_method_of_a_public_class_says_what_it_does(module: str, name: str) -> None:
+    """One without a docstring would be left out of the reference without a word."""
+    thing = getattr(importlib.import_module(module), name)
+    methods = (types.FunctionType, classmethod, staticmethod, property)
+    silent = [
+        method
+        for method, value in (vars(thing).items() if isinstance(thing, type) else ())
+        if isinstance(value, methods)
+        and not method.startswith(("_", "test_"))
+        and not inspect.getdoc(getattr(thing, method))
+    ]
+    assert silent == []

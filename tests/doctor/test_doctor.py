@@ -74,11 +74,11 @@ def test_examination_changes_nothing_but_has_workers_read_again(make_worker: Mak
     worker.waffle.update({"LIMIT": 20, "TOKEN": "sesame"})
     assert other.get("LIMIT") == 20
     before = worker.state.store.read_since(0, ""), worker.state.store.history()
-    signature = worker.state._make_file_notifier().signature()
+    signature = worker.state.notices.host().signature()
     doctor.examine(worker.state)
     assert (worker.state.store.read_since(0, ""), worker.state.store.history()) == before
     assert watch_file(worker).read_text().startswith("1\n")
-    assert worker.state._make_file_notifier().signature() != signature
+    assert worker.state.notices.host().signature() != signature
     assert other.get("LIMIT") == 20
     assert other.waffle.status().failing == {}
 
@@ -337,7 +337,7 @@ def test_message_that_does_not_come_back_is_found(
         WAFFLE_REDIS_CHANNEL="shop",
         WAFFLE_REDIS_TIMEOUT=0.05,
     )
-    monkeypatch.setattr(worker.state, "make_channel_notifier", lambda: notifier)
+    monkeypatch.setattr(worker.state.notices, "make_channel", lambda: notifier)
     assert ids(worker) == found
     assert notifier.closed
 
@@ -369,7 +369,7 @@ def test_postgresql_whose_notices_do_not_arrive_is_found(
     worker = make_worker(store=MemoryStore(), WAFFLE_STORE_TIMEOUT=0.05)
     options = structs.replace(worker.state.options, watchtype="postgresql")
     monkeypatch.setattr(worker.state, "options", options)
-    monkeypatch.setattr(worker.state, "make_channel_notifier", lambda: notifier)
+    monkeypatch.setattr(worker.state.notices, "make_channel", lambda: notifier)
     assert ids(worker) == found
     assert notifier.closed
 
@@ -392,7 +392,7 @@ def test_ini_is_checked_too(make_worker: MakeWorker, tmp_path: Path) -> None:
 def test_json_has_findings_with_their_fixes(make_worker: MakeWorker) -> None:
     worker = make_worker()
     worker.state.store.write({"GONE": "1"})
-    worker.state._make_file_notifier().announce(1)
+    worker.state.notices.host().announce(1)
     report = json.loads(run(worker, "--json").stdout)
     assert report["revision"] == 1
     assert report["store"].startswith("<SqliteStore")

@@ -161,7 +161,7 @@ def store_away(site: Site) -> Worker:
 def value_that_does_not_fit(site: Site) -> Worker:
     worker = site.app()
     worker.state.store.write({"LIMIT": "5000"})
-    worker.state._make_file_notifier().announce(1)
+    worker.state.notices.host().announce(1)
     return worker
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -15,6 +14,7 @@ import pytest
 
 from uwsgi_waffle import NotifierError
 from uwsgi_waffle.notifiers import Notice, Notifier
+from uwsgi_waffle.notifiers import file as module
 from uwsgi_waffle.notifiers.file import FileNotifier
 
 from ..support.descriptors import open_descriptors
@@ -266,25 +266,13 @@ def test_other_owner_can_announce_also_with_an_mtime_ahead_and_a_clock_set_back(
 def test_lock_held_by_another_process_is_a_bounded_error(
     notifier: FileNotifier, path: Path
 ) -> None:
-    holder = subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            "import fcntl, sys; f = open(sys.argv[1]); fcntl.flock(f, fcntl.LOCK_EX);"
-            "print('held', flush=True); sys.stdin.read()",
-            str(path),
-        ],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
-    with holder:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == b"held\n"
+    # Another open file is as good as another process; one that only reads may hold it shared.
+    with path.open() as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
         started = time.monotonic()
         with pytest.raises(NotifierError, match=r"can't be written.*WAFFLE_WATCHER_FILE"):
             notifier.announce(1)
         assert time.monotonic() - started < 3.0
-        holder.communicate()
     notifier.announce(1)
 
 
@@ -355,3 +343,132 @@ def test_hard_link_is_refused_and_its_other_name_is_left_alone(path: Path, tmp_p
     target.unlink()
     notifier.announce(8)
     assert notifier.mark().revision == 8
+
+
+# --- its bounds, by a clock of the test -----------------------------------------------------------
+
+
+class Time:
+    """Stands for the module: who sleeps advances it, and a look at it takes a little."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.pauses: list[float] = []
+
+    def monotonic(self) -> float:
+        self.now += 0.0001
+        return self.now
+
+    def time_ns(self) -> int:
+        return time.time_ns()
+
+    def sleep(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Time:
+    clock = Time()
+    monkeypatch.setattr(module, "time", clock)
+    return clock
+
+
+def test_lock_is_waited_for_by_sleeping_for_one_second(
+    notifier: FileNotifier, path: Path, clock: Time
+) -> None:
+    with path.open() as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        with pytest.raises(NotifierError):
+            notifier.announce(1)
+    assert 1.0 <= clock.now - 1000.0 < 1.1
+    assert sum(clock.pauses) > 0.5
+
+
+def test_other_owner_waits_for_the_next_tick_of_the_clock_and_no_longer_than_a_second(
+    notifier: FileNotifier, path: Path, clock: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notifier.announce(1)
+    utime, put = os.utime, module._put
+    ticks: list[int] = []
+
+    def put_within_a_tick(descriptor: int, text: bytes) -> None:
+        before = os.fstat(descriptor)
+        put(descriptor, text)
+        utime(descriptor, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    def only_now(target: Any, ns: tuple[int, int] | None = None) -> None:
+        if ns is not None:
+            raise PermissionError(1, "Operation not permitted")
+        ticks.append(1)
+        if len(ticks) == 3:
+            utime(target)
+
+    monkeypatch.setattr(module, "_put", put_within_a_tick)
+    monkeypatch.setattr(os, "utime", only_now)
+    before = notifier.signature()
+    notifier.announce(2)
+    assert notifier.signature() != before
+    assert len(ticks) == len(clock.pauses) == 3
+    began = clock.now
+    with pytest.raises(NotifierError, match="mtime can't be changed"):
+        notifier.announce(3)
+    assert 1.0 <= clock.now - began < 1.1
+
+
+# --- what it writes and reads ---------------------------------------------------------------------
+
+
+def test_announcement_is_written_once_and_not_read_again(
+    notifier: FileNotifier, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writes: list[bytes] = []
+    pwrite = os.pwrite
+
+    def counted(descriptor: int, text: bytes, offset: int) -> int:
+        writes.append(text)
+        return pwrite(descriptor, text, offset)
+
+    monkeypatch.setattr(os, "pwrite", counted)
+    notifier.announce(12345)
+    notifier.announce(7)
+    assert len(writes) == 2
+    # Nothing of the longer one is left.
+    assert path.read_bytes() == writes[1]
+    monkeypatch.setattr(FileNotifier, "_opened", lambda *_: pytest.fail("it was opened"))
+    assert notifier.mark().revision == 7
+
+
+def test_thing_that_can_not_be_read_has_a_signature_all_the_same(path: Path) -> None:
+    path.mkdir()
+    notifier = FileNotifier(path)
+    assert notifier.mark() == (notifier.signature(), None, path.stat().st_mtime_ns)
+
+
+def test_file_that_comes_within_a_look_is_seen_by_the_next(
+    notifier: FileNotifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    FileNotifier(notifier.path).announce(7)
+    with monkeypatch.context() as patch:
+        patch.setattr(notifier, "signature", lambda: None)
+        assert notifier.mark() == (None, 7, None)
+    assert notifier.mark().revision == 7
+
+
+def test_file_removed_while_waiting_for_the_lock_is_announced_in_a_new_one(
+    notifier: FileNotifier, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = FileNotifier._lock
+
+    def removed(self: FileNotifier, *args: Any) -> None:
+        monkeypatch.undo()
+        lock(self, *args)
+        path.unlink()
+
+    monkeypatch.setattr(FileNotifier, "_lock", removed)
+    notifier.announce(7)
+    assert notifier.mark().revision == 7
+
+
+def test_file_is_no_ear(notifier: FileNotifier) -> None:
+    assert notifier.is_ear is False

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import os
+import resource
 import subprocess
 import sys
 import threading
@@ -97,7 +99,7 @@ def listening() -> set[str]:
 
 
 class Waiting:
-    """A wait in a thread of its own."""
+    """A wait in its own thread."""
 
     def __init__(self, notifier: FileNotifier) -> None:
         self.heard: list[Notice | None] = []
@@ -201,6 +203,17 @@ def test_other_files_of_the_folder_wake_nobody(notifier: FileNotifier, path: Pat
         assert not wait.heard
         notifier.announce(7)
         assert wait.end() == Notice(7)
+
+
+def test_reading_the_file_wakes_nobody(path: Path) -> None:
+    path.write_text("7")
+    events = Inotify([path])
+    events.arm()
+    assert path.read_text() == "7"
+    assert list(path.parent.iterdir()) != []
+    assert not events.wait(0.0)
+    path.write_text("8")
+    assert events.wait(10.0)
 
 
 def test_many_changes_are_one_notice(notifier: FileNotifier, page: Path) -> None:
@@ -376,3 +389,161 @@ def test_greenlets_are_woken_and_others_run_meanwhile(path: Path) -> None:
         check=False,
     )
     assert done.stdout.split() == ["7", "False"], done.stderr
+
+
+# --- without events, and what events cost ---------------------------------------------------------
+
+
+def test_process_that_gets_no_events_asks_for_them_once_and_polls(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked: list[object] = []
+    looks: list[int] = []
+
+    def refuse(paths: object) -> Inotify:
+        asked.append(paths)
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(inotify, "Inotify", refuse)
+    notifier = FileNotifier(path, poll_interval_s=0.1)
+    notifier.ensure()
+    notifier.wait(0.0)
+    signature = notifier.signature
+
+    def look() -> Signature | None:
+        looks.append(1)
+        return signature()
+
+    monkeypatch.setattr(notifier, "signature", look)
+    began = time.monotonic()
+    with caplog.at_level("INFO", "uwsgi_waffle"):
+        assert notifier.wait(0.3) is None
+        notifier.wait(0.0)
+    assert time.monotonic() - began >= 0.3
+    assert len(asked) == 1
+    assert len(looks) <= 6, "it looks at each interval, and sleeps between"
+
+
+def test_process_that_gets_no_events_says_so(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(inotify, "Inotify", refused)
+    with caplog.at_level("INFO", "uwsgi_waffle"):
+        for _ in range(3):
+            FileNotifier(path, poll_interval_s=0.1).wait(0.0)
+    assert len(caplog.messages) == 3
+    assert caplog.messages[0].endswith("looks every 0.1 s: [Errno 24] Too many open files")
+
+
+def test_wait_lasts_as_long_as_it_is_asked_to(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    events = Inotify([path])
+    waits: list[float] = []
+
+    class Poll:
+        def poll(self, timeout_ms: float) -> list[object]:
+            waits.append(timeout_ms)
+            return []
+
+    monkeypatch.setattr(events, "_poll", Poll())
+    for seconds in (-1.0, 0.0, 0.25):
+        assert not events.wait(seconds)
+    assert waits == [0.0, 0.0, 250.0]
+
+
+def test_wake_ends_one_wait_and_is_no_change(path: Path) -> None:
+    events = Inotify([path])
+    events.arm()
+    began = time.monotonic()
+    assert not events.wait(0.1)
+    assert time.monotonic() - began >= 0.1
+    events.wake()
+    assert not events.wait(LONG_S)
+    began = time.monotonic()
+    assert not events.wait(0.1)
+    assert time.monotonic() - began >= 0.1
+
+
+def test_end_of_a_change_on_the_page_is_waited_for_by_its_event(
+    path: Path, page: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = [True, True]
+    notifier = FileNotifier(
+        path, poll_interval_s=LONG_S, also=[page], quiet=lambda: bool(answers and answers.pop())
+    )
+    notifier.ensure()
+    notifier.wait(0.0)
+    waits: list[float] = []
+    pauses: list[float] = []
+
+    def wait(self: Inotify, timeout_s: float) -> bool:
+        waits.append(timeout_s)
+        return True
+
+    monkeypatch.setattr(Inotify, "wait", wait)
+    monkeypatch.setattr("uwsgi_waffle.notifiers.file.time.sleep", pauses.append)
+    assert notifier.wait(LONG_S) is None
+    assert (len(waits), pauses) == (2, [0.001])
+    notifier.close()
+
+
+def test_end_of_a_change_that_is_no_event_is_looked_for_ever_more_rarely(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = [True] * 4
+    notifier = FileNotifier(
+        path, poll_interval_s=LONG_S, quiet=lambda: bool(answers and answers.pop())
+    )
+    notifier.ensure()
+    notifier.wait(0.0)
+    pauses: list[float] = []
+    monkeypatch.setattr("uwsgi_waffle.notifiers.file.time.sleep", pauses.append)
+    FileNotifier(path).announce(7)
+    notifier._awaited = notifier.signature()
+    assert notifier.wait(LONG_S) is None
+    assert pauses == pytest.approx([0.001, 0.002, 0.004, 0.008])
+    notifier.close()
+
+
+def test_system_without_events_is_an_error_that_leaves_nothing_behind(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "eventfd")
+    with pytest.raises(OSError, match="no inotify here"):
+        Inotify([path])
+    gc.collect()
+
+
+def test_error_names_what_the_system_lacks(path: Path) -> None:
+    def fail(_: int) -> int | None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))
+        try:
+            Inotify([path])
+        except OSError as exc:
+            return exc.errno
+        return None
+
+    assert in_processes(1, fail) == [errno.EMFILE]
+
+
+def test_events_may_have_the_first_descriptor_of_a_process_that_closed_its_input(
+    path: Path,
+) -> None:
+    def use(_: int) -> list[bool]:
+        os.close(0)
+        events = Inotify([path])
+        events.arm()
+        path.touch()
+        found = [os.path.exists("/proc/self/fd/0"), events.wait(LONG_S)]
+        del events
+        return [*found, os.path.exists("/proc/self/fd/0")]
+
+    assert in_processes(1, use) == [[True, True, False]]
+
+
+def test_other_file_that_is_made_ends_a_wait(notifier: FileNotifier, page: Path) -> None:
+    page.unlink()
+    for _ in range(3):
+        settle(notifier)
+    with waiting(notifier) as wait:
+        page.write_bytes(b"made")
+        assert wait.end() is None

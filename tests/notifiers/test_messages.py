@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
 from uwsgi_waffle.notifiers import Notice
 from uwsgi_waffle.notifiers.base import MAX_ASKS
-from uwsgi_waffle.notifiers.messages import Inbox, encode
+from uwsgi_waffle.notifiers.messages import Inbox, Message, encode
+
+from ..support.rig import Clock
 
 
 @pytest.fixture
@@ -42,3 +45,24 @@ def test_question_that_is_none_makes_the_message_malformed(inbox: Inbox, ask: ob
     message = json.dumps({"revision": 1, "ask": ask}).encode()
     assert inbox.merged(None, message) is None
     assert inbox.malformed == 1
+
+
+def test_malformed_messages_are_counted_and_logged_once_a_minute(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    clock = Clock()
+    inbox = Inbox("channel 'x'", "do something", clock=clock)
+    counts = []
+    for seconds in (0.0, 59.0, 0.5, 0.5):
+        clock.advance(seconds)
+        assert inbox.merged(None, b"nonsense") is None
+        counts.append((inbox.malformed, len(caplog.messages)))
+    assert counts == [(1, 1), (2, 1), (3, 1), (4, 2)]
+    assert "on the channel 'x', 4 so far" in caplog.messages[1]
+    assert caplog.messages[1].endswith("b'nonsense'; do something")
+
+
+def test_message_that_was_heard_is_changed_by_nobody() -> None:
+    message: Any = Message(7)
+    with pytest.raises(AttributeError):
+        message.revision = 8

@@ -6,6 +6,7 @@ import contextlib
 import os
 import threading
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 
@@ -14,7 +15,7 @@ from uwsgi_waffle.notifiers import Notice
 from uwsgi_waffle.notifiers import postgresql as module
 from uwsgi_waffle.notifiers.postgresql import PostgresqlNotifier
 
-from ..support.rig import Clock
+from ..support.rig import Clock, waits_while_away
 
 
 class FakeSubscription:
@@ -339,3 +340,106 @@ def test_closed_notifier_neither_waits_nor_connects(rig: Rig) -> None:
 
 def test_repr_names_the_channel(rig: Rig) -> None:
     assert repr(rig.notifier) == "<PostgresqlNotifier postgresql://db1/shop channel='c'>"
+
+
+# --- how long it waits ------------------------------------------------------------------------
+
+
+def test_wait_lasts_until_the_next_attempt_while_the_database_is_away(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.unreachable = OSError("refused")
+    attempts, waits = waits_while_away(rig.notifier, rig.clock, monkeypatch, turns=200)
+    # But for those that tried, each turn has waited.
+    assert len(waits) == 200 - attempts
+    assert attempts < 60
+    assert all(wait_s is not None and 0 < wait_s <= 0.2 for wait_s in waits)
+
+
+def test_any_message_counts_as_a_sign_of_life(heard: Rig) -> None:
+    for _ in range(5):
+        heard.clock.advance(4.0)
+        heard.hear('{"revision":7}')
+    assert heard.subscription.listened == ["c"]
+
+
+def test_poll_lasts_as_long_as_it_is_asked_to(heard: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+
+    class Poll:
+        def register(self, descriptor: int, events: int) -> None:
+            pass
+
+        def poll(self, timeout_ms: float) -> list[tuple[int, int]]:
+            waits.append(timeout_ms)
+            return []
+
+    monkeypatch.setattr(module, "select", SimpleNamespace(poll=Poll, POLLIN=1))
+    for seconds in (-1.0, 0.0, 0.25):
+        assert heard.notifier.wait(seconds) is None
+    assert waits == [0.0, 0.0, 250.0]
+
+
+def test_proof_is_waited_for_without_a_spin(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig.direct = False
+    takes: list[int] = []
+    take = FakeSubscription.take
+
+    def late(self: FakeSubscription) -> list[tuple[str, str]]:
+        takes.append(1)
+        return take(self) if len(takes) > 1 else []
+
+    monkeypatch.setattr(FakeSubscription, "take", late)
+    assert rig.notifier.wait(0.0) == Notice(None)
+    del takes[:]
+    rig.passes = False
+    rig.notifier._disconnect()
+    with pytest.raises(module.Unheard):
+        rig.notifier.wait(0.0)
+    assert len(takes) <= 10
+
+
+def test_set_up_that_can_not_work_is_tried_again_after_ten_seconds() -> None:
+    assert module.UNHEARD_RETRY_S == 10.0
+
+
+def test_close_waits_for_no_connection_that_is_being_made(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connecting, go_on, done = threading.Event(), threading.Event(), threading.Event()
+
+    def connect() -> FakeSubscription:
+        connecting.set()
+        go_on.wait(10)
+        return rig.connect()
+
+    def wait() -> None:
+        rig.notifier.wait(0.0)
+        done.set()
+
+    monkeypatch.setattr(rig.notifier, "_connect", connect)
+    thread = threading.Thread(target=wait)
+    thread.start()
+    assert connecting.wait(10)
+    rig.notifier.close()
+    assert not done.is_set()
+    go_on.set()
+    thread.join(30)
+    # Who has the turn ends the connection that it made.
+    assert rig.subscription.closed
+
+
+def test_wake_never_waits_and_leaves_nothing_open() -> None:
+    wake = module._Wake()
+    ends = (wake.descriptor, wake._writer)
+    assert not any(map(os.get_blocking, ends))
+    wake.wake()
+    del wake
+    for end in ends:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(end)
+
+
+def test_question_reaches_another_with_the_revision(heard: Rig) -> None:
+    heard.notifier.ask("abc.drained", 7, "epoch", "mark")
+    assert heard.notifier.wait(0.0) == Notice(7, "epoch", "mark", ("abc.drained",))

@@ -15,7 +15,7 @@ from uwsgi_waffle.notifiers import redis as module
 from uwsgi_waffle.notifiers.messages import encode
 from uwsgi_waffle.notifiers.redis import RedisNotifier
 
-from ..support.rig import Clock
+from ..support.rig import Clock, waits_while_away
 
 SUBSCRIBED: dict[str, Any] = {"type": "subscribe", "channel": b"c", "data": 1}
 PONG: dict[str, Any] = {"type": "pong", "channel": None, "data": b""}
@@ -365,21 +365,8 @@ def test_wait_lasts_until_the_next_attempt_while_redis_is_away(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rig.client.refuse = redis.ConnectionError("refused")
-    waits: list[float | None] = []
-
-    def wait(timeout_s: float | None = None) -> bool:
-        waits.append(timeout_s)
-        rig.clock.advance(timeout_s or 0.0)
-        return False
-
-    monkeypatch.setattr(rig.notifier._closed, "wait", wait)
-    attempts = 0
     began = rig.clock()
-    for _ in range(600):
-        try:
-            rig.notifier.wait(0.2)
-        except NotifierError:
-            attempts += 1
+    attempts, waits = waits_while_away(rig.notifier, rig.clock, monkeypatch, turns=600)
     # But for those that tried, each turn has waited.
     assert len(waits) == 600 - attempts
     assert attempts < 150
@@ -489,3 +476,47 @@ def test_repr_masks_the_password() -> None:
     notifier = RedisNotifier("redis://ann:s3cr3t@db1/0", "shop")
     assert repr(notifier) == "<RedisNotifier redis://ann:***@db1/0 channel='shop'>"
     notifier.close()
+
+
+# --- the border of its bounds -----------------------------------------------------------------
+
+
+def test_new_subscription_is_not_asked_whether_it_lives(rig: Rig) -> None:
+    assert rig.notifier.wait(0.2) is None
+    assert rig.pubsub.pings == 0
+
+
+def test_answer_to_a_ping_may_take_the_whole_timeout(rig: Rig) -> None:
+    rig.hear(SUBSCRIBED)
+    rig.clock.advance(5.125)
+    rig.hear()
+    rig.clock.advance(1.0)
+    assert rig.hear() is None
+    rig.clock.advance(0.125)
+    with pytest.raises(NotifierError, match="does not answer a ping"):
+        rig.hear()
+
+
+@pytest.mark.parametrize(
+    ("error", "doubts"),
+    [
+        (redis.ResponseError("READONLY You can't write against a read only replica."), 1),
+        (redis.ResponseError("NOPERM this user has no permissions"), 0),
+    ],
+)
+def test_server_is_looked_for_again_after_a_failover_only(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, error: Exception, doubts: int
+) -> None:
+    doubted: list[object] = []
+    monkeypatch.setattr(module, "doubt", doubted.append)
+    rig.client.refuse = error
+    with pytest.raises(NotifierError):
+        rig.notifier.announce(7)
+    assert len(doubted) == doubts
+
+
+def test_question_reaches_another_with_the_revision(rig: Rig) -> None:
+    rig.notifier.ask("abc.drained", 7, "epoch", "mark")
+    ((channel, data),) = rig.client.published
+    assert channel == "c"
+    assert rig.hear(told(data)) == Notice(7, "epoch", "mark", ("abc.drained",))

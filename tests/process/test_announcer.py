@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 from pathlib import Path
 
 import pytest
@@ -129,3 +130,15 @@ def test_notifier_that_came_back_is_tried_soon_when_it_is_away_again(
     rig.manager.follow(None)
     away = True
     assert _pauses(rig, tried, 1)[0] <= 1.2
+
+
+def test_notifier_is_tried_again_as_soon_as_its_pause_is_over(
+    rig: Rig, remote: StubNotifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(random, "uniform", lambda low, high: high)
+    remote.error = NotifierError("away")
+    rig.update(LIMIT=7)
+    remote.error = None
+    rig.clock.advance(1.0)
+    rig.manager.follow(None)
+    assert remote.announced == [1]

@@ -14,6 +14,7 @@ from uwsgi_waffle.process.claims import Claims
 from uwsgi_waffle.process.health import Health
 from uwsgi_waffle.testing.forked import children, in_processes
 
+from ..support.descriptors import open_descriptors
 from ..support.rig import wait_until
 
 
@@ -116,6 +117,14 @@ def test_fault_of_all_workers_is_logged_by_one_and_its_end_too(
     assert sum(line.startswith("store works again") for line in lines) == 5
 
 
+def test_fault_that_is_over_gives_its_claim_back(tmp_path: Path) -> None:
+    claims = Claims(tmp_path / "said")
+    health = Health(claims=claims)
+    health.failed("store", "down")
+    health.works("store")
+    assert not claims.drop("store: down")
+
+
 def test_worker_that_still_fails_says_so_when_the_one_that_spoke_is_well(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -146,3 +155,51 @@ def test_worker_that_still_fails_says_so_when_the_one_that_spoke_is_well(
         "store fails: down",
         "store works again",
     ]
+
+
+def test_claims_of_a_parent_are_none_of_its_childrens(tmp_path: Path) -> None:
+    claims = Claims(tmp_path / "said")
+    assert claims.take("x")
+
+    def take(number: int) -> bool:
+        taken = claims.take("x")
+        (tmp_path / f"taken{number}").touch()
+        wait_until(lambda: len(list(tmp_path.glob("taken?"))) == 2)
+        return taken
+
+    # They are workers of another server than their parent, and one speaks for both.
+    assert sorted(in_processes(2, take)) == [False, True]
+    assert claims.drop("x")
+
+
+def test_claims_that_are_dropped_leave_no_descriptor_open(tmp_path: Path) -> None:
+    claims = Claims(tmp_path / "said")
+    assert claims.take("x")
+    assert len(open_descriptors(tmp_path / "said")) == 1
+    del claims
+    assert open_descriptors(tmp_path / "said") == set()
+
+
+def test_error_that_becomes_another_gives_its_claim_back(tmp_path: Path) -> None:
+    claims = Claims(tmp_path / "said")
+    health = Health(claims=claims)
+    health.failed("store", "down")
+    health.failed("store", "locked")
+    assert not claims.drop("store: down")
+    assert claims.drop("store: locked")
+
+
+def test_claim_that_was_given_back_is_free_while_its_process_lives_on(tmp_path: Path) -> None:
+    def work(number: int) -> bool:
+        claims = Claims(tmp_path / "said")
+        if number == 0:
+            taken = claims.take("x") and claims.drop("x")
+            (tmp_path / "dropped").touch()
+            wait_until((tmp_path / "asked").exists)
+        else:
+            wait_until((tmp_path / "dropped").exists)
+            taken = claims.take("x")
+            (tmp_path / "asked").touch()
+        return taken
+
+    assert in_processes(2, work) == [True, True]

@@ -5,18 +5,22 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from uwsgi_waffle import NotifierError
 from uwsgi_waffle.notifiers import Notice, Notifier
 from uwsgi_waffle.notifiers.file import FileNotifier
+from uwsgi_waffle.process import ear as ear_module
 from uwsgi_waffle.process.ear import RANKS, Ear, Succession
 from uwsgi_waffle.process.page import Page, is_open
 
 from ..support.children import child_that
+from ..support.descriptors import open_descriptors
 from ..support.rig import Clock, StubNotifier, ordinary_user, wait_until
 
 SILENT_S = 1.0
@@ -102,6 +106,41 @@ def test_deputys_deputy_hears_only_when_both_are_silent(path: Path, clock: Clock
         assert not third.hears(), "the deputy hears"
         clock.advance(SILENT_S + 0.01)
         assert third.hears()
+
+
+def test_heartbeat_is_shown_ten_times_a_second_by_who_has_a_place(path: Path, clock: Clock) -> None:
+    first = line(path, clock)
+    first.beat()
+    assert not path.exists()
+    assert first.hears()
+    beats = []
+    for seconds in (0.0, 0.05, 0.04, 0.02, 0.05):
+        clock.advance(seconds)
+        first.beat()
+        beats.append(int.from_bytes(path.read_bytes(), "little") / 1e9)
+    assert beats == pytest.approx([1000.0, 1000.0, 1000.0, 1000.11, 1000.11])
+    left = path.read_bytes()
+    first.leave()
+    clock.advance(1.0)
+    first.beat()
+    assert path.read_bytes() == left
+
+
+def test_place_that_is_dropped_or_fails_leaves_no_descriptor_open(
+    path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: object) -> bool:
+        raise OSError(5, "a broken disk")
+
+    first = line(path, clock)
+    assert first.hears()
+    assert len(open_descriptors(path)) == 1
+    del first
+    assert open_descriptors(path) == set()
+    second = line(path, clock)
+    monkeypatch.setattr(ear_module, "lock_byte", fail)
+    assert second.hears()
+    assert open_descriptors(path) == set()
 
 
 def test_death_of_the_ear_makes_the_next_one_the_ear(path: Path, clock: Clock) -> None:
@@ -198,8 +237,8 @@ class Hearing:
 
     def __init__(self, folder: Path) -> None:
         FileNotifier(folder / "waffle.watch").ensure()
-        self.watch_file = FileNotifier(folder / "waffle.watch")
         self.page = Page(folder / "waffle.watch.page")
+        self.watch_file = FileNotifier(folder / "waffle.watch", also=[self.page.path])
         self.channels: list[StubNotifier] = []
         self.ear = Ear("stub", self._make, self.watch_file, self.page, poll_interval_s=0.02)
 
@@ -252,6 +291,23 @@ def test_one_that_follows_sees_a_change_of_its_host_at_once(
         assert hearing.ear.wait(10.0) == Notice(7)
 
 
+def test_one_that_follows_is_woken_by_a_question_and_not_by_a_mark(
+    hearing: Hearing, tmp_path: Path
+) -> None:
+    other = Page(hearing.page.path)
+    with child_that(lambda: _beating(tmp_path / "waffle.watch.page.ear")):
+        assert hearing.ear.wait(0.01) is None
+        other.mark(b"12345678", 7)
+        began = time.monotonic()
+        assert hearing.ear.wait(0.2) is None
+        assert time.monotonic() - began >= 0.2
+        asking = threading.Timer(0.05, other.ask)
+        asking.start()
+        assert hearing.ear.wait(20.0) is None
+        asking.join()
+        assert time.monotonic() - began < 15.0
+
+
 def test_notice_is_passed_on_when_the_change_of_this_host_is_over(
     hearing: Hearing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -272,6 +328,19 @@ def test_change_that_does_not_end_keeps_no_notice_back(hearing: Hearing) -> None
         hearing.channels[0].put(Notice(7))
         assert hearing.ear.wait(10.0) == Notice(7)
         assert is_open(hearing.page.words())
+
+
+def test_change_that_goes_on_is_looked_at_ever_more_rarely_for_a_moment(
+    hearing: Hearing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert hearing.ear.wait(0.01) == Notice(None)
+    clock = Clock()
+    monkeypatch.setattr(ear_module, "time", SimpleNamespace(monotonic=clock, sleep=clock.sleep))
+    with hearing.page.change() as change:
+        change.open()
+        hearing.channels[0].put(Notice(7))
+        assert hearing.ear.wait(10.0) == Notice(7)
+    assert clock.slept == pytest.approx([0.001, 0.002, 0.004, 0.008, 0.016])
 
 
 def test_process_without_a_page_hears_by_itself(hearing: Hearing, tmp_path: Path) -> None:
@@ -322,3 +391,125 @@ def test_ear_file_belongs_to_the_owner_of_its_folder(open_folder: Path) -> None:
     status, folder = path.stat(), open_folder.stat()
     assert (status.st_uid, status.st_gid) == (folder.st_uid, folder.st_gid)
     assert status.st_mode & 0o777 == 0o660
+
+
+def test_heartbeat_is_shown_again_after_a_tenth_of_a_second(path: Path, clock: Clock) -> None:
+    first = line(path, clock)
+    assert first.hears()
+    first.beat()
+    shown = path.read_bytes()
+    clock.advance(0.1)
+    first.beat()
+    assert path.read_bytes() != shown
+
+
+def test_place_without_a_heartbeat_is_one_of_a_process_that_does_not_hear(
+    path: Path, clock: Clock
+) -> None:
+    with child_in(path, clock):
+        second = line(path, clock)
+        assert not second.hears()
+        path.write_bytes(b"")
+        assert second.hears()
+
+
+def test_who_moves_up_leaves_its_place_to_the_next(path: Path, clock: Clock) -> None:
+    with child_that(lambda: _hearing(path, clock)) as kill:
+        second = line(path, clock)
+        assert not second.hears()
+        kill()
+    assert second.hears()
+    clock.advance(0.5)
+    with child_that(lambda: _not_hearing(path, clock)):
+        # The third has shown its first heartbeat in the second place.
+        assert int.from_bytes(path.read_bytes()[8:16], "little") == int(clock() * 1e9)
+
+
+@pytest.mark.parametrize(("poll_interval_s", "silent_s"), [(0.02, 1.0), (0.5, 1.5), (2.0, 6.0)])
+def test_ear_is_silent_after_a_second_or_three_polls(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, poll_interval_s: float, silent_s: float
+) -> None:
+    given: list[float] = []
+
+    def noted(path: Path, *, silent_s: float) -> None:
+        given.append(silent_s)
+
+    monkeypatch.setattr(ear_module, "Succession", noted)
+    files = FileNotifier(tmp_path / "waffle.watch")
+    Ear(
+        "stub",
+        StubNotifier,
+        files,
+        Page(tmp_path / "waffle.page"),
+        poll_interval_s=poll_interval_s,
+    )
+    assert given == [silent_s]
+
+
+def test_ear_shows_no_heartbeat_before_its_channel_has_worked(
+    hearing: Hearing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    channel = StubNotifier()
+    beats: list[int] = []
+    monkeypatch.setattr(hearing.ear, "_make_channel", lambda: channel)
+    monkeypatch.setattr(Succession, "beat", lambda self: beats.append(1))
+    assert hearing.ear.wait(0.01) is None
+    assert beats == []
+    channel.put(Notice(None))
+    assert hearing.ear.wait(0.01) == Notice(None)
+    assert beats == [1]
+
+
+def test_ear_announces_on_its_host(hearing: Hearing) -> None:
+    hearing.ear.announce(7)
+    assert hearing.watch_file.mark().revision == 7
+
+
+def test_close_ends_the_wait_of_one_that_follows(
+    hearing: Hearing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = threading.Event()
+    wait = hearing.watch_file.wait
+
+    def noted(timeout_s: float) -> Notice | None:
+        begun.set()
+        return wait(timeout_s)
+
+    monkeypatch.setattr(hearing.watch_file, "wait", noted)
+    with child_that(lambda: _beating(tmp_path / "waffle.watch.page.ear")):
+        waiting = threading.Thread(target=hearing.ear.wait, args=(20.0,))
+        waiting.start()
+        assert begun.wait(10)
+        hearing.ear.close()
+        wait_until(lambda: not waiting.is_alive(), "the wait is over")
+
+
+def test_one_that_follows_waits_no_longer_than_it_is_asked_to(
+    hearing: Hearing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    clock = Clock()
+
+    def wait(timeout_s: float) -> None:
+        waits.append(timeout_s)
+        clock.advance(0.25)
+
+    with child_that(lambda: _beating(tmp_path / "waffle.watch.page.ear")):
+        assert hearing.ear.wait(0.01) is None
+        monkeypatch.setattr(hearing.watch_file, "wait", wait)
+        monkeypatch.setattr(ear_module, "time", SimpleNamespace(monotonic=clock))
+        assert hearing.ear.wait(0.5) is None
+    assert waits == pytest.approx([0.5, 0.25])
+
+
+def test_notice_is_passed_on_at_once_while_no_change_is_under_way(
+    hearing: Hearing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert hearing.ear.wait(0.01) == Notice(None)
+    hearing.channels[0].put(Notice(7))
+    monkeypatch.setattr(
+        ear_module,
+        "time",
+        SimpleNamespace(monotonic=time.monotonic, sleep=lambda _: pytest.fail("it slept")),
+    )
+    assert hearing.ear.wait(10.0) == Notice(7)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import time
 from collections.abc import Callable, Iterable, Iterator
 from io import BytesIO
 from typing import Any
@@ -12,6 +13,7 @@ from flask import Flask, Response, request, send_file, stream_with_context
 from werkzeug.test import EnvironBuilder
 
 from uwsgi_waffle.process.gate import Gate, WsgiApp
+from uwsgi_waffle.process.page_file import Absent
 from uwsgi_waffle.process.tickets import Ticket, Tickets
 from uwsgi_waffle.settings.declare import declare
 from uwsgi_waffle.snapshot import initial_snapshot
@@ -155,6 +157,67 @@ def test_request_ends_when_its_view_fails(gated: Gated, serve: Server) -> None:
     assert gated.idle
 
 
+def test_request_ends_when_its_view_is_ended_by_what_is_no_exception(
+    gated: Gated, serve: Server
+) -> None:
+    @gated.app.get("/")
+    def view() -> str:
+        # As gevent ends a greenlet, and a server its worker.
+        raise SystemExit
+
+    with pytest.raises(SystemExit) as caught:
+        serve(gated.app)
+    assert caught.traceback
+    assert gated.idle
+
+
+def test_request_of_a_test_client_in_a_view_ends_though_its_error_is_kept(
+    gated: Gated, serve: Server
+) -> None:
+    kept: list[BaseException] = []
+    gated.app.testing = True
+
+    @gated.app.get("/inner")
+    def inner() -> str:
+        raise ZeroDivisionError
+
+    @gated.app.get("/")
+    def view() -> str:
+        try:
+            gated.app.test_client().get("/inner")
+        except ZeroDivisionError as exc:
+            kept.append(exc)
+        return "ok"
+
+    assert serve(gated.app) == b"ok"
+    assert kept
+    assert gated.idle
+
+
+def test_request_runs_while_its_body_is_closed(gated: Gated, serve: Server) -> None:
+    seen: list[tuple[str, bool]] = []
+
+    def body() -> Iterator[str]:
+        try:
+            yield "x"
+        finally:
+            seen.append(("stream", gated.idle))
+
+    @gated.app.teardown_request
+    def end(error: BaseException | None) -> None:
+        seen.append(("teardown", gated.idle))
+
+    @gated.app.get("/")
+    def view() -> Response:
+        response = Response(stream_with_context(body()))
+        response.call_on_close(lambda: seen.append(("on close", gated.idle)))
+        return response
+
+    assert serve(gated.app, chunks=1) == b"x"
+    assert set(seen) == {("stream", False), ("teardown", False), ("on close", False)}
+    assert gated.idle
+
+
 def test_request_ends_when_a_teardown_function_fails(gated: Gated, serve: Server) -> None:
     @gated.app.teardown_request
     def fail(error: BaseException | None) -> None:
@@ -217,6 +280,7 @@ def test_body_that_the_server_must_get_as_it_is_stays_so(gated: Gated) -> None:
     environ = EnvironBuilder("/").get_environ()
     environ["wsgi.file_wrapper"] = FileWrapper
     body: Any = gated.app(environ, started)
+    assert body is given[0]
     assert b"".join(body) == b"data"
     body.close()
     environ.clear()
@@ -363,3 +427,25 @@ def test_gate_serves_a_wsgi_app_that_is_not_flask(serve: Server) -> None:
     gate = Gate(plain, look, KEY, clears_environ=serve is like_uwsgi)
     assert serve(gate.wsgi_app) == b"x"
     assert tickets.unused
+
+
+def test_gate_says_within_a_request_whether_it_had_to_look() -> None:
+    tickets = Tickets()
+    seen: list[bool] = []
+
+    def look(environ: dict[str, Any]) -> None:
+        environ[KEY] = tickets.issue()
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        seen.append(gate.admitting.get())
+        return []
+
+    gate = Gate(app, look, KEY, clears_environ=True)
+    gate.tickets = tickets
+    gate.wsgi_app({}, started)
+    seen.append(gate.admitting.get())
+    shared = tickets.issue()
+    tickets.share(shared, Absent(), bytes(24), time.monotonic() + 60.0)
+    gate.wsgi_app({}, started)
+    # Who shares a ticket has not.
+    assert seen == [True, False, False]

@@ -10,7 +10,13 @@ from flask import Flask, jsonify
 
 from uwsgi_waffle import State
 from uwsgi_waffle.backoff import Backoff
-from uwsgi_waffle.process.health import Failure, Health, describe_source, without_times
+from uwsgi_waffle.process.health import (
+    Failure,
+    Health,
+    Status,
+    describe_source,
+    without_times,
+)
 
 
 def test_state_goes_from_initializing_by_interrupted_to_valid() -> None:
@@ -118,6 +124,7 @@ def test_harmless_failure_hides_no_other_one() -> None:
 def test_text_of_a_failure_has_its_times_which_can_be_left_out() -> None:
     began = datetime(2026, 3, 4, 5, 6, 7, tzinfo=timezone.utc)
     failing = Failure("store", "gone (x)", began)
+    assert not failing.harmless
     assert str(failing) == "store: gone (x) (since 2026-03-04 05:06:07 UTC)"
     over = Failure("store", "gone (x)", began, began.replace(hour=8))
     assert str(over) == "store: gone (x) (from 2026-03-04 05:06:07 to 2026-03-04 08:06:07 UTC)"
@@ -183,3 +190,32 @@ def test_status_can_be_answered_by_a_view_as_it_is() -> None:
     with Flask(__name__).test_request_context():
         answer = jsonify(health.last_error).get_json()
     assert (answer["part"], answer["error"]) == ("store", "away")
+
+
+@pytest.mark.parametrize(
+    ("fails", "source", "served"),
+    [
+        (False, "store", "the current settings"),
+        (True, "store", "the settings of revision 7, as last read from the store"),
+        (False, "master", "the settings of revision 7, as the master read them before the fork"),
+        (True, "defaults", "the declared defaults"),
+    ],
+)
+def test_status_says_what_is_served(fails: bool, source: str, served: str) -> None:
+    state = State.INTERRUPTED if fails else State.VALID
+    now = datetime.now(timezone.utc)
+    status = Status(
+        *(state, now, 7, 7, source, 0.0, 0.0, None, {}, {}, 1, 0, "none", False),
+        *(1, 0, False, None),
+    )
+    assert status.served == served
+
+
+def test_log_says_which_failures_are_harmless(caplog: pytest.LogCaptureFixture) -> None:
+    health = Health()
+    health.failed("metrics", "odd", harmless=True)
+    health.failed("store", "down")
+    assert caplog.messages == [
+        "metrics fails, which leaves the settings current: odd",
+        "store fails: down",
+    ]

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from uwsgi_waffle.process import manager as manager_module
+from uwsgi_waffle.process import refresher as refresher_module
 from uwsgi_waffle.process.page import Page
 from uwsgi_waffle.process.page_file import PageFile
 
@@ -55,7 +55,7 @@ def _forgets_seq_order() -> contextlib.AbstractContextManager[object]:
 
 
 def _shares_while_open() -> contextlib.AbstractContextManager[object]:
-    return mock.patch.object(manager_module, "is_open", return_value=False)
+    return mock.patch.object(refresher_module, "is_open", return_value=False)
 
 
 def _closes_unasked() -> contextlib.AbstractContextManager[object]:

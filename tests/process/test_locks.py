@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -19,6 +20,10 @@ from uwsgi_waffle.process.locks import is_locked, lock_shared, unlock
 
 from ..support.children import child_that
 from ..support.descriptors import open_descriptors
+from ..support.rig import Clock
+
+#: whether it is found here
+OFD = locks._HAS_OFD
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # fork()
 
@@ -157,3 +162,78 @@ def test_flock_waits_out_who_just_asks(
     monkeypatch.setattr(time, "sleep", lambda _: fcntl.flock(asks, fcntl.LOCK_UN))
     unlock(lock_shared(path))
     os.close(asks)
+
+
+def test_question_needs_no_lock_where_the_system_has_a_question() -> None:
+    assert OFD or sys.platform != "linux" or sys.maxsize < 2**32
+
+
+@pytest.fixture(params=["asked", "tried"])
+def asks_for_bytes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    if request.param == "tried":
+        monkeypatch.setattr(locks, "sys", SimpleNamespace(platform="another"))
+    return str(request.param)
+
+
+def _locks_byte(path: Path, offset: int) -> int:
+    descriptor = os.open(path, os.O_RDWR)
+    assert locks.lock_byte(descriptor, offset)
+    return descriptor
+
+
+@pytest.mark.usefixtures("asks_for_bytes")
+def test_lock_on_one_byte_is_seen_by_others_and_on_no_other_byte(path: Path, asking: int) -> None:
+    with child_that(lambda: _locks_byte(path, 1)) as kill:
+        assert [locks.is_byte_locked(asking, offset) for offset in range(3)] == [False, True, False]
+        assert [locks.lock_byte(asking, offset) for offset in range(3)] == [True, False, True]
+        kill()
+        assert not locks.is_byte_locked(asking, 1)
+    for offset in (0, 2):
+        locks.unlock_byte(asking, offset)
+
+
+def test_who_asks_or_gives_back_one_byte_keeps_its_lock_on_the_others(
+    path: Path, asking: int, asks_for_bytes: str
+) -> None:
+    for offset in (1, 2, 3):
+        assert locks.lock_byte(asking, offset)
+    assert not locks.is_byte_locked(asking, 0)
+    locks.unlock_byte(asking, 2)
+    if asks_for_bytes == "asked":
+        # The locks of the asking process itself are not seen, nor lost.
+        assert not locks.is_byte_locked(asking, 1)
+
+    def locked() -> None:
+        other = os.open(path, os.O_RDWR)
+        assert [locks.is_byte_locked(other, offset) for offset in (1, 2, 3)] == [True, False, True]
+        os.close(other)
+
+    with child_that(locked):
+        pass
+
+
+@pytest.mark.parametrize("what", ["a second name", "no file"])
+def test_file_that_is_refused_is_closed(path: Path, what: str) -> None:
+    if what == "no file":
+        path.unlink()
+        os.mkfifo(path)
+    else:
+        os.link(path, path.with_name("other"))
+    with pytest.raises(OSError, match="second name"):
+        locks.open_shared(path)
+    assert not open_descriptors(path)
+
+
+def test_who_just_asks_is_waited_for_a_tenth_of_a_second_at_most(
+    path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if kind != "flock":
+        pytest.skip("the question about an OFD lock takes none itself")
+    clock = Clock()
+    monkeypatch.setattr(locks, "time", SimpleNamespace(monotonic=clock, sleep=clock.advance))
+    asks = os.open(path, os.O_RDWR)
+    fcntl.flock(asks, fcntl.LOCK_EX)
+    with pytest.raises(BlockingIOError):
+        lock_shared(path)
+    os.close(asks)
+    assert clock.now == pytest.approx(1000.1, abs=0.001)

@@ -274,7 +274,7 @@ def test_change_that_meets_another_store_in_its_commit_has_an_unknown_outcome(
         return write(*arguments, **more)  # type: ignore[arg-type]  # as they came
 
     monkeypatch.setattr(worker.state.store, "write", late)
-    with pytest.raises(OutcomeUnknown, match="where nobody reads it"):
+    with pytest.raises(OutcomeUnknown, match="where no process reads it"):
         worker.waffle.update({"LIMIT": 8})
     assert worker.get("LIMIT") == 7
 

@@ -5,20 +5,20 @@ from __future__ import annotations
 import os
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from uwsgi_waffle import NotifierError, RevisionConflict, StoreError, StoreUnavailable
+from uwsgi_waffle import StoreError, StoreUnavailable
 from uwsgi_waffle.notifiers import Notice
 from uwsgi_waffle.notifiers.file import FileNotifier, Signature
 from uwsgi_waffle.process.manager import NOTICE_PAUSE_S
+from uwsgi_waffle.process.page import Page
 from uwsgi_waffle.snapshot import Delta
 
-from ..support.rig import MemoryStore, Rig, StubNotifier
+from ..support.rig import MemoryStore, Rig
 
 
 def reads(rig: Rig) -> int:
@@ -217,10 +217,37 @@ def test_notice_that_comes_while_the_store_is_down_is_not_forgotten(rig: Rig) ->
 def test_notice_that_comes_while_another_refresh_hangs_is_not_forgotten(rig: Rig) -> None:
     rig.begin_request()
     rig.changed_silently(LIMIT=7)
-    with rig.manager._lock:
+    with rig.manager._refresher._lock:
         rig.manager.follow(Notice(1))
+    rig.clock.advance(NOTICE_PAUSE_S)
     rig.manager.follow(None)
     assert rig.config["LIMIT"] == 7
+
+
+def test_watcher_reads_a_change_of_another_host_once(rig: Rig) -> None:
+    rig.begin_request()
+    before = reads(rig)
+    rig.changed_silently(LIMIT=7)
+    rig.manager.follow(Notice(1))
+    for _ in range(10):
+        rig.clock.advance(0.2)
+        rig.manager.follow(None)
+    assert reads(rig) - before == 1
+    # Another process may have marked meanwhile: only a request need know.
+    rig.begin_request()
+    rig.begin_request()
+    assert reads(rig) - before == 2
+
+
+def test_watcher_reads_when_another_process_of_the_host_marks_after_its_own_mark(rig: Rig) -> None:
+    rig.begin_request()
+    rig.changed_silently(LIMIT=7)
+    rig.manager.follow(Notice(1))
+    rig.changed_silently(LIMIT=8)
+    Page(rig.manager.page.path).mark(b"another!", 2)
+    rig.clock.advance(0.2)
+    rig.manager.follow(None)
+    assert rig.config["LIMIT"] == 8
 
 
 def test_lost_notice_is_healed_by_the_resync(rig: Rig) -> None:
@@ -251,6 +278,41 @@ def test_request_leaves_the_resync_to_a_watcher_unless_that_hangs(rig: Rig) -> N
     assert rig.begin_request()["LIMIT"] == 10
     rig.clock.advance(0.1)
     assert rig.begin_request()["LIMIT"] == 7
+
+
+@pytest.mark.parametrize(("poll_interval_s", "silent_s"), [(0.2, 1.2), (2.0, 6.2)])
+def test_watcher_that_is_silent_for_three_polls_and_the_bound_of_a_read_is_none(
+    folder: Path, poll_interval_s: float, silent_s: float
+) -> None:
+    rig = Rig(folder, wait_s=0.2, poll_interval_s=poll_interval_s)
+    seen = [rig.manager.watched]
+    rig.manager.watch(on=True)
+    for seconds in (silent_s - 0.01, 0.02):
+        rig.clock.advance(seconds)
+        seen.append(rig.manager.watched)
+    for on in (True, False):
+        rig.manager.watch(on=on)
+        seen.append(rig.manager.watched)
+    assert seen == [False, True, False, True, False]
+
+
+def test_code_outside_of_requests_sees_each_change_of_a_thread_that_has_read(rig: Rig) -> None:
+    for number in range(1, 4):
+        rig.changed_elsewhere(LIMIT=number)
+        assert rig.manager.current()["LIMIT"] == number
+        rig.manager.refresh()
+
+
+def test_what_is_new_ends_the_shared_ticket_where_there_is_no_page(folder: Path) -> None:
+    (folder / "waffle.page").mkdir()
+    rig = Rig(folder)
+    rig.begin_request()
+    rig.begin_request()
+    shared = rig.manager.tickets.shared
+    assert shared.until > 0
+    rig.changed_silently(LIMIT=7)
+    rig.manager.refresh(may_apply=lambda: False)
+    assert shared.until == 0
 
 
 def test_request_reads_what_a_watcher_that_hangs_does_not(rig: Rig) -> None:
@@ -310,15 +372,6 @@ def test_touch_by_hand_right_after_a_change_elsewhere_forces_a_complete_read(rig
     rig.watch_file.path.touch()
     snapshot = rig.begin_request()
     assert (snapshot["LIMIT"], snapshot["SITENAME"]) == (8, "New")
-
-
-def test_own_change_is_not_read_completely_again(rig: Rig) -> None:
-    rig.begin_request()
-    rig.update(LIMIT=7)
-    rig.update(LIMIT=8)
-    rig.begin_request()
-    # 0 means all: only while the revision was 0 itself.
-    assert rig.memory.read_from == [0, 0, 1, 2]
 
 
 def break_nothing(path: Path) -> None:
@@ -535,203 +588,6 @@ def test_refresh_raises_what_failed_and_keeps_the_snapshot(rig: Rig) -> None:
         rig.manager.refresh(complete=True)
     assert caught.value.__cause__ is rig.memory.error
     assert rig.config["LIMIT"] == 7
-
-
-def test_request_waits_for_a_hanging_refresh_of_another_thread_within_its_bound(rig: Rig) -> None:
-    rig.begin_request()
-    hanging, go_on = threading.Event(), threading.Event()
-
-    def hang() -> None:
-        hanging.set()
-        assert go_on.wait(10)
-
-    rig.memory.during_read = hang
-    rig.changed_elsewhere(LIMIT=7)
-    other = threading.Thread(target=rig.manager.follow, args=(None,))
-    other.start()
-    assert hanging.wait(10)
-    try:
-        assert rig.begin_request()["LIMIT"] == 10
-        assert rig.manager.health.state == "INTERRUPTED"
-    finally:
-        go_on.set()
-        other.join()
-    assert rig.begin_request()["LIMIT"] == 7
-    assert rig.manager.health.state == "VALID"
-
-
-def test_only_one_request_waits_for_a_read_that_hangs(folder: Path) -> None:
-    rig = Rig(folder, wait_s=0.3)
-    rig.begin_request()
-    hanging, go_on = threading.Event(), threading.Event()
-
-    def hang() -> None:
-        hanging.set()
-        assert go_on.wait(10)
-
-    rig.memory.during_read = hang
-    rig.changed_elsewhere(LIMIT=7)
-    other = threading.Thread(target=rig.manager.follow, args=(None,))
-    other.start()
-    assert hanging.wait(10)
-    try:
-        began = time.monotonic()
-        for _ in range(100):
-            assert rig.begin_request()["LIMIT"] == 10
-        assert time.monotonic() - began < 100 * 0.3 / 3
-    finally:
-        go_on.set()
-        other.join()
-    assert rig.begin_request()["LIMIT"] == 7
-
-
-def test_requests_at_once_share_reads(folder: Path) -> None:
-    rig = Rig(folder, wait_s=10.0)
-    rig.begin_request()
-    rig.changed_elsewhere(LIMIT=7)
-    before = reads(rig)
-    barrier = threading.Barrier(8)
-    rig.memory.during_read = barrier.abort
-    seen: list[object] = []
-
-    def request() -> None:
-        seen.append(rig.begin_request()["LIMIT"])
-
-    threads = [threading.Thread(target=request) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert seen == [7] * 8
-    # The one that was under way when a request began may have missed what that must see.
-    assert reads(rig) <= before + 2
-
-
-# --- own changes ------------------------------------------------------------------------------
-
-
-def test_own_change_is_applied_before_it_is_announced(folder: Path) -> None:
-    remote = StubNotifier()
-    rig = Rig(folder, remote=remote)
-    assert rig.update(LIMIT=7) == 1
-    assert rig.config["LIMIT"] == 7
-    assert remote.announced == [1]
-    assert rig.watch_file.mark().revision == 1
-
-
-@pytest.mark.parametrize("error", [NotifierError("away"), RuntimeError("a bug")])
-def test_change_stands_when_announcing_fails(
-    folder: Path, error: Exception, caplog: pytest.LogCaptureFixture
-) -> None:
-    remote = StubNotifier()
-    remote.error = error
-    rig = Rig(folder, remote=remote)
-    assert rig.update(LIMIT=7) == 1
-    assert rig.memory.rows["LIMIT"][0] == "7"
-    assert rig.config["LIMIT"] == 7
-    assert rig.manager.health.failing() == {"announcing by stub": str(error)}
-    assert str(error) in caplog.text
-    remote.error = None
-    rig.update(LIMIT=8)
-    assert remote.announced == [2]
-    assert rig.manager.health.state == "VALID"
-
-
-def test_change_that_the_watch_file_could_not_announce_is_seen_on_the_page(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store = MemoryStore()
-    here, there = Rig(folder, store=store), Rig(folder, store=store)
-    there.begin_request()
-    there.begin_request()
-    monkeypatch.setattr(here.watch_file, "announce", StubNotifier.announce)
-    here.update(LIMIT=7)
-    assert "announcing by watch file" in here.manager.health.failing()
-    assert there.begin_request()["LIMIT"] == 7
-
-
-def test_failed_write_changes_and_announces_nothing(folder: Path) -> None:
-    remote = StubNotifier()
-    rig = Rig(folder, remote=remote)
-    rig.begin_request()
-    mark = rig.watch_file.mark()
-    rig.memory.error = StoreUnavailable("down")
-    with pytest.raises(StoreUnavailable):
-        rig.update(LIMIT=7)
-    assert rig.config["LIMIT"] == 10
-    assert remote.announced == []
-    assert rig.watch_file.mark() == mark
-
-
-def test_conflict_changes_and_announces_nothing(rig: Rig) -> None:
-    rig.update(LIMIT=7)
-    mark = rig.watch_file.mark()
-    with pytest.raises(RevisionConflict) as caught:
-        rig.manager.commit({"LIMIT": "8"}, author=None, reason=None, expected_revision=0)
-    assert (caught.value.expected, caught.value.actual) == (0, 1)
-    assert rig.config["LIMIT"] == 7
-    assert rig.watch_file.mark() == mark
-
-
-class ReadFails(MemoryStore):
-    reading = True
-
-    def read_since(self, revision: int, epoch: str, mark: str = "") -> Delta:
-        if not self.reading:
-            raise StoreUnavailable("no read")
-        return super().read_since(revision, epoch)
-
-
-def test_own_change_whose_read_and_announcement_fail_is_seen_after_the_backoff(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store = ReadFails()
-    rig = Rig(folder, store=store)
-    rig.begin_request()
-    monkeypatch.setattr(rig.watch_file, "announce", StubNotifier.announce)
-    store.reading = False
-    assert rig.update(LIMIT=7) == 1
-    store.reading = True
-    rig.clock.advance(2.0)
-    assert rig.begin_request()["LIMIT"] == 7
-
-
-# --- overrides --------------------------------------------------------------------------------
-
-
-def test_override_is_served_and_taken_back(rig: Rig) -> None:
-    rig.begin_request()
-    with rig.manager.override({"LIMIT": 99}):
-        assert rig.config["LIMIT"] == 99
-        assert rig.manager.snapshot["LIMIT"] == 99
-        with rig.manager.override({"LIMIT": 98, "SITENAME": "x"}):
-            assert (rig.config["LIMIT"], rig.config["SITENAME"]) == (98, "x")
-        assert (rig.config["LIMIT"], rig.config["SITENAME"]) == (99, "Shop")
-    assert rig.config["LIMIT"] == 10
-    assert rig.memory.calls["write"] == 0
-
-
-def test_override_survives_a_change_and_shows_it_afterwards(rig: Rig) -> None:
-    with rig.manager.override({"LIMIT": 99}):
-        rig.changed_elsewhere(LIMIT=7, SITENAME="New")
-        snapshot = rig.begin_request()
-        assert (snapshot["LIMIT"], snapshot["SITENAME"], snapshot.revision) == (99, "New", 1)
-        assert rig.config["LIMIT"] == 99
-        rig.manager.refresh(complete=True)
-        assert rig.config["LIMIT"] == 99
-    assert (rig.config["LIMIT"], rig.config["SITENAME"]) == (7, "New")
-
-
-def test_overrides_that_overlap_leave_nothing_behind(rig: Rig) -> None:
-    first, second = rig.manager.override({"LIMIT": 99}), rig.manager.override({"SITENAME": "x"})
-    first.__enter__()
-    second.__enter__()
-    first.__exit__(None, None, None)
-    assert (rig.config["LIMIT"], rig.config["SITENAME"]) == (10, "x")
-    assert (rig.manager.snapshot["LIMIT"], rig.manager.snapshot["SITENAME"]) == (10, "x")
-    second.__exit__(None, None, None)
-    assert (rig.config["LIMIT"], rig.config["SITENAME"]) == (10, "Shop")
-    assert (rig.manager.snapshot["LIMIT"], rig.manager.snapshot["SITENAME"]) == (10, "Shop")
 
 
 # --- stored values that do not fit ------------------------------------------------------------

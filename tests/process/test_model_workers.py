@@ -53,6 +53,15 @@ class Entry(NamedTuple):
     told: set[int]
 
 
+class Backup(NamedTuple):
+    """What the store held once, and what it meant."""
+
+    revision: int
+    marks: dict[int, str]
+    rows: dict[str, tuple[str | None, int]]
+    values: Values
+
+
 class Air(Notifier):
     """Takes what is announced to other hosts, and loses it unless a rule delivers it."""
 
@@ -65,7 +74,7 @@ class Air(Notifier):
     def announce(self, revision: int, epoch: str = "", mark: str = "") -> None:
         if not self.works:
             raise NotifierError("no air")
-        self.sent.append(Notice(revision))
+        self.sent.append(Notice(revision, epoch, mark))
 
     def wait(self, timeout_s: float) -> Notice | None:
         return None
@@ -88,7 +97,7 @@ class LeakyStore(MemoryStore):
     def read_since(self, revision: int, epoch: str, mark: str = "") -> Delta:
         if self.read_error is not None:
             raise self.read_error
-        delta = super().read_since(revision, epoch)
+        delta = super().read_since(revision, epoch, mark)
         if self.after_read is not None:
             self.after_read()
         return delta
@@ -149,7 +158,7 @@ class WorkersMachine(RuleBasedStateMachine):
         self.store = LeakyStore()
         self.sent: list[Notice] = []
         self.log = [Entry(0, dict.fromkeys(CONFS, 0), self.now, {0, 1})]
-        self.backups: list[tuple[int, dict[str, tuple[str | None, int]], Values]] = []
+        self.backups: list[Backup] = []
         self.known: list[Snapshot] = []
         self.touches = 0
         self.restored = False
@@ -393,16 +402,20 @@ class WorkersMachine(RuleBasedStateMachine):
     @rule()
     def back_up(self) -> None:
         last = self.log[-1]
-        self.backups.append((last.revision, dict(self.store.rows), dict(last.values)))
+        store = self.store
+        self.backups.append(
+            Backup(store.revision, dict(store.marks), dict(store.rows), dict(last.values))
+        )
 
     @precondition(lambda self: self.backups)
     @rule(which=PICK)
     def restore(self, which: int) -> None:
         """Put a backup in the store's place and touch the watch files, as the manual says."""
-        revision, rows, values = self.backups[which % len(self.backups)]
-        self.store.revision = revision
-        self.store.rows = dict(rows)
-        self.log.append(Entry(revision, dict(values), self.now, set()))
+        backup = self.backups[which % len(self.backups)]
+        self.store.revision = backup.revision
+        self.store.marks = dict(backup.marks)
+        self.store.rows = dict(backup.rows)
+        self.log.append(Entry(backup.revision, dict(backup.values), self.now, set()))
         # What another life of the database announced is in nobody's pipe any more.
         self.sent.clear()
         self.restored = True
@@ -434,6 +447,11 @@ class WorkersMachine(RuleBasedStateMachine):
             assert not process.lagging
             self.check_knows(process.snapshot, len(self.log) - 1, process)
             self.check_is_whole(process.snapshot, process)
+        for pick, process in enumerate(self.processes):
+            # What a request and ``app.config`` have of it, which the snapshot does not show.
+            assert self.begin(process) == process.snapshot
+            assert process.rig.config == self.log[-1].values
+            self.end_request(pick)
 
 
 TestWorkersAreLikeTheirModel = WorkersMachine.TestCase

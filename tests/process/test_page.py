@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 import time
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
 
 import pytest
 
-from uwsgi_waffle import RevisionConflict
-from uwsgi_waffle.process import page_file
+from uwsgi_waffle.process import locks, page_file
+from uwsgi_waffle.process import page as page_module
 from uwsgi_waffle.process.page import Page, PageChange, identity_of, is_open
 from uwsgi_waffle.process.page_file import SIZE, TICKET_S, make
+from uwsgi_waffle.snapshot import Snapshot
 
 from ..support.children import child_that
-from ..support.rig import Rig, ordinary_user
+from ..support.rig import Clock, Rig, ordinary_user
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # fork()
 
@@ -150,8 +152,9 @@ def test_identity_names_epoch_revision_and_mark() -> None:
         ("a", 11, ""),
         ("", 0, ""),
     ]
-    assert len({identity_of(*state) for state in states}) == len(states)
-    assert len(identity_of("\udcff", 1, "")) == 8
+    read = [Snapshot(revision, epoch, {}, mark=mark) for epoch, revision, mark in states]
+    assert len(set(map(identity_of, read))) == len(states)
+    assert len(identity_of(Snapshot(1, "\udcff", {}))) == 8
 
 
 # --- closing ------------------------------------------------------------------------------------
@@ -342,73 +345,145 @@ def test_page_that_can_not_be_written_any_more_is_a_problem(
         change.open()
         assert "No space left" in page.problem
         page.mark(b"identity", 7)
-    assert "WAFFLE_PAGE_FILE" in page.problem
+    assert "make room on its disk" in page.problem
 
 
-# --- what leaves a process is on the page -------------------------------------------------------
+# --- what can go wrong --------------------------------------------------------------------------
 
 
-@pytest.fixture
-def rigs(folder: Path) -> tuple[Rig, Rig]:
-    """Two processes of one host on one store."""
-    one = Rig(folder)
-    return one, Rig(folder, store=one.memory)
+def _refuse(*_: object) -> int:
+    raise OSError(28, os.strerror(28))
 
 
-def test_conflict_names_a_revision_that_is_on_the_page(rigs: tuple[Rig, Rig]) -> None:
-    one, other = rigs
-    for rig in rigs:
-        rig.begin_request()
-        rig.begin_request()
-    # Another host's change, which nobody here has seen.
-    one.changed_silently(LIMIT=7)
-    assert other.begin_request()["LIMIT"] == 10
-    with pytest.raises(RevisionConflict) as conflict:
-        one.manager.commit({"LIMIT": "8"}, author=None, reason=None, expected_revision=0)
-    assert conflict.value.actual == 1
-    assert other.begin_request().revision == 1
+def test_question_can_not_be_asked_without_a_page_that_can_be_written(open_folder: Path) -> None:
+    path = open_folder / "waffle.page"
+    reader = Page(path, may_make=False)
+    assert not path.exists()
+    assert (reader.problem, reader.inode) == ("", None)
+    with pytest.raises(OSError, match="there is no page"):
+        reader.ask()
+    Page(path)
+    path.chmod(0o444)
+    with ordinary_user():
+        reader.follow_path()
+    with pytest.raises(OSError, match="WAFFLE_PAGE_FILE"):
+        reader.ask()
+    assert reader.mark(b"identity", 7) == b"", "nothing was written"
 
 
-def test_process_never_takes_a_seq_that_it_wrote_itself_for_seen(rig: Rig) -> None:
-    rig.begin_request()
-    rig.changed_elsewhere(LIMIT=7)
-    rig.begin_request()
-    marked = rig.manager.page.words()
-    assert rig.manager._vouched != marked
-    # So that a change which came between the read and the mark is found now.
-    rig.changed_silently(LIMIT=8)
-    assert rig.begin_request()["LIMIT"] == 8
+def test_page_in_whose_place_is_something_else_is_used_no_more(page: Page, path: Path) -> None:
+    page.mark(b"identity", 7)
+    path.unlink()
+    path.mkdir()
+    page.follow_path()
+    assert (page.words(), page.identity, page.inode) == (bytes(24), bytes(8), None)
 
 
-def test_page_that_changes_during_a_read_is_read_again(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("number", "fix"),
+    [
+        (errno.ENOSPC, "make room on its disk"),
+        (errno.EMFILE, "raise the limit of open files of this process"),
+        (errno.ENFILE, "raise the limit of open files of this system"),
+        (errno.EPERM, "writable for every worker, or name another in WAFFLE_PAGE_FILE"),
+    ],
+)
+@pytest.mark.parametrize("what", ["lock_shared", "pwrite"])
+def test_page_is_used_again_when_what_the_system_lacked_is_there(
+    page: Page, monkeypatch: pytest.MonkeyPatch, what: str, number: int, fix: str
 ) -> None:
-    rig.begin_request()
-    rig.begin_request()
-    rig.changed_elsewhere(LIMIT=7)
-    page = Page(rig.manager.page.path)
-    reads: list[int] = []
+    def refuse(*_: object) -> int:
+        raise OSError(number, os.strerror(number))
 
-    def another_marks() -> None:
-        reads.append(rig.memory.revision)
-        page.mark(b"another" + bytes([len(reads)]), 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(os if what == "pwrite" else page_module, what, refuse)
+        with page.change() as change:
+            change.open()
+        assert fix in page.problem
+        page.follow_path()
+        assert fix in page.problem
+    # As the watcher does at each turn, and a request that looks.
+    page.follow_path()
+    assert page.problem == ""
+    assert not is_open(page.words())
 
-    rig.memory.during_read = another_marks
-    assert rig.begin_request()["LIMIT"] == 7
-    assert len(reads) == 3, "at most three reads for one look"
-    assert rig.manager.page.identity == identity_of("first", 1, rig.memory.marks[1])
+
+def test_page_that_can_not_be_closed_is_a_problem(
+    page: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with page.change() as change:
+        change.open()
+        monkeypatch.setattr(os, "pwrite", _refuse)
+    assert "No space left" in page.problem
 
 
-def test_snapshot_is_marked_before_it_is_served(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    served: list[int] = []
-    mark = Page.mark
+def test_page_that_can_not_be_locked_is_a_problem_and_stops_no_change(
+    page: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page_module, "lock_shared", _refuse)
+    with page.change() as change:
+        assert "can't be locked (No space left" in page.problem
+        change.open()
+        assert not change.covers
+    assert not is_open(page.words())
 
-    def noting(page: Page, identity: bytes, revision: int, **more: Any) -> None:
-        served.append(rig.manager.snapshot.revision)
-        served.append(rig.manager.applied_revision)
-        mark(page, identity, revision, **more)
 
-    monkeypatch.setattr(Page, "mark", noting)
-    rig.changed_elsewhere(LIMIT=7)
-    assert rig.begin_request().revision == 1
-    assert served == [0, 0]
+def test_page_that_is_replaced_just_before_its_lock_is_locked_in_its_new_place(
+    page: Page, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def replaced(name: Path) -> int:
+        monkeypatch.undo()
+        path.unlink()
+        make(path)
+        return locks.lock_shared(name)
+
+    monkeypatch.setattr(page_module, "lock_shared", replaced)
+    with page.change() as change:
+        assert len(locks._held) == 1
+        change.open()
+        other = Page(path)
+        other.close_if_unused()
+        assert is_open(other.words())
+    assert not locks._held
+
+
+def test_page_that_is_replaced_again_and_again_is_given_up_after_three_times(
+    page: Page, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times: list[int] = []
+
+    def replaced(name: Path) -> int:
+        times.append(1)
+        path.unlink()
+        make(path)
+        return locks.lock_shared(name)
+
+    monkeypatch.setattr(page_module, "lock_shared", replaced)
+    with page.change() as change:
+        change.open()
+        assert not change.covers
+    assert len(times) == 3
+    assert not locks._held
+
+
+def test_young_page_is_outlasted_by_one_sleep(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+
+    def monotonic() -> float:
+        # As a real one, it goes on by itself.
+        clock.advance(0.0001)
+        return clock()
+
+    monkeypatch.setattr(page_file, "time", SimpleNamespace(monotonic=monotonic, sleep=clock.sleep))
+    page = Page(path)
+    page.open()
+    page.mark(b"identity", 7)
+    assert clock.slept == pytest.approx([0.02], abs=0.002)
+
+
+def test_page_that_can_not_be_marked_is_a_problem(
+    page: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "pwrite", _refuse)
+    page.mark(b"identity", 7)
+    assert "can't be written (No space left" in page.problem

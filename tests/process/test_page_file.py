@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import mmap
 import os
@@ -14,6 +15,7 @@ import pytest
 from uwsgi_waffle import ConfigurationError
 from uwsgi_waffle.process.page import Page
 from uwsgi_waffle.process.page_file import SIZE, make, opened, page_path, refuse_remote
+from uwsgi_waffle.testing.forked import in_processes
 
 from ..support.descriptors import open_descriptors
 from ..support.rig import NOBODY, Rig, ordinary_user
@@ -125,15 +127,25 @@ def test_something_else_in_its_place_is_named_and_stops_no_request(
     assert rig.begin_request()["LIMIT"] == 8
     assert rig.manager.health.state == "VALID"
     assert "WAFFLE_PAGE_FILE" in str(rig.status())
+    assert not [each for each in os.listdir("/proc/self/fd") if _is_at(each, path)]
+
+
+def _is_at(descriptor: str, path: Path) -> bool:
+    with contextlib.suppress(FileNotFoundError):
+        return os.readlink(f"/proc/self/fd/{descriptor}") == str(path)
+    return False
 
 
 def test_page_is_used_once_the_other_thing_was_removed(folder: Path) -> None:
     path = folder / "waffle.page"
     path.mkdir()
     rig = Rig(folder)
+    rig.begin_request()
+    assert list(rig.manager.health.failing()) == ["page"]
     path.rmdir()
     rig.begin_request()
     assert rig.manager.page.problem == ""
+    assert rig.manager.health.failing() == {}
     assert path.is_file()
 
 
@@ -226,6 +238,9 @@ def test_file_system_that_was_mounted_last_counts(
 ) -> None:
     _mounted(monkeypatch, path.parent, "nfs", "ext4")
     refuse_remote(path)
+    # As in some containers, whose list lacks it.
+    _mounted(monkeypatch, path.parent)
+    refuse_remote(path)
 
 
 def test_file_system_that_nobody_can_tell_is_taken(
@@ -246,3 +261,16 @@ def test_two_stores_have_two_pages_beside_one_watch_file() -> None:
     assert one == page_path(watch_file, "redis://a/0")
     assert one.parent == watch_file.parent
     assert page_path(watch_file, "\udcff").name.endswith(".page")
+
+
+def test_page_may_have_the_first_descriptor_of_a_process_that_closed_its_input(path: Path) -> None:
+    def use(_: int) -> list[object]:
+        os.close(0)
+        page = Page(path)
+        page.mark(b"identity", 7)
+        found = [os.readlink("/proc/self/fd/0") == str(path), page.inode is not None]
+        del page
+        gc.collect()
+        return [*found, os.path.exists("/proc/self/fd/0")]
+
+    assert in_processes(1, use) == [[True, True, False]]

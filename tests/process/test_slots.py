@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -131,6 +132,7 @@ def test_answer_names_the_question_and_the_oldest_revision(slots: Slots) -> None
     slot.answer(b"question", 5)
     (found,) = slots.living()
     assert found.answered == slot.answered == b"question"
+    assert (found.host, found.app) == (os.uname().nodename, "shop")
     assert slots.oldest(slot.number) == 5
 
 
@@ -153,3 +155,81 @@ def test_oldest_revision_is_that_of_the_requests_that_run() -> None:
     del looking, ticket
     held.clear()
     assert tickets.oldest(newest=9) == NONE_HELD
+    # Whatever the revision of this process is.
+    assert tickets.oldest(newest=0) == NONE_HELD
+    shared = tickets.issue()
+    shared.snapshot = start
+    tickets.share(shared, shared.view, b"", time.monotonic())
+    del shared
+    assert tickets.oldest(newest=9) == NONE_HELD, "no request holds the one that is shared"
+
+
+def test_slot_that_was_just_taken_shows_nothing_yet(slots: Slots) -> None:
+    slot = slots.take("shop", 3)
+    (found,) = slots.living()
+    assert (found.failing, found.uses_page, found.ear) == (False, True, False)
+    assert (found.identity, found.revision, found.answered) == (bytes(8), 0, bytes(8))
+    assert slots.oldest(slot.number) == UNKNOWN_HELD
+
+
+@pytest.mark.parametrize("failing", [True, False])
+@pytest.mark.parametrize("uses_page", [True, False])
+@pytest.mark.parametrize("ear", [True, False])
+def test_each_state_is_shown_for_itself(
+    slots: Slots, failing: bool, uses_page: bool, ear: bool
+) -> None:
+    slot = slots.take("shop", 3)
+    slot.show(failing=failing, uses_page=uses_page, identity=bytes(8), revision=7, ear=ear)
+    (found,) = slots.living()
+    assert (found.failing, found.uses_page, found.ear) == (failing, uses_page, ear)
+
+
+def test_slot_is_written_only_with_what_is_new(
+    slots: Slots, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slot = slots.take("shop", 3)
+    writes: list[int] = []
+    pwrite = os.pwrite
+
+    def counted(descriptor: int, text: bytes, offset: int) -> int:
+        writes.append(offset)
+        return pwrite(descriptor, text, offset)
+
+    monkeypatch.setattr(os, "pwrite", counted)
+    for revision in (7, 7, 8):
+        slot.show(failing=False, uses_page=True, identity=bytes(8), revision=revision)
+    assert len(writes) == 2
+
+
+def test_slot_that_could_not_be_written_is_free(
+    slots: Slots, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(28, "no room on the disk")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", refuse)
+        with pytest.raises(OSError, match="no room"):
+            slots.take("shop", 1)
+    assert slots.living() == []
+    assert slots.take("shop", 1).number == 0
+
+
+def test_slot_that_was_left_is_taken_by_another_process(slots: Slots) -> None:
+    slot = slots.take("shop", 1)
+    kept = slots.take("blog", 1)
+    del slot
+    with child_that(lambda: slots.take("shop", 2)):
+        assert [found.number for found in slots.living()] == [0, kept.number]
+
+
+def test_long_names_are_cut(slots: Slots) -> None:
+    slot = slots.take("ä" * 100, 1)
+    (found,) = slots.living()
+    assert (found.app, slot.number) == ("ä" * 32, 0)
+
+
+def test_nobody_holds_anything_where_there_is_no_file(slots: Slots) -> None:
+    with pytest.raises(FileNotFoundError):
+        slots.oldest(0)
+    assert not slots.path.exists()

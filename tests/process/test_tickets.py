@@ -14,6 +14,7 @@ from uwsgi_waffle.process import gate as gate_module
 from uwsgi_waffle.process import manager as manager_module
 from uwsgi_waffle.process.gate import Gate
 from uwsgi_waffle.process.page import Page
+from uwsgi_waffle.process.page_file import Absent
 from uwsgi_waffle.process.tickets import TICKET_S, Ticket, Tickets
 
 from ..support.rig import Clock, MemoryStore, Rig, wait_until
@@ -144,7 +145,7 @@ def test_ticket_is_over_after_its_time(served: Served, clock: Clock) -> None:
 def test_sharing_waits_for_no_lock(served: Served, clock: Clock) -> None:
     rig = served.rig
     clock.advance(1.0)
-    with rig.manager._lock:
+    with rig.manager._refresher._lock:
         assert served.looked()
         assert served.looked(), "one who could not share must not keep an older ticket"
 
@@ -242,3 +243,32 @@ def test_requests_that_wait_share_one_read_that_began_after_they_did(folder: Pat
     assert sorted(seen)[1:] == [2] * 8
     # One that all of them share; one more confirms what this process itself put on the page.
     assert store.calls["read_since"] <= before + 2
+
+
+def test_ticket_holds_until_its_time_and_not_at_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr("uwsgi_waffle.process.tickets.monotonic", clock)
+    tickets = Tickets()
+    ticket = tickets.issue()
+    tickets.share(ticket, Absent(), bytes(24), clock())
+    holds = [tickets.holds()]
+    for seconds in (TICKET_S, -TICKET_S / 2):
+        clock.advance(seconds)
+        holds.append(tickets.holds())
+    assert holds == [True, False, True]
+    ticket.words = b"others".ljust(24)
+    assert not tickets.holds()
+
+
+def test_ticket_is_younger_than_the_page_promises() -> None:
+    # docs/promises.md and docs/architecture.md name it.
+    assert TICKET_S == 0.02
+
+
+def test_override_ends_the_shared_ticket(rig: Rig) -> None:
+    rig.begin_request()
+    rig.begin_request()
+    shared = rig.manager.tickets.shared
+    assert shared.until > 0
+    with rig.manager.override({"LIMIT": 7}):
+        assert shared.until == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import pickle
 import signal
@@ -12,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from uwsgi_waffle import Laggard, Laggards
+from uwsgi_waffle import Laggard, Laggards, StoreUnavailable
 from uwsgi_waffle.reporting.barrier import Barrier
-from uwsgi_waffle.reporting.host_rows import KEPT_S, HostReporter, HostRow, is_host, row_of
+from uwsgi_waffle.reporting.host_rows import KEPT_S, ROW, HostReporter, HostRow, is_host, row_of
 from uwsgi_waffle.testing.forked import children
 from uwsgi_waffle.testing.report_contract import a_report
 
@@ -50,7 +51,7 @@ def test_process_that_serves_counts_and_one_that_only_changes_does_not(worker: W
     assert worker.state.wait(revision, timeout_s=0).served == 0
     assert worker.get("LIMIT") == 5
     assert worker.state.wait(revision, timeout_s=0).served == 1
-    with pytest.raises(Laggards, match="2 processes are expected, and 1 are known"):
+    with pytest.raises(Laggards, match="processes expected: 2, known: 1"):
         worker.state.wait(revision, timeout_s=0, expected=2)
 
 
@@ -315,6 +316,122 @@ def test_flood_of_questions_costs_a_bounded_number_of_rows(worker: Worker) -> No
         clock.advance(0.0001)
     # A tenth of a second, and one row in 20 ms.
     assert 1 <= len(written) <= 6
+
+
+def test_row_that_a_busy_store_drops_once_is_made_again_and_no_fault(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker.get("LIMIT")
+    store, clock, health = worker.state.store, Clock(), worker.manager.health
+    reporter = HostReporter(worker.manager, store, app="shop", interval_s=10.0, clock=clock)
+
+    def turn() -> None:
+        clock.advance(1.0)
+        reporter.turn()
+
+    def refuse(report: object) -> None:
+        raise StoreUnavailable("database is locked")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "report", refuse)
+        turn()
+        assert ROW not in health.failing()
+        for _ in range(2):
+            turn()
+            # It stays one fault while there is nothing to do.
+            reporter.turn()
+            assert "locked" in health.failing()[ROW]
+        assert rows(worker) == []
+    turn()
+    assert ROW not in health.failing()
+    assert len(rows(worker)) == 1
+    reporter.leave()
+
+
+def test_question_right_after_a_report_is_answered_at_once(worker: Worker) -> None:
+    from uwsgi_waffle.notifiers import Notice
+
+    worker.update(LIMIT=5)
+    worker.get("LIMIT")
+    store, clock = worker.state.store, Clock()
+    reporter = HostReporter(worker.manager, store, app="shop", interval_s=10.0, clock=clock)
+    reporter.turn()
+    assert [row.asks for row in rows(worker)] == [[]]
+    base = worker.manager.snapshot
+    worker.manager.follow(Notice(base.revision, base.epoch, base.mark, ("abc",)))
+    reporter.turn()
+    assert [row.asks for row in rows(worker)] == [["abc"]]
+    reporter.leave()
+
+
+def test_row_that_nobody_asks_for_leaves_the_store_to_those_who_read(worker: Worker) -> None:
+    from uwsgi_waffle.notifiers import Notice
+
+    worker.update(LIMIT=5)
+    worker.get("LIMIT")
+    store, clock = worker.state.store, Clock()
+    reporter = HostReporter(
+        worker.manager, store, app="shop", interval_s=10.0, clock=clock, part=lambda: 0.9
+    )
+    reporter.turn()
+    first = rows(worker)[0].identity
+    for asked in ((), ("abc",)):
+        worker.update(LIMIT=6 if asked else 7)
+        clock.advance(1.5)
+        worker.get("LIMIT")
+        base = worker.manager.snapshot
+        worker.manager.follow(Notice(base.revision, base.epoch, base.mark, asked))
+        reporter.turn()
+        assert (rows(worker)[0].identity == first) is not bool(asked)
+        clock.advance(2.0)
+        reporter.turn()
+        (row,) = rows(worker)
+        assert row.identity == worker.manager.page.identity.hex()
+        first = row.identity
+    reporter.leave()
+
+
+def test_process_that_is_asked_which_requests_run_does_not_wait_for_its_own_answer(
+    worker: Worker, reporter: HostReporter
+) -> None:
+    from uwsgi_waffle.notifiers import Notice
+
+    worker.update(LIMIT=5)
+    worker.manager.follow(Notice(worker.manager.snapshot.revision, "", "", ("a.drained",)))
+    wait_until(lambda: not worker.manager.reading.is_asked or worker.manager.follow(None))
+    reporter.turn()
+    assert [row.asks for row in rows(worker)] == [["a.drained"]]
+
+
+def asked_at(worker: Worker, *, looks: int, each_s: float) -> list[float]:
+    """Return when a barrier asked, from the first time on, that looked so often."""
+    clock, asked = Clock(), list[float]()
+    worker.manager.ask_hosts = lambda ask: asked.append(clock())  # type: ignore[method-assign]
+    barrier = Barrier(worker.manager, worker.state.store, 1, clock=clock)
+    for _ in range(looks):
+        barrier.look()
+        clock.advance(each_s)
+    return [at - asked[0] for at in asked]
+
+
+def test_hosts_that_do_not_answer_are_asked_less_and_less_often(worker: Worker) -> None:
+    worker.update(LIMIT=5)
+    worker.state.store.report(a_row(HostRow("other", processes=4)))
+    asked = asked_at(worker, looks=100, each_s=0.1)
+    gaps = [after - before for before, after in itertools.pairwise(asked)]
+    assert gaps[0] < 0.5
+    assert 1.9 < gaps[-1] < 2.2
+
+
+def test_thousand_hosts_have_the_time_to_answer_before_they_are_asked_again(
+    worker: Worker,
+) -> None:
+    worker.update(LIMIT=5)
+    for number in range(1000):
+        worker.state.store.report(
+            a_row(HostRow("other", processes=4))._replace(host=f"web{number}")
+        )
+    assert asked_at(worker, looks=6, each_s=0.5) == [0.0, 2.0]
 
 
 def test_barrier_reads_the_store_and_nothing_else_when_all_is_well(worker: Worker) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import itertools
 import json
 import logging
 import os
+import random
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +24,7 @@ from uwsgi_waffle.snapshot import Delta, Row, Snapshot
 from uwsgi_waffle.stores.sqlite import SqliteStore
 from uwsgi_waffle.testing import in_processes
 
+from ..support.children import child_that
 from ..support.rig import NOBODY, MemoryStore, Rig, Worker, ordinary_user, wait_until
 
 
@@ -281,6 +285,10 @@ def test_oversized_file_is_neither_read_nor_written(
     assert "larger than 50 bytes" in caplog.text
     with pytest.raises(OSError, match="more than 50 bytes"):
         file.keep(snapshot_at(2, LIMIT="5"))
+    monkeypatch.setattr(last_known, "MAX_BYTES", file.path.stat().st_size)
+    assert known(file) == {"LIMIT": "5"}
+    assert file.keep(snapshot_at(2, LIMIT="6"))
+    assert known(file) == {"LIMIT": "6"}
 
 
 def _as_link(path: Path) -> None:
@@ -298,7 +306,13 @@ def _as_folder(path: Path) -> None:
     path.mkdir()
 
 
-@pytest.mark.parametrize("spoil", [_as_link, _as_pipe, _as_folder, lambda path: path.chmod(0o620)])
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        *(_as_link, _as_pipe, _as_folder),
+        *(lambda path: path.chmod(0o620), lambda path: path.chmod(0o602)),
+    ],
+)
 def test_file_that_others_may_have_made_is_ignored(
     file: LastKnownFile, spoil: Callable[[Path], object], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -386,10 +400,43 @@ def test_settings_that_are_too_much_do_not_blame_the_folder(
     text = keeping.rig.manager.health.failing()[PART]
     assert "take more than" in text
     assert "writable" not in text
+    assert keeping.rig.manager.health.state == "VALID"
     monkeypatch.undo()
     keeping.turn(120)
     assert known(keeping.file) == {"LIMIT": "1"}
     assert PART not in keeping.rig.manager.health.failing()
+
+
+def test_second_failure_is_tried_again_as_soon_as_the_first(
+    keeping: Keeping, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: object) -> bool:
+        raise OSError(28, "no room")
+
+    def tries(seconds: float) -> bool:
+        keeping.turn(seconds)
+        return "can't be written" in keeping.rig.manager.health.failing().get(PART, "")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LastKnownFile, "keep", full)
+        for number in range(8):
+            keeping.rig.update(LIMIT=number + 1)
+            assert tries(120.0)
+    assert not tries(120.0)
+    keeping.rig.update(LIMIT=100)
+    with monkeypatch.context() as patch:
+        patch.setattr(LastKnownFile, "keep", full)
+        assert tries(1.1)
+    assert not tries(2.1)
+
+
+def test_file_is_not_opened_again_for_what_it_holds(
+    keeping: Keeping, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeping.rig.update(LIMIT=1)
+    keeping.turn()
+    monkeypatch.delattr(LastKnownFile, "keep")
+    keeping.turn(10)
 
 
 def test_override_of_a_test_is_not_kept(keeping: Keeping) -> None:
@@ -543,3 +590,122 @@ def test_file_that_roots_command_makes_belongs_to_the_folders_owner(
     make_worker(where=open_folder).waffle.update({"LIMIT": 8})
     (path,) = open_folder.glob("*.last")
     assert (path.stat().st_uid, path.stat().st_gid) == (NOBODY, NOBODY)
+
+
+# What only a look at the system shows.
+
+
+def test_file_may_hold_16_mib() -> None:
+    assert last_known.MAX_BYTES == 16 * 2**20
+
+
+def test_file_is_on_the_disk_before_it_has_its_name(
+    file: LastKnownFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[int] = []
+    fsync = os.fsync
+
+    def noted(descriptor: int) -> None:
+        assert not file.path.exists()
+        flushed.append(os.fstat(descriptor).st_size)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    file.keep(snapshot_at(1, LIMIT="5"))
+    assert flushed == [file.path.stat().st_size]
+
+
+def _own_descriptors(*paths: Path) -> list[str]:
+    found = []
+    for descriptor in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            found.append(os.readlink(f"/proc/self/fd/{descriptor}").removesuffix(" (deleted)"))
+    return [name for name in found if name in map(str, paths)]
+
+
+def test_no_descriptor_is_left_open(file: LastKnownFile) -> None:
+    assert file.keep(snapshot_at(1, LIMIT="5"))
+    with lock_of(file).open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        assert not file.keep(snapshot_at(2, LIMIT="6"))
+    assert file.keep(snapshot_at(2, LIMIT="6"))
+    assert known(file) == {"LIMIT": "6"}
+    file.path.chmod(0o602)
+    assert file.load() is None
+    assert _own_descriptors(file.path, lock_of(file), file.path.parent) == []
+
+
+def test_lock_that_others_could_open_is_closed_to_them(file: LastKnownFile) -> None:
+    lock_of(file).touch()
+    lock_of(file).chmod(0o666)
+    assert file.keep(snapshot_at(1))
+    assert stat.S_IMODE(lock_of(file).stat().st_mode) == 0o600
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # fork()
+def test_child_that_was_forked_while_it_is_held_keeps_no_one_away(file: LastKnownFile) -> None:
+    with contextlib.ExitStack() as stack:
+
+        def is_current() -> bool:
+            stack.enter_context(child_that(lambda: None))
+            return True
+
+        assert file.keep(snapshot_at(1, LIMIT="5"), is_current)
+        assert file.keep(snapshot_at(2, LIMIT="6"))
+    assert known(file) == {"LIMIT": "6"}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs two users")
+def test_file_of_root_is_read_by_the_owner_of_the_folder(open_folder: Path) -> None:
+    file = make_file(Rig(open_folder))
+    assert file.keep(snapshot_at(1, LIMIT="5"))
+    # The lock is that of the folder's owner, too, who keeps the file from then on.
+    assert {path.name for path in open_folder.glob("*.lock")} == {lock_of(file).name}
+    assert (lock_of(file).stat().st_uid, lock_of(file).stat().st_gid) == (NOBODY, NOBODY)
+    with ordinary_user():
+        assert file.keep(snapshot_at(2, LIMIT="6"))
+    os.chown(file.path, 0, 0)
+    file.path.chmod(0o644)
+    with ordinary_user():
+        assert known(file) == {"LIMIT": "6"}
+
+
+def test_pauses_after_failures_grow_to_a_minute(
+    keeping: Keeping, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[float] = []
+
+    def full(*args: object) -> bool:
+        tried.append(keeping.rig.clock())
+        raise OSError(28, "no room")
+
+    monkeypatch.setattr(random, "uniform", lambda low, high: high)
+    monkeypatch.setattr(LastKnownFile, "keep", full)
+    keeping.rig.update(LIMIT=1)
+    while len(tried) < 8:
+        keeping.turn(1.0)
+    pauses = [after - before for before, after in itertools.pairwise(tried)]
+    assert pauses == [2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0]
+    assert "can't be written (no room)" in keeping.rig.manager.health.failing()[PART]
+
+
+def test_file_that_was_replaced_in_between_is_not_reported(
+    keeping: Keeping, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    health = keeping.rig.manager.health
+
+    def refused(seconds: float) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(LastKnownFile, "keep", lambda *args: False)
+            keeping.turn(seconds)
+
+    keeping.rig.update(LIMIT=1)
+    refused(0.0)
+    refused(50.0)
+    keeping.turn(1.0)
+    keeping.rig.update(LIMIT=2)
+    refused(20.0)
+    assert PART not in health.failing()
+    refused(60.0)
+    assert "has not been replaced for 60 s" in health.failing()[PART]
+    assert health.state.value == "VALID"

@@ -16,6 +16,9 @@ PAGE = (Path(__file__).parents[2] / "docs" / "operating.md").read_text(encoding=
 LOGGER = "uwsgi_waffle"
 
 
+SAYING = ("debug", "info", "warning", "error", "exception")
+
+
 def calls() -> Iterator[tuple[str, ast.Call]]:
     for path in sorted(PACKAGE.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -27,7 +30,8 @@ def logged() -> Iterator[tuple[str, str]]:
     """Yield level and text of every call of a logger; what is filled in is an ellipsis."""
     for name, node in calls():
         assert isinstance(node.func, ast.Attribute)
-        if ast.unparse(node.func.value) != "logger":
+        # Not addFilter() and the like.
+        if ast.unparse(node.func.value) != "logger" or name not in SAYING:
             continue
         level = {"exception": "ERROR"}.get(name, name.upper())
         texts = [

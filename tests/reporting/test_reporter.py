@@ -53,6 +53,7 @@ class Reporting:
 
     def __init__(self, folder: Path, interval_s: float = 10.0) -> None:
         self.store = ReportedStore()
+        self.part = 0.0
         self.rig = Rig(folder, store=self.store)
         self.manager = self.rig.manager
         self.clock = self.rig.clock
@@ -63,6 +64,7 @@ class Reporting:
             app="shop",
             interval_s=interval_s,
             clock=self.clock,
+            part=lambda: self.part,
         )
 
     @property
@@ -120,6 +122,20 @@ def test_change_is_reported_at_once_but_at_most_once_a_second(reporting: Reporti
     assert [report.revision for report in reporting.store.reports] == [0, 1]
     assert reporting.turn(0.5) == 3
     assert reporting.store.reports[-1].revision == 5
+
+
+def test_workers_that_see_a_change_together_report_it_one_after_another(
+    reporting: Reporting,
+) -> None:
+    reporting.part = 0.5
+    reporting.turn()
+    reporting.rig.update(LIMIT=1)
+    assert reporting.turn(1.0) == 1
+    # The part is drawn once for each change.
+    reporting.part = 1.0
+    assert reporting.turn(0.3) == 1
+    assert reporting.turn(0.11) == 2
+    assert reporting.store.reports[-1].revision == 1
 
 
 def test_fault_is_reported_with_its_state(reporting: Reporting) -> None:
@@ -282,15 +298,30 @@ def test_worker_is_in_the_list_while_its_watcher_runs(
     assert report[:5] == ("shop", os.uname().nodename, os.getpid(), 0, 1)
     assert (report.state, report.last_error) == ("VALID", None)
     worker.waffle.stop()
-    assert worker.waffle.workers() == []
+    # stop() waits for the thread for at most 2 s; the list would have it for 90.
+    wait_until(lambda: worker.waffle.workers() == [], "withdrawn")
+
+
+class _Last:
+    """A task that counts the turns of all before it."""
+
+    turns = 0
+
+    def turn(self) -> None:
+        self.turns += 1
+
+    def end(self) -> None:
+        pass
 
 
 def test_interval_of_zero_reports_nothing(make_worker: Callable[..., Worker]) -> None:
-    worker = make_worker(WAFFLE_POLL_INTERVAL=0.005, WAFFLE_REPORT_INTERVAL=0)
+    worker, last = make_worker(WAFFLE_POLL_INTERVAL=0.005, WAFFLE_REPORT_INTERVAL=0), _Last()
+    worker.state.add_task(lambda engine: last)
     worker.waffle.start()
-    reads = worker.manager.reading.refreshes
     worker.waffle.update({"SITENAME": "New"})
-    wait_until(lambda: worker.manager.reading.refreshes > reads)
+    turns = last.turns
+    # The first of them may have begun before the change.
+    wait_until(lambda: last.turns > turns + 1)
     assert worker.state.store.workers(60.0) == []
 
 

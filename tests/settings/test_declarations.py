@@ -215,6 +215,7 @@ def test_fault_in_validate_refuses_the_value() -> None:
         ("X", {"desc": "d", "default": 1, "min": 1, "max": date.max}, "can't be compared"),
         ("X", {"desc": "d", "default": 1, "min": "0"}, "'min' must be a number"),
         ("X", {"desc": "d", "default": 1, "max": True}, "'max' must be a number"),
+        ("X", {"desc": "d", "default": 1, "min": float("nan")}, "'min' must be a number"),
         ("X", {"desc": "d", "default": "a", "max": 5}, "can't be compared.*max_length"),
         ("X", {"desc": "d", "default": 1, "choices": "123"}, "'choices' must be a list"),
         ("X", {"desc": "d", "default": 1, "choices": 3}, "'choices' must be a list"),
@@ -233,6 +234,8 @@ def test_fault_in_validate_refuses_the_value() -> None:
         ("", {"desc": "d", "default": 1}, "1 to 255 characters"),
         ("X" * 256, {"desc": "d", "default": 1}, "1 to 255 characters"),
         (7, {"desc": "d", "default": 1}, "name must be a string"),
+        ("half \ud83d", {"desc": "d", "default": 1}, "that UTF-8 can write, without a NUL"),
+        ("A\0B", {"desc": "d", "default": 1}, "that UTF-8 can write, without a NUL"),
     ],
 )
 def test_malformed_declaration_names_the_setting_and_the_fix(

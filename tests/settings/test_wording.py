@@ -78,6 +78,7 @@ def refusal(type_: Any, value: object, default: object, **more: Any) -> str:
         ),
         (Annotated[str, msgspec.Meta(pattern="^a$")], "b", "a", "it must match the pattern '^a$'"),
         (tuple[int, int], [1], [1, 2], "it must have 2 items, got 1"),
+        (tuple[int], [], [1], "it must have 1 item, got 0"),
         (Color, "green", Color.RED, 'it must be one of "red", "blue", got "green"'),
         (Literal[1, 2], 3, 1, "it must be one of 1, 2, got 3"),
         (list[Color], ["green"], [], '[0]: it must be one of its choices, got "green"'),

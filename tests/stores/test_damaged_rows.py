@@ -16,6 +16,7 @@ import pytest
 from uwsgi_waffle import operations
 from uwsgi_waffle.cli import group
 from uwsgi_waffle.doctor.workers import reports_of
+from uwsgi_waffle.masking import counted
 from uwsgi_waffle.settings.raws import MAX_BYTES
 from uwsgi_waffle.stores import HistoryEntry, Store, WorkerReport
 from uwsgi_waffle.stores.peewee import PeeweeWaffleStore
@@ -68,7 +69,7 @@ def test_damaged_entries_are_left_out_and_counted(worker: Worker) -> None:
     run = worker.app.test_cli_runner().invoke
     shown = run(group, ["history"])
     assert shown.exit_code == 0, shown.output
-    assert shown.stderr == f"{items.damaged} rows are damaged and left out\n"
+    assert shown.stderr == f"left out, because damaged: {counted(items.damaged, 'row')}\n"
     assert run(group, ["rollback", "7"]).exit_code == 0
     assert worker.get("LIMIT") == 7
     assert len(operations.changed_by_hand(worker.state)) == 0
@@ -87,7 +88,7 @@ def test_damaged_reports_are_left_out_and_counted(worker: Worker, folder: Path) 
     assert [report.pid for report in reports_of(store)] == [3]
     shown = worker.app.test_cli_runner().invoke(group, ["workers", "--json"])
     assert [report["pid"] for report in json.loads(shown.stdout)["workers"]] == [3]
-    assert shown.stderr == "2 reports are damaged and left out\n"
+    assert shown.stderr == "left out, because damaged: 2 reports\n"
 
 
 class SpoiltStore(MemoryStore):

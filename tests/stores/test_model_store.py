@@ -18,7 +18,7 @@ from uwsgi_waffle import RevisionConflict
 from uwsgi_waffle.stores import Store
 from uwsgi_waffle.stores.sqlalchemy import AlchemyWaffleStore
 from uwsgi_waffle.stores.sqlite import SqliteStore
-from uwsgi_waffle.testing.store_contract import read_after
+from uwsgi_waffle.testing.assertions import read_after
 
 from ..support.hypothesis_profiles import effort
 

@@ -18,7 +18,7 @@ from uwsgi_waffle.stores.peewee import PeeweeWaffleStore, connections, reports
 from uwsgi_waffle.stores.peewee.tables import Tables, model_of
 from uwsgi_waffle.stores.sqlalchemy import AlchemyWaffleStore
 from uwsgi_waffle.testing import stored
-from uwsgi_waffle.testing.store_contract import read_after
+from uwsgi_waffle.testing.assertions import read_after
 
 from ..support.file_store import FileStoreContract
 

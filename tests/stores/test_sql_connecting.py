@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import gc
 import socket
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
@@ -182,3 +184,26 @@ def test_function_that_connects_sees_the_context_of_its_caller() -> None:
     variable = contextvars.ContextVar[str]("variable")
     variable.set("the caller's")
     assert within(BOUND_S, variable.get, lambda late: None) == "the caller's"
+
+
+def test_failure_to_connect_keeps_no_caller_alive() -> None:
+    class Local:
+        """What a caller holds while it connects, as a request's ticket."""
+
+    held: list[weakref.ref[Local]] = []
+
+    def connect() -> None:
+        raise ConnectionRefusedError
+
+    def caller() -> None:
+        local = Local()
+        held.append(weakref.ref(local))
+        within(BOUND_S, connect, lambda late: None)
+
+    gc.disable()
+    try:
+        with contextlib.suppress(ConnectionRefusedError):
+            caller()
+        assert held[0]() is None
+    finally:
+        gc.enable()

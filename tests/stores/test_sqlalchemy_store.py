@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import stat
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,11 +24,13 @@ from uwsgi_waffle import (
     StoreUnavailable,
     WaffleConf,
 )
+from uwsgi_waffle.stores.base import Channel
 from uwsgi_waffle.stores.mixin import WaffleMixin
 from uwsgi_waffle.stores.sqlalchemy import AlchemyWaffleStore, define_tables
 from uwsgi_waffle.stores.sqlite import SqliteStore
 from uwsgi_waffle.testing import stored
-from uwsgi_waffle.testing.store_contract import read_after
+from uwsgi_waffle.testing.assertions import read_after
+from uwsgi_waffle.testing.report_contract import a_report
 
 from ..support.file_store import FileStoreContract
 
@@ -54,6 +57,24 @@ class TestOwnModel(TestOwnTables):
         yield store
         store.close()
         engine.dispose()
+
+
+def test_only_postgresql_announces_and_only_on_its_own_kind_of_channel(tmp_path: Path) -> None:
+    with contextlib.closing(AlchemyWaffleStore(f"sqlite:///{tmp_path}/waffle.db")) as store:
+        assert not store.announces
+        store.announce_on(Channel("postgresql", "waffle"))
+        assert not store.announces
+    with contextlib.closing(AlchemyWaffleStore("postgresql+psycopg://nowhere/waffle")) as store:
+        store.announce_on(Channel("redis", "waffle", "redis://nowhere"))
+        announces = [store.announces]
+        store.announce_on(Channel("postgresql", "waffle"))
+        assert [*announces, store.announces] == [False, True]
+
+
+def test_file_that_create_tables_makes_is_for_its_owner_and_group(tmp_path: Path) -> None:
+    with contextlib.closing(AlchemyWaffleStore(f"sqlite:///{tmp_path}/waffle.db")) as store:
+        store.create_tables()
+    assert stat.S_IMODE((tmp_path / "waffle.db").stat().st_mode) == 0o660
 
 
 def test_one_refresh_is_one_statement(tmp_path: Path) -> None:
@@ -241,7 +262,9 @@ def test_timeouts_of_the_app_hold_unless_the_store_was_given_others(app: Flask) 
     engine = sa.create_engine("sqlite:///unused.db")
     store = AlchemyWaffleStore(engine, timeout_s=0.3)
     bound = store.for_app(app, timeout_s=0.7, write_timeout_s=0.9, history_limit=7)
-    assert (bound._timeout_s, bound._write_timeout_s, bound._history_limit) == (0.3, 0.9, 7)
+    attempts = bound._attempts
+    assert (attempts._timeout_s, attempts._write_timeout_s) == (0.3, 0.9)
+    assert (bound._timeout_s, bound._history_limit) == (0.3, 7)
 
 
 def test_tables_can_be_made_by_migrations(tmp_path: Path) -> None:
@@ -363,4 +386,20 @@ def test_read_that_fails_leaves_no_connection_open(tmp_path: Path) -> None:
         with contextlib.suppress(FileNotFoundError):
             names.append(os.readlink(f"/proc/self/fd/{descriptor}"))
     assert str(path) not in names, caught
+    store.close()
+
+
+def test_only_the_first_of_many_reports_reads_all_others(tmp_path: Path) -> None:
+    store = AlchemyWaffleStore(f"sqlite:///{tmp_path / 'waffle.db'}")
+    store.prepare()
+    statements: list[str] = []
+    assert store._engine is not None
+    connections = store._connections()
+    sa.event.listen(
+        connections._reader, "before_cursor_execute", lambda *args: statements.append(args[2])
+    )
+    for revision in range(5):
+        store.report(a_report(revision=revision))
+    looks = [each for each in statements if "lifetime_s" in each and each.startswith("SELECT")]
+    assert len(looks) == 1
     store.close()

@@ -6,15 +6,25 @@ import contextlib
 import gc
 import os
 import sqlite3
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import psutil
 import pytest
 
 from uwsgi_waffle.errors import ConfigurationError, StoreError
+from uwsgi_waffle.stores.redis import RedisStore
+from uwsgi_waffle.stores.sql.changes import SqlStore
 from uwsgi_waffle.stores.sqlite import SqliteStore
-from uwsgi_waffle.testing.store_contract import read_after, stored
+from uwsgi_waffle.stores.sqlite.connections import Reader, connect
+from uwsgi_waffle.stores.sqlite.memory import MemorySqliteStore
+from uwsgi_waffle.testing.assertions import read_after, stored
+from uwsgi_waffle.testing.forked import in_processes
 
+from ..support.descriptors import open_descriptors
 from ..support.file_store import FileStoreContract
 from ..support.rig import ordinary_user
 
@@ -128,3 +138,116 @@ def test_who_may_only_read_needs_a_writer_that_has_the_file_open(open_folder: Pa
         assert stored(reader) == {"A": "2"}
         reader.close()
     writer.close()
+
+
+def test_reader_that_is_dropped_unclosed_closes_its_connection_first(tmp_path: Path) -> None:
+    SqliteStore(tmp_path / "a.db").prepare()
+    early: Any = connect(tmp_path / "a.db", 1.0)
+    reader: Any = Reader(tmp_path / "a.db", 1.0)
+    # Older than what keeps it, the collector would come to it first.
+    reader._open = lambda wait_s, kept=[early]: kept.pop()
+    assert reader.query("SELECT 1", {}) == [(1,)]
+    reader.cycle = reader
+    del reader, early
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        gc.collect()
+    assert [str(warning.message) for warning in caught] == []
+    kept = [file.path for file in psutil.Process().open_files()]
+    assert [path for path in kept if path.startswith(str(tmp_path))] == []
+
+
+def test_history_keeps_exactly_as_many_changes_as_it_may(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "waffle.db", history_limit=3)
+    store.prepare()
+    lengths = []
+    for number in range(6):
+        store.write({"A": str(number)})
+        lengths.append(len(store.history()))
+    assert lengths == [1, 2, 3, 3, 3, 3]
+    store.close()
+
+
+def test_file_is_kept_in_wal_mode_or_refused(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "waffle.db")
+    store.prepare()
+    with contextlib.closing(connect(store.path, 1.0)) as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    # As on a network file system.
+    refusing: Any = SimpleNamespace(
+        execute=lambda statement: SimpleNamespace(fetchone=lambda: ("delete",))
+    )
+    with pytest.raises(StoreError, match=r"stays delete\): put it on a local disk"):
+        store._switch_to_wal(refusing)
+    assert not open_descriptors(store.path)
+
+
+def test_reading_connection_writes_nothing(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "waffle.db")
+    store.prepare()
+    reader = Reader(store.path, 1.0)
+    with pytest.raises(StoreError, match="readonly"):
+        reader.query("DELETE FROM waffle_meta", {})
+    reader.close()
+    store.write({"A": "1"})
+    assert store.read_since(0, "").revision == 1
+    assert open_descriptors(store.path)
+    store.close()
+    assert not open_descriptors(store.path)
+
+
+def test_file_that_is_no_database_is_closed_again(tmp_path: Path) -> None:
+    path = tmp_path / "waffle.db"
+    path.write_text("of somebody else, and long enough to be looked at" * 100)
+    with pytest.raises(sqlite3.DatabaseError, match="not a database") as caught:
+        connect(path, 1.0)
+    # Though the error is kept, which keeps all that it has come by.
+    assert caught.traceback
+    assert not open_descriptors(path)
+
+
+def test_child_that_ends_closes_no_connection_of_its_parent(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "waffle.db")
+    store.prepare()
+    store.read_since(0, "")
+    reader = store._reader.peek()
+    assert reader is not None
+    assert reader._finalizer is not None
+    assert reader._finalizer.atexit is False
+    store.close()
+
+
+def test_store_in_memory_lies_in_a_folder_of_its_own_and_goes_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = MemorySqliteStore()
+    store.prepare()
+    folder = store.path.parent
+    assert not store.outlives_process
+    assert repr(store) == "<MemorySqliteStore>"
+    if os.access("/dev/shm", os.W_OK | os.X_OK):
+        assert folder.parent == Path("/dev/shm")
+
+    def drop(_: int) -> bool:
+        nonlocal store
+        del store
+        gc.collect()
+        return folder.exists()
+
+    # A forked child that ends takes nothing from its parent.
+    assert in_processes(1, drop) == [True]
+    store.write({"A": "1"})
+    store.close()
+    del store
+    gc.collect()
+    assert not folder.exists()
+    # One whose folder someone has removed goes without a word.
+    other = MemorySqliteStore()
+    other.path.parent.rmdir()
+    del other
+    gc.collect()
+
+
+def test_built_in_stores_call_before_the_commit_and_know_what_they_stand_in_for() -> None:
+    for kind in (SqliteStore, RedisStore, SqlStore):
+        assert (kind.calls_before_commit, kind.keeps_replaced) == (True, True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import sqlite3
 import subprocess
 import sys
@@ -10,14 +11,16 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from uwsgi_waffle.errors import OutcomeUnknown, StoreMissing, StoreUnavailable
-from uwsgi_waffle.stores.sqlite import SqliteStore
-from uwsgi_waffle.stores.sqlite.connections import connect, transaction
+from uwsgi_waffle.stores.sqlite import SqliteStore, connections
+from uwsgi_waffle.stores.sqlite.connections import Reader, connect, transaction, translated
+from uwsgi_waffle.testing.report_contract import a_report
 
-from ..support.rig import ordinary_user
+from ..support.rig import Clock, ordinary_user
 
 _UNDER_GEVENT = """
 from gevent import monkey
@@ -150,6 +153,48 @@ def test_commit_that_fails_is_unknown_unless_nothing_can_be_on_the_disk(
         pass
 
 
+@pytest.mark.parametrize(
+    ("message", "fix"),
+    [
+        ("database or disk is full", "make room on the disk"),
+        ("database is locked", "look for a transaction that was left open"),
+        ("unable to open database file", "check that the file and its folder are there"),
+    ],
+)
+def test_error_of_sqlite_names_what_helps(store: SqliteStore, message: str, fix: str) -> None:
+    store.prepare()
+    with pytest.raises(StoreUnavailable, match=f"{message}; .*{fix}"), translated(store.path):
+        raise sqlite3.OperationalError(message)
+
+
+def test_connection_never_waits_in_sqlite_itself(store: SqliteStore) -> None:
+    with contextlib.closing(connect(store.path, 1.0)) as connection:
+        assert connection.execute("PRAGMA busy_timeout").fetchone() == (0,)
+        assert connection.isolation_level is None
+
+
+@pytest.fixture
+def levels(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int]]:
+    """What ``synchronous`` is at each commit."""
+    levels: list[tuple[int]] = []
+
+    def noted(connection: sqlite3.Connection) -> None:
+        levels.extend(connection.execute("PRAGMA synchronous"))
+        commit(connection)
+
+    commit = connections._commit
+    monkeypatch.setattr(connections, "_commit", noted)
+    return levels
+
+
+def test_commit_is_on_the_disk_when_it_returns(
+    store: SqliteStore, levels: list[tuple[int]]
+) -> None:
+    store.write({"A": "1"})
+    # FULL: in WAL mode each commit waits for the disk.
+    assert levels == [(2,)]
+
+
 def test_process_opens_one_connection_for_all_its_writes(
     store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -227,3 +272,56 @@ def test_folder_that_may_not_be_entered_is_an_outage_and_no_lost_store(open_fold
                 use()
             assert not isinstance(caught.value, StoreMissing)
     folder.chmod(0o777)
+
+
+# --- by a clock of the test ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The pauses of those that wait, by a clock that only they advance."""
+    clock = Clock()
+    monkeypatch.setattr(connections, "time", SimpleNamespace(monotonic=clock, sleep=clock.sleep))
+    return clock.slept
+
+
+def test_lock_is_tried_again_ever_more_rarely_within_the_bound(
+    store: SqliteStore, pauses: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jitter: set[tuple[float, float]] = set()
+
+    def highest(low: float, high: float) -> float:
+        jitter.add((low, high))
+        return high
+
+    monkeypatch.setattr(random, "uniform", highest)
+    with locked(store), pytest.raises(StoreUnavailable, match="locked"):
+        store.write({"A": "1"})
+    assert pauses[:3] == pytest.approx([0.001, 0.0015, 0.00225])
+    assert max(pauses) == pytest.approx(0.02)
+    assert sum(pauses) == pytest.approx(0.3)
+    assert jitter == {(0.5, 1.0)}
+
+
+def test_report_is_not_worth_more_than_a_tenth_of_a_second(
+    store: SqliteStore, pauses: list[float]
+) -> None:
+    with locked(store), pytest.raises(StoreUnavailable, match="locked"):
+        store.report(a_report())
+    assert sum(pauses) == pytest.approx(0.1)
+
+
+def test_connecting_counts_to_the_bound_of_a_read(tmp_path: Path, pauses: list[float]) -> None:
+    path = tmp_path / "waffle.db"
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("CREATE TABLE x (y)")
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(StoreUnavailable, match="locked"):
+            Reader(path, 0.25).query("SELECT * FROM x", {})
+    assert sum(pauses) == pytest.approx(0.25)
+
+
+def test_report_is_not_flushed_to_the_disk(store: SqliteStore, levels: list[tuple[int]]) -> None:
+    store.report(a_report())
+    # NORMAL: in WAL mode no commit waits for the disk.
+    assert levels == [(1,)]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from uwsgi_waffle.errors import StoreMissing
 from uwsgi_waffle.stores.base import Store
 from uwsgi_waffle.testing import StoreContract, stored
 
@@ -64,6 +65,29 @@ class FileStoreContract(PruningContract, StoreContract):
         assert self.path.exists()
         for made in self.path.parent.glob(self.path.name + "*"):
             assert made.stat().st_mode & 0o777 == 0o660, made
+
+    def test_nobody_reports_where_there_is_no_store(self, store: Store) -> None:
+        assert store.workers(60.0) == []
+        store.prepare()
+        assert store.workers(60.0) == []
+        self.lose(store)
+        assert store.workers(60.0) == []
+
+    def test_store_without_its_revision_is_missing(self, store: Store) -> None:
+        store.prepare()
+        store.write({"A": "1"})
+        with contextlib.closing(sqlite3.connect(self.path)) as connection:
+            connection.execute("DELETE FROM waffle_meta")
+            connection.commit()
+        calls: list[Callable[[], object]] = [
+            lambda: store.read_since(0, ""),
+            lambda: store.write({"A": "2"}),
+            store.replaced,
+            lambda: store.stand_in(["0" * 16]),
+        ]
+        for call in calls:
+            with pytest.raises(StoreMissing, match="revision is missing"):
+                call()
 
     def test_value_or_name_that_is_no_utf8_costs_its_setting_only(self, store: Store) -> None:
         store.prepare()

@@ -4,17 +4,28 @@ from __future__ import annotations
 
 from typing import Any
 
-from uwsgi_waffle.stores.base import PRUNED_AT_ONCE
-from uwsgi_waffle.stores.sql.changes import PRUNED_EACH
-from uwsgi_waffle.testing.store_contract import raises, read_after, stored
+import pytest
 
-LIMIT = 20
+from uwsgi_waffle.stores.redis import store as of_redis
+from uwsgi_waffle.stores.sql import changes
+from uwsgi_waffle.stores.sqlite import store as of_sqlite
+from uwsgi_waffle.testing.assertions import raises, read_after, stored
+
+LIMIT = 5
+#: In place of the stores' own, so that few changes show it.
+PRUNED_EACH, PRUNED_AT_ONCE = 4, 8
 #: by so many may the history be longer
 SLACK = PRUNED_EACH
 
 
 class PruningContract:
     """For a store whose limit is set here, as the app's option sets it."""
+
+    @pytest.fixture(autouse=True)
+    def _short_steps(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(changes, "PRUNED_EACH", PRUNED_EACH)
+        for module in (changes, of_sqlite, of_redis):
+            monkeypatch.setattr(module, "PRUNED_AT_ONCE", PRUNED_AT_ONCE)
 
     def test_history_keeps_the_newest_changes_each_of_them_whole(self, store: Any) -> None:
         store._history_limit = LIMIT
@@ -41,15 +52,14 @@ class PruningContract:
             store.write({"A": str(number)})
         # As after a deploy with a lower limit.
         store._history_limit = 1
-        before = len(store.history(limit=10_000))
-        for _ in range(PRUNED_EACH):
+        length = 3 * PRUNED_EACH
+        for _ in range(3 * PRUNED_EACH):
             store.write({"A": "0"})
-        assert before - len(store.history(limit=10_000)) <= PRUNED_AT_ONCE
-        for _ in range(PRUNED_EACH):
-            store.write({"A": "0"})
+            before, length = length, len(store.history(limit=10_000))
+            assert before + 1 - length <= PRUNED_AT_ONCE
         entries = store.history(limit=10_000)
         assert 1 <= len(entries) <= 1 + SLACK
-        assert entries[0].revision == 5 * PRUNED_EACH
+        assert entries[0].revision == 6 * PRUNED_EACH
         assert stored(store) == {"A": "0"}
 
     def test_change_that_is_not_committed_prunes_nothing(self, store: Any) -> None:

@@ -14,9 +14,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import pytest
 from flask import Flask, jsonify
 
-from uwsgi_waffle import RevisionConflict, WaffleConf
+from uwsgi_waffle import NotifierError, RevisionConflict, WaffleConf
 from uwsgi_waffle.app_state import WaffleState
 from uwsgi_waffle.notifiers import Notice, Notifier
 from uwsgi_waffle.notifiers.file import FileNotifier
@@ -40,16 +41,24 @@ CONFS: dict[str, dict[str, Any]] = {
 
 
 class Clock:
-    """A monotonic clock that stands still until it is told to go on."""
+    """A monotonic clock that stands still until it is advanced.
+
+    :ivar slept: how long each sleep by it was, in seconds.
+    """
 
     def __init__(self, now: float = 1000.0) -> None:
         self.now = now
+        self.slept: list[float] = []
 
     def __call__(self) -> float:
         return self.now
 
     def advance(self, seconds: float) -> None:
         self.now += seconds
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.advance(seconds)
 
 
 class MemoryStore(Store):
@@ -182,6 +191,30 @@ class StubNotifier(Notifier):
         self._wake.set()
 
 
+def waits_while_away(
+    notifier: Any, clock: Clock, monkeypatch: pytest.MonkeyPatch, *, turns: int
+) -> tuple[int, list[float | None]]:
+    """Let a notifier wait so often for a server that is away.
+
+    :return: how many times it tried to come back, and how long the other turns waited.
+    """
+    waits: list[float | None] = []
+
+    def wait(timeout_s: float | None = None) -> bool:
+        waits.append(timeout_s)
+        clock.advance(timeout_s or 0.0)
+        return False
+
+    monkeypatch.setattr(notifier._closed, "wait", wait)
+    attempts = 0
+    for _ in range(turns):
+        try:
+            notifier.wait(0.2)
+        except NotifierError:
+            attempts += 1
+    return attempts, waits
+
+
 class Rig:
     """A manager with everything around it in a test's hand."""
 
@@ -241,7 +274,7 @@ class Rig:
 
     def update(self, **values: object) -> int:
         """Change settings as this process would."""
-        return self.manager.commit(
+        return self.manager.changes.commit(
             self.declarations.encode(values), author=None, reason=None, expected_revision=None
         )
 

@@ -20,6 +20,7 @@ NO_GROUP = "General"
 
 _ACCESS = "_uwsgi_waffle_access"
 _MAX_NAME_LENGTH = 255
+_UNDECIDED = "The app does not say who may use this page: pass authorize=… to admin_blueprint()."
 
 
 class _Everything(Collection[str]):
@@ -45,7 +46,7 @@ class Access:
         settings that have none.
     :param edit: ``True``, or the groups and settings that may be changed.
     :param roles: which settings that declare a ``role`` may be changed.
-    :param secrets: whether secrets may be changed; nobody ever sees one.
+    :param secrets: whether secrets may be changed; their values are never shown.
     """
 
     name: str = ""
@@ -55,11 +56,11 @@ class Access:
     secrets: bool = False
 
     def may_view(self, declaration: Declaration) -> bool:
-        """Return whether a setting is shown; what may be changed is."""
+        """Return whether a setting is shown; one that may be changed always is."""
         return _is_within(self.view, declaration) or self._has_rights(declaration)
 
     def may_edit(self, declaration: Declaration) -> bool:
-        """Return whether a setting may be changed; nobody changes one that is pinned."""
+        """Return whether a setting may be changed; a pinned one never may."""
         return not declaration.pinned and self._has_rights(declaration)
 
     def _has_rights(self, declaration: Declaration) -> bool:
@@ -76,7 +77,7 @@ EVERYTHING = Access(edit=True, roles=_Everything(), secrets=True)
 class Guard:
     """Asks the app's own function whether the current request may use the page.
 
-    :param authorize: called without arguments in each request; without it nobody may.
+    :param authorize: called without arguments in each request; without it all are refused.
     :param author: returns the name for the history, if ``authorize`` does not.
     """
 
@@ -93,7 +94,9 @@ class Guard:
         :raises Forbidden: ``authorize`` says no, or there is none.
         :raises ConfigurationError: it returned something that is neither yes nor no.
         """
-        verdict = self._authorize() if self._authorize is not None else False
+        if self._authorize is None:
+            abort(403, _UNDECIDED)
+        verdict = self._authorize()
         if isinstance(verdict, Response):
             return verdict
         access = _access_of(verdict)
@@ -113,7 +116,7 @@ class Guard:
 
 
 def why_locked(declaration: Declaration) -> str:
-    """Return why a setting that somebody may not change is not changed."""
+    """Return why a setting is locked for the person who makes the request."""
     return PINNED if declaration.pinned else "you may not change this"
 
 
@@ -143,7 +146,7 @@ def _access_of(verdict: object) -> Access | None:
     if len(name) > _MAX_NAME_LENGTH or "<" in name or len(name.splitlines()) > 1:
         raise ConfigurationError(
             "authorize must return a name of one line, with at most "
-            f"{_MAX_NAME_LENGTH} characters and no '<'; got a text of {len(name)} characters"
+            f"{_MAX_NAME_LENGTH} characters and no '<'; got {len(name)} characters"
         )
     if isinstance(verdict, Access):
         return verdict

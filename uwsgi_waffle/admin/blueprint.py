@@ -27,7 +27,7 @@ def make_blueprint(
     brand: str = "",
     require_reason: bool = False,
 ) -> Blueprint:
-    """Return the pages, to be registered by any app that has a ``WaffleConf``.
+    """Return the admin page as a blueprint, for any app that has a ``WaffleConf``.
 
     :param authorize: see :meth:`~uwsgi_waffle.WaffleConf.admin_blueprint`.
     :param author: likewise.
@@ -35,7 +35,7 @@ def make_blueprint(
     :param title: see :meth:`~uwsgi_waffle.WaffleConf.admin_blueprint`.
     :param brand: likewise.
     :param require_reason: likewise.
-    :raises ConfigurationError: Flask-WTF is missing, or a function is none.
+    :raises ConfigurationError: Flask-WTF is missing, or what is given can't be called.
     """
     require_extra()
     guard_ = Guard(authorize, author)
@@ -44,7 +44,7 @@ def make_blueprint(
     )
     blueprint = Blueprint(name, __name__, template_folder=str(TEMPLATES))
 
-    # At the start, and not at somebody's first look at the page.
+    # At the start, and not when the page is first opened.
     blueprint.record(lambda setup: require_secret_key(setup.app.secret_key))
 
     @blueprint.before_request

@@ -53,7 +53,7 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True)
 class Draft:
-    """A change that somebody works on.
+    """A change that a person works on.
 
     :ivar revision: the one that the form was made from.
     :ivar entries: mapping of setting name to what the form says of it.
@@ -178,7 +178,7 @@ class Typed(NamedTuple):
 
 
 def typed_in(name: str, widget: Widget, entry: Entry) -> Typed:
-    """Return what somebody did to a control; without a base, everything."""
+    """Return what a person did to a control; without a base, everything."""
     text, null = plain(entry.text), widget.null_box and entry.null
 
     def shown(text: str, null: bool) -> bool:
@@ -201,7 +201,7 @@ def _is_blank(text: str) -> bool:
     except (ValueError, RecursionError):
         return False
     texts = found.values() if isinstance(found, dict) else found
-    # What an unticked switch of a struct sends is nothing that somebody typed.
+    # What an unticked switch of a struct sends is nothing that a person typed.
     return all(part in ("", "false") for part in texts)
 
 
@@ -250,7 +250,7 @@ def work_out(state: WaffleState, draft: Draft, *, saving: bool = False) -> Outco
             problems[name] = str(exc)
     trimmed = operations.trim(state, raws)
     for name, raw in raws.items():
-        # To leave out what is current already would tell whether a secret was guessed.
+        # To leave out what is current already would show whether a secret was guessed.
         if raw is not None and state.declarations[name].secret:
             trimmed[name] = raw
     raws = {name: trimmed[name] for name in raws if name in trimmed}

@@ -34,14 +34,15 @@ def _page(rule: str, *methods: str) -> Callable[[View], View]:
 class SettingsView(BaseView):  # type: ignore[misc]  # it has no types
     """The settings within Flask-Admin: ``admin.add_view(SettingsView(authorize=…))``.
 
-    Refuses everybody until ``authorize`` is given. A subclass may overwrite ``is_accessible``
-    and ``inaccessible_callback`` too, as in any view of Flask-Admin: both must let a request in.
+    All requests are refused until ``authorize`` is given. A subclass may override
+    ``is_accessible`` and ``inaccessible_callback`` too, as in any view of Flask-Admin: then both
+    must let a request in.
 
     :param authorize: see :meth:`~uwsgi_waffle.WaffleConf.admin_blueprint`.
     :param author: likewise.
     :param require_reason: likewise.
     :param options: of Flask-Admin's ``BaseView``: ``category``, ``url``, ``menu_icon_value`` …
-    :raises ConfigurationError: Flask-WTF is missing, or a function is none.
+    :raises ConfigurationError: Flask-WTF is missing, or what is given can't be called.
     """
 
     def __init__(

@@ -10,7 +10,7 @@ from flask import current_app, redirect, request, url_for
 
 from .. import operations
 from ..app_state import WaffleState, state_of
-from ..errors import ChangeRefused, RevisionConflict, StoreError, WaffleError
+from ..errors import ChangeRefused, OutcomeUnknown, RevisionConflict, StoreError, WaffleError
 from .access import current_access, current_author, why_locked
 from .frame import EXPIRED, FOREIGN, Answer, Frame, not_saved
 from .past import DAMAGED, Asked, Made, make_history, title_of
@@ -66,6 +66,7 @@ class HistoryPages(Frame):
         name = request.values.get("name") or None
         reason = request.form.get("reason", "").strip()
         notice, code, conflict = "", 200, False
+        outcome = "Nothing was changed"
         try:
             if revision is None:
                 raise operations.UnknownRevisionError("no revision is named")
@@ -82,6 +83,8 @@ class HistoryPages(Frame):
             code, conflict = 409, True
         except StoreError as exc:
             notice, code = not_saved(exc), 503
+            if isinstance(exc, OutcomeUnknown):
+                outcome = "It is not known whether this was done: look at the history later"
         except WaffleError as exc:
             return self._refuse(revision, exc)
         except DAMAGED:
@@ -92,12 +95,12 @@ class HistoryPages(Frame):
             assert revision is not None
             plan, overtaken = self._plan(state, revision, undo, name)
         except StoreError as exc:
-            text = f"The store fails: {exc}. Nothing was changed; try again."
+            text = f"The store fails: {exc}. {outcome}."
             return self.page("stop.html", 503, title="Not now", notice=text, problems={})
         except WaffleError as exc:
             return self._refuse(revision, exc)
         except DAMAGED as exc:
-            text = f"A row of the history is damaged: {exc}. Nothing was changed."
+            text = f"A row of the history is damaged: {exc}. {outcome}."
             return self.page("stop.html", 503, title="Not now", notice=text, problems={})
         seen = [n for n in plan.by_hand if current_access().may_view(state.declarations[n])]
         if seen and not notice:

@@ -23,8 +23,8 @@ class LivePages(Frame):
 
     def workers(self) -> Answer:
         """Show how every process is doing."""
-        reports, problem = make_workers(state_of(current_app))
-        return self.page("workers.html", reports=reports, problem=problem)
+        reports, ears, problem = make_workers(state_of(current_app))
+        return self.page("workers.html", reports=reports, ears=ears, problem=problem)
 
     def reach(self) -> Answer:
         """Return how many processes serve a revision, and why the others don't, as JSON."""

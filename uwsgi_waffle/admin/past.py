@@ -82,7 +82,7 @@ def make_history(
 
 
 def made_since(state: WaffleState, revision: int, access: Access) -> list[Item]:
-    """Return what was changed after a revision, newest first, as far as that can be told."""
+    """Return what was changed after a revision, newest first, as far as that is known."""
     if revision >= state.snapshot.revision:
         return []
     with contextlib.suppress(StoreError, *DAMAGED):

@@ -15,8 +15,7 @@ _EXTRA = (
 )
 
 
-#: older than any page that is still open
-_FOR_LONG_S = 10 * 365 * 86_400
+_NO_LIMIT_S = float("inf")
 
 
 class Token(NamedTuple):
@@ -67,7 +66,7 @@ def make_token(author: str | None) -> Token:
 
 
 def is_token_valid() -> bool:
-    """Return whether the form of this request is one of ours, as Flask-WTF is set up to tell."""
+    """Return whether the form of this request is one of ours, as Flask-WTF is set up to check."""
     from flask_wtf import FlaskForm
 
     return bool(FlaskForm().validate())
@@ -87,8 +86,7 @@ def was_ours(author: str | None) -> bool:
 
     name = current_app.config.get("WTF_CSRF_FIELD_NAME", "csrf_token")
     try:
-        # No limit of age.
-        validate_csrf(request.form.get(name), time_limit=_FOR_LONG_S)
+        validate_csrf(request.form.get(name), time_limit=_NO_LIMIT_S)
     except ValueError:  # WTForms' own error is one
         is_own = is_signed(request.form.get("made_for", ""), "made for", author or "")
         return is_own and request.headers.get("Sec-Fetch-Site") == "same-origin"

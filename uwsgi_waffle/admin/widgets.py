@@ -13,6 +13,7 @@ from uuid import UUID
 
 import msgspec
 
+from ..masking import counted
 from ..settings.declarations import Declaration
 from ..settings.declare import declare
 from ..settings.raws import dump
@@ -328,12 +329,13 @@ def _text_widgets(shape: Shape, value: Any) -> Iterator[Widget]:
     # Not the attribute maxlength, which cuts what is pasted without a word.
     lengths = {"data-shortest": shortest, "data-longest": longest}
     attributes = {name: str(length) for name, length in lengths.items() if length is not None}
-    hints = []
-    if shortest is not None:
-        hints.append(f"at least {shortest}")
-    if longest is not None:
-        hints.append(f"at most {longest}")
-    hint = f"{', '.join(hints)} characters" if hints else ""
+    hint = ""
+    if shortest is not None and longest is not None:
+        hint = f"{shortest} to {counted(longest, 'character')}"
+    elif shortest is not None:
+        hint = f"at least {counted(shortest, 'character')}"
+    elif longest is not None:
+        hint = f"at most {counted(longest, 'character')}"
     several = len(value or "") > _LONG or (longest or 0) > _LONG
     kinds: tuple[Kind, ...] = ("textarea", "text") if several else ("text", "textarea")
     for kind in kinds:

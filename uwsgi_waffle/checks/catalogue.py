@@ -121,7 +121,7 @@ _TABLE: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "W014",
-        "uWSGI switches between requests within one thread, and Flask can't tell them apart.",
+        "uWSGI switches between requests within one thread, and Flask can't distinguish them.",
         "Remove `async` and `ugreen`: use `threads`, or `gevent` with its snippet.",
     ),
 )

@@ -29,9 +29,13 @@ def ini_for_an_app(
     :param name: of the file, which lies in the folder that the app is imported from.
     :param app: module and callable, such as ``shop:create_app()``.
     :param processes: by default one for each CPU, at least 2 and at most 8.
-    :raises CheckError: uWSGI's Python is not the one that this environment has, or a text
-        does not fit on a line of an ini.
+    :raises CheckError: uWSGI's Python is not the one that this environment has, ``app`` lacks one
+        of its parts, or a text does not fit on a line of an ini.
     """
+    written = _escaped(app)
+    module, _, target = app.partition(":")
+    if not target.strip() or not all(part.isidentifier() for part in module.split(".")):
+        raise CheckError(f"{app!r} names no app: write MODULE:CALLABLE, such as app:app")
     if processes is None:
         processes = max(2, min(os.cpu_count() or 2, _MOST_PROCESSES))
     return (
@@ -39,7 +43,7 @@ def ini_for_an_app(
         + "; What uwsgi_waffle needs: master, threads, lazy-apps and so on. Your lines below win.\n"
         + f"ini = {_path_in_an_option(snippet_path(snippet))}\n\n"
         + "; The app: the folder to import from, which is that of this file, and the callable.\n"
-        + f"pythonpath = %d\nmodule = {_escaped(app)}\n"
+        + f"pythonpath = %d\nmodule = {written}\n"
         + _environment(server)
         + f"\nhttp-socket = {_escaped(http_socket)}\nprocesses = {processes}\n"
     )

@@ -12,7 +12,7 @@ import click
 
 from .. import operations
 from ..app_state import WaffleState
-from ..masking import MASK
+from ..masking import MASK, counted
 from .base import (
     ask,
     group,
@@ -26,7 +26,7 @@ from .base import (
 from .tables import json_text, visible
 
 
-@group.command()
+@group.command(short_help="Write settings and history to a file.")
 @click.argument("file", metavar="FILE", type=click.Path(dir_okay=False, allow_dash=True))
 @click.option("--secrets", is_flag=True, help="Keep the values of secrets, too.")
 @with_state
@@ -34,25 +34,25 @@ def backup(state: WaffleState, file: str, secrets: bool) -> None:
     """Write settings, their revision and their whole history to FILE, as JSON.
 
     FILE is for its owner only (mode 0600) and replaced as a whole; a dash is standard output.
-    Without --secrets, the values of secrets are left out, and of what is no longer declared.
+    Without --secrets, the values of secrets are left out, and those of settings that are no longer
+    declared.
     """
+    if not file:
+        raise click.UsageError("FILE is empty: name a file, or - for standard output")
     made = operations.back_up(state, state.app.name, secrets=secrets)
     text = json_text(made) + "\n"
     if file == "-":
         click.echo(text, nl=False)
     else:
         _write(Path(file), text.encode())
-    click.echo(
-        f"{len(made.settings)} settings and {len(made.history)} entries of their history, at "
-        f"revision {made.revision}",
-        err=True,
-    )
+    held = _held(len(made.settings), len(made.history))
+    click.echo(f"{held}, at revision {made.revision}", err=True)
     masked = sum(raw == MASK for raw in made.settings.values())
     if masked:
-        click.echo(f"the values of {masked} are left out: --secrets keeps them", err=True)
+        click.echo(f"left out, kept by --secrets: {counted(masked, 'value')}", err=True)
 
 
-@group.command()
+@group.command(short_help="Replace settings and history by a backup's.")
 @click.argument("file", metavar="FILE", type=click.File("rb"))
 @yes_option
 @click.option("--dry-run", is_flag=True, help="Show what would change; write nothing.")
@@ -84,7 +84,7 @@ def restore(
     warn_unannounced(state, dump.revision)
 
 
-@group.command()
+@group.command(short_help="Copy settings and history to another store.")
 @click.option("--to", "to", required=True, metavar="URL", help="The store to copy to.")
 @click.option("--from", "from_", metavar="URL", help="Another source than the app's own store.")
 @click.option("--overwrite", is_flag=True, help="Replace what the target holds; asks first.")
@@ -102,16 +102,19 @@ def copy(state: WaffleState, to: str, from_: str | None, overwrite: bool, yes: b
         if overwrite and not yes:
             ask(f"Replace what {target!r} holds?")
         dump = operations.copy(source, target, overwrite=overwrite)
-        click.echo(
-            f"{len(dump.raws)} settings and {len(dump.history)} entries of their history, at "
-            f"revision {dump.revision}, are in {visible(repr(target))}"
-        )
+        held = _held(len(dump.raws), len(dump.history))
+        click.echo(f"{held}, at revision {dump.revision}, are in {visible(repr(target))}")
         newest = source.read_since(0, "").revision
     if newest != dump.revision:
         raise click.ClickException(
             f"the source was changed while it was copied, to revision {newest}: repeat it with "
             "--overwrite while nothing changes settings"
         )
+
+
+def _held(settings: int, entries: int) -> str:
+    history = counted(entries, "entry", "entries")
+    return f"{counted(settings, 'setting')} and {history} of history"
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -6,6 +6,8 @@ import contextlib
 import functools
 import getpass
 import io
+import logging
+import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -18,7 +20,16 @@ from flask.cli import ScriptInfo
 
 from .. import operations
 from ..app_state import WaffleState, state_of
-from ..errors import ChangeRefused, Laggards, OutcomeUnknown, RevisionConflict, WaffleError
+from ..config import ConfigKeys
+from ..errors import (
+    ChangeRefused,
+    ConfigurationError,
+    Laggards,
+    OutcomeUnknown,
+    RevisionConflict,
+    WaffleError,
+)
+from ..masking import redact
 from ..stores import Store, store_from_url
 from .tables import json_text, visible
 
@@ -28,14 +39,18 @@ CONFLICT = 3
 UNKNOWN = 4
 BEHIND = 5
 
-#: what the exit statuses of a changing command mean
-STATUSES = """\b
+UNDECLARED = "this app declares no settings: see WAFFLE_CONFS"
+
+#: what the exit statuses of a changing command mean that does not wait
+UNWAITED = """\b
 Exit status:
   0  done, or nothing to do
   1  refused or failed; nothing was written
   2  the command line is wrong, or no app was found
   3  someone else changed the settings first; nothing was written
   4  the connection broke within the commit: the change may have been made
+"""
+STATUSES = f"""{UNWAITED}\
   5  the change is made, but not every worker serves it within --wait
 """
 
@@ -91,12 +106,31 @@ def group() -> None:
     """
 
 
+@contextlib.contextmanager
+def said_once() -> Iterator[None]:
+    """Return a context in which Python does not print that the store fails: the command does.
+
+    If the app has set up logging, its log gets all lines.
+    """
+    logger = logging.getLogger("uwsgi_waffle")
+
+    def is_logged(record: logging.LogRecord) -> bool:
+        return logger.hasHandlers() or getattr(record, "waffle_part", None) != "store"
+
+    logger.addFilter(is_logged)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_logged)
+
+
 def load_state(ctx: click.Context) -> WaffleState:
     """Return the state of the app that ``flask`` is run for, within its app context.
 
     :raises ConfigurationError: the app is set up wrongly, or has no WaffleConf.
     """
-    app = ctx.ensure_object(ScriptInfo).load_app()
+    with said_once():
+        app = ctx.ensure_object(ScriptInfo).load_app()
     state = state_of(app)
     ctx.with_resource(app.app_context())
     ctx.call_on_close(state.store.close)
@@ -109,7 +143,8 @@ def with_state(function: Callable[..., R]) -> Callable[..., R]:
     @functools.wraps(function)
     def command(*args: Any, **kwargs: Any) -> R:
         state = load_state(click.get_current_context())
-        state.refresh()
+        with said_once():
+            state.refresh()
         return function(state, *args, **kwargs)
 
     return command
@@ -122,13 +157,18 @@ def opened(state: WaffleState, url: str) -> Iterator[Store]:
     :raises ConfigurationError: no store knows this URL, or what it needs is not installed.
     """
     options = state.options
-    store = store_from_url(
-        url,
-        folder=Path(state.app.instance_path),
-        timeout_s=options.store_timeout_s,
-        write_timeout_s=options.write_timeout_s,
-        history_limit=options.history_limit,
-    )
+    try:
+        store = store_from_url(
+            url,
+            folder=Path(state.app.instance_path),
+            timeout_s=options.store_timeout_s,
+            write_timeout_s=options.write_timeout_s,
+            history_limit=options.history_limit,
+        )
+    except ConfigurationError as exc:
+        # It was not the app's own URL that was given.
+        said = str(exc).replace(ConfigKeys.STORE_URL, f"the URL {redact(url)}")
+        raise ConfigurationError(said) from exc
     try:
         yield store
     finally:
@@ -160,10 +200,24 @@ secrets_option = click.option("--show-secrets", is_flag=True, help="Don't mask s
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
+class Seconds(click.FloatRange):
+    """A number of seconds, from 0 on."""
+
+    def __init__(self) -> None:
+        super().__init__(min=0)
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        number = float(super().convert(value, param, ctx))
+        # A NaN is in every range, and never over.
+        if math.isnan(number):
+            self.fail(f"{value!r} is not a number of seconds", param, ctx)
+        return number
+
+
 wait_option = click.option(
     "--wait",
     "wait_s",
-    type=click.FloatRange(min=0),
+    type=Seconds(),
     metavar="SECONDS",
     help="Return when every worker serves the change; exit with 5 if that takes longer.",
 )
@@ -252,7 +306,7 @@ def change(
     # Also if nothing was to change: of two equal commands the second may be the patient one.
     if wait_s is not None and not dry_run:
         served = state.wait(revision, timeout_s=wait_s).served
-        click.echo(f"served by {served} of {served}")
+        click.echo(f"served by {served} of {served}" if served else "no process serves this app")
 
 
 def ask(question: str) -> None:

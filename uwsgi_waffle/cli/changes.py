@@ -49,6 +49,8 @@ def set_(state: WaffleState, assignments: tuple[str, ...], as_json: bool, **deta
     given: dict[str, str | None] = {}
     for assignment in assignments:
         name, sign, text = assignment.partition("=")
+        if not name:
+            raise click.UsageError(f"{visible(assignment)!r} names no setting: write NAME=VALUE")
         if name in given:
             raise click.UsageError(f"{name} is given twice")
         given[name] = text if sign else None
@@ -75,7 +77,8 @@ def reset(
 ) -> None:
     """Put settings back to their declared defaults.
 
-    With --all, what another app declares too that shares the store stays: name it to reset it.
+    With --all, settings that another app declares stay, if it shares the store: name them to
+    reset them.
     """
     if bool(names) == everything:
         raise click.UsageError("give either names of settings, or --all")
@@ -94,7 +97,7 @@ def reset(
     change(state, dict.fromkeys(names), question=question, **details)
 
 
-@group.command()
+@group.command(short_help="Restore settings as they were at a revision.")
 @click.argument("revision", type=click.IntRange(min=0))
 @click.argument("names", metavar="[NAME...]", nargs=-1, shell_complete=complete_names())
 @yes_option
@@ -114,7 +117,7 @@ def rollback(
 
     This is a new change, which can be rolled back in turn. Revision 0 is before the first
     change; going back to it asks first. Settings that are no longer declared, or whose old value
-    no longer fits, are refused: name the others.
+    no longer fits, are refused: to leave them out, name the others.
     """
     state.declarations.require(names)
     plan = operations.plan_rollback(state, revision, names=names or None)
@@ -135,7 +138,7 @@ def rollback(
     )
 
 
-@group.command()
+@group.command(short_help="Remove settings that are no longer declared.")
 @yes_option
 @wait_option
 @change_options
@@ -143,8 +146,8 @@ def rollback(
 def prune(state: WaffleState, yes: bool, **details: Any) -> None:
     """Remove what is stored of settings that are no longer declared; asks first.
 
-    The history keeps what was removed. What another app declares that shares the store, and was
-    seen within seven days, stays.
+    The history keeps what was removed. If another app shares the store and was seen within seven
+    days, the settings that it declares stay.
     """
     question = None if yes else "Remove what is stored of these settings?"
     others = [name for name in state.snapshot.stored if name not in state.declarations]

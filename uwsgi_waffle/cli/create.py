@@ -10,14 +10,14 @@ from ..masking import visible
 from .base import group, load_state, opened
 
 
-@group.command("create-tables")
+@group.command("create-tables", short_help="Make the store's tables that are missing.")
 @click.option("--url", metavar="URL", help="The app's database as a user who may create tables.")
 @click.pass_context
 def create_tables_(ctx: click.Context, url: str | None) -> None:
     """Make those of the store's tables that are missing, also that of workers' reports.
 
-    For an app whose own user of the database may not: name one who may by --url, once. URL is
-    as in WAFFLE_STORE_URL. Then let the app's user read and write the tables.
+    For an app whose own database user may not make tables: name one who may by --url, once. URL
+    is as in WAFFLE_STORE_URL. Then let the app's user read and write the tables.
     """
     state = load_state(ctx)
     with contextlib.ExitStack() as stack:

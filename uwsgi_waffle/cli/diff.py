@@ -11,12 +11,14 @@ import msgspec
 
 from .. import operations
 from ..app_state import WaffleState
+from ..errors import WaffleError
 from ..masking import MASK
 from ..settings.declarations import Declarations
 from . import documents
 from .base import (
     group,
     json_option,
+    lines,
     opened,
     print_differences,
     print_json,
@@ -39,12 +41,13 @@ class _Side(NamedTuple):
 
 
 @group.command(
+    short_help="Show how stores, backups or files differ.",
     epilog="""\b
 Exit status:
   0  nothing differs, or --exit-code was not given
   1  something differs and --exit-code was given; or a side can't be read
   2  the command line is wrong, or no app was found
-"""
+""",
 )
 @click.argument("one", metavar="ONE")
 @click.argument("other", metavar="[OTHER]", required=False)
@@ -63,7 +66,7 @@ def diff(
     """Show how the settings of ONE differ from those of OTHER, or of the app's store.
 
     Each is the URL of a store, a backup, or a file that "export" printed. Settings that such a
-    file does not name are left out. Secrets are compared, and masked.
+    file does not name are left out. Secrets are compared, but shown masked.
     """
     sides = [_read(state, source) for source in (one, other)]
     differences = [
@@ -111,9 +114,12 @@ def _read(state: WaffleState, source: str | None) -> _Side:
         text = path.read_bytes()
     except OSError as exc:
         raise click.ClickException(f"{source} can't be read: {exc.strerror}") from exc
-    values = documents.load(text, "toml" if path.suffix == ".toml" else "json")
-    if values.get("format") == operations.FORMAT:
-        return _Side(operations.read_backup(text).settings, whole=True)
+    try:
+        values = documents.load(text, "toml" if path.suffix == ".toml" else "json")
+        if values.get("format") == operations.FORMAT:
+            return _Side(operations.read_backup(text).settings, whole=True)
+    except WaffleError as exc:
+        raise click.ClickException(f"{source}: {lines(str(exc))}") from exc
     return _Side(_raws(values), whole=False)
 
 

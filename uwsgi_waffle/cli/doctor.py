@@ -6,7 +6,7 @@ import click
 
 from ..errors import ConfigurationError
 from ..masking import visible
-from .base import group, json_option, load_state, print_json
+from .base import group, json_option, load_state, print_json, said_once
 
 FOUND = 1
 NOT_EXAMINED = 2
@@ -14,6 +14,7 @@ NOT_EXAMINED = 2
 
 @group.command(
     "doctor",
+    short_help="Look for what is wrong, and name the fix.",
     epilog="""\b
 Exit status:
   0  nothing was found
@@ -36,6 +37,7 @@ def doctor_(ctx: click.Context, ini: str | None, section: str, as_json: bool) ->
     from ..checks.printing import finding_lines, totals
 
     try:
+        ctx.with_resource(said_once())
         state = load_state(ctx)
     except ConfigurationError as exc:
         diagnosis = doctor.not_set_up(exc)

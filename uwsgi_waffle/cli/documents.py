@@ -66,7 +66,8 @@ def load(text: bytes, format_: Format) -> dict[str, Any]:
             "reading TOML needs tomli: pip install 'uwsgi-waffle[toml]', or use JSON"
         ) from exc
     except (ValueError, RecursionError) as exc:
-        raise DocumentError(f"it is not {format_.upper()}: {exc}") from exc
+        reason = str(exc).removeprefix("JSON is malformed: ") if text.strip() else "it is empty"
+        raise DocumentError(f"it is not {format_.upper()}: {reason}") from exc
     if not isinstance(values, dict):
         raise DocumentError("it does not map setting names to values")
     return values

@@ -16,6 +16,7 @@ from ..snapshot import Snapshot
 from . import documents
 from .base import (
     CONFLICT,
+    UNDECLARED,
     change,
     change_options,
     complete_names,
@@ -33,7 +34,8 @@ _HEAD = """\
 
 
 @group.command(
-    epilog="The editor is that of $VISUAL or $EDITOR, in which the settings are a TOML document."
+    short_help="Change settings in your editor.",
+    epilog="The editor is that of $VISUAL or $EDITOR, in which the settings are a TOML document.",
 )
 @click.argument("names", metavar="[NAME...]", nargs=-1, shell_complete=complete_names())
 @change_options
@@ -47,6 +49,8 @@ def edit(
     masked one stays as it is.
     """
     state.declarations.require(names)
+    if not state.declarations:
+        raise click.ClickException(UNDECLARED)
     start = state.snapshot
     infos = operations.describe(state, show_secrets=details["show_secrets"])
     values = operations.export(state, show_secrets=details["show_secrets"])

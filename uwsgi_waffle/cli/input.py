@@ -5,10 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TextIO
 
 import click
 
+from ..settings.raws import MAX_BYTES
 from .base import is_interactive
+
+# What is kept is shorter; JSON may be written with more spaces than it is kept with.
+_MOST = 16 * MAX_BYTES
 
 
 def is_elsewhere(text: str | None) -> bool:
@@ -61,7 +66,7 @@ class Input:
         if is_interactive():
             click.echo(f"the value of {name}, ended by Ctrl-D:", err=True)
         try:
-            return _without_newline(sys.stdin.read())
+            return _bounded(name, "standard input", sys.stdin)
         except UnicodeDecodeError:
             raise click.ClickException(
                 f"{name}: standard input is not UTF-8, and nothing was written"
@@ -70,7 +75,8 @@ class Input:
 
 def _file(name: str, path: str) -> str:
     try:
-        return _without_newline(Path(path).read_text("utf-8"))
+        with Path(path).open(encoding="utf-8") as file:
+            return _bounded(name, f"the file {path}", file)
     except (OSError, ValueError) as exc:
         reason = exc.strerror if isinstance(exc, OSError) else "it is not UTF-8"
         raise click.ClickException(
@@ -79,6 +85,13 @@ def _file(name: str, path: str) -> str:
         ) from exc
 
 
-def _without_newline(text: str) -> str:
+def _bounded(name: str, source: str, file: TextIO) -> str:
+    # A device has no end.
+    text = file.read(_MOST + 1)
+    if len(text) > _MOST:
+        raise click.ClickException(
+            f"{name}: {source} has no end, or is far longer than a setting may be, and nothing was "
+            "written: keep the name of a file in the setting"
+        )
     # The one that an editor or echo puts at the end is not meant.
     return text.removesuffix("\n")

@@ -10,7 +10,7 @@ import click
 from .. import operations
 from ..app_state import WaffleState
 from ..errors import RevisionConflict
-from .base import STATUSES, change_options, group, load_state, warn_unannounced, write
+from .base import UNWAITED, change_options, group, load_state, said_once, warn_unannounced, write
 from .tables import table, visible
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ What becomes of a row:
   undeclared  WAFFLE_CONFS has no such setting: the row is left alone
   refused     it can't be read, or does not fit its declaration
 
-{STATUSES}"""
+{UNWAITED}"""
 
 
 @group.command("import-legacy", epilog=_EPILOG)
@@ -39,7 +39,9 @@ What becomes of a row:
     show_envvar=True,
     help="The database of that table: sqlite:///FILE, or any URL of SQLAlchemy's.",
 )
-@click.option("--skip-refused", is_flag=True, help="Import the others, although rows are refused.")
+@click.option(
+    "--skip-refused", is_flag=True, help="Leave out rows that are refused, and import the others."
+)
 @click.option("--overwrite", is_flag=True, help="Also change settings that were changed since.")
 @change_options
 def import_legacy(
@@ -55,7 +57,8 @@ def import_legacy(
 
     Its rows are pickles, which can run anything when they are loaded. Here they are read as
     plain data only: numbers, strings, lists, dicts, dates, decimals, UUIDs. Nothing is written
-    before every row is checked, and nothing at all if a row is refused.
+    before every row is checked, and nothing at all if a row is refused, unless --skip-refused is
+    given.
 
     Without --table, the rows are those of the app's own store: that is where they are if your
     key/value model stays in use.
@@ -64,7 +67,9 @@ def import_legacy(
 
     if (table_name is None) != (url is None):
         raise click.UsageError("--table and --url belong together")
-    state = load_state(click.get_current_context())
+    ctx = click.get_current_context()
+    ctx.with_resource(said_once())
+    state = load_state(ctx)
     # All of it: a row that another program put in has no revision.
     state.update_conf()
     stored = state.snapshot.stored

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -12,10 +12,19 @@ import msgspec
 
 from .. import operations
 from ..app_state import WaffleState
-from ..masking import MASK
+from ..errors import UnknownSettingError
+from ..masking import MASK, counted
 from ..operations import HistoryItem, SettingInfo
 from ..settings.spelling import spelled
-from .base import complete_names, group, json_option, print_json, secrets_option, with_state
+from .base import (
+    UNDECLARED,
+    complete_names,
+    group,
+    json_option,
+    print_json,
+    secrets_option,
+    with_state,
+)
 from .tables import json_text, safe, table, visible
 
 _COLORS = {"fault": "red", "stored": "cyan", "override": "yellow", "pinned": "magenta"}
@@ -23,7 +32,7 @@ _UNCHANGED = ("default", "config", "pinned")
 _DESCRIBED_CHANGES = 5
 
 
-@group.command("list")
+@group.command("list", short_help="List settings, and where their values come from.")
 @click.argument("patterns", metavar="[PATTERN...]", nargs=-1, shell_complete=complete_names())
 @click.option("--changed", is_flag=True, help="Only what is not at its default.")
 @click.option("--group", "group_", metavar="NAME", help="Only the settings of this group.")
@@ -75,7 +84,20 @@ def list_(
     for info in infos:
         if info.fault is not None:
             click.echo(f"{info.name}: what is stored does not fit: {visible(info.fault)}", err=True)
+    if not state.declarations:
+        click.echo(UNDECLARED, err=True)
+    elif not infos:
+        asked = patterns or group_ is not None
+        click.echo("no setting matches" if asked else "every setting is at its default", err=True)
     return None
+
+
+def _require(state: WaffleState, names: Iterable[str]) -> None:
+    """As a change does it; but nothing would have been written."""
+    try:
+        state.declarations.require(names)
+    except UnknownSettingError as exc:
+        raise click.ClickException("\n".join(map(visible, exc.lines()))) from exc
 
 
 @group.command()
@@ -90,7 +112,7 @@ def get(state: WaffleState, names: tuple[str, ...], as_json: bool, show_secrets:
 
     The value of a secret is printed only with --show-secrets.
     """
-    state.declarations.require(names)
+    _require(state, names)
     secret = [name for name in names if state.declarations[name].secret]
     if secret and not show_secrets:
         raise click.ClickException(f"{', '.join(secret)}: secret, printed only by --show-secrets")
@@ -105,14 +127,14 @@ def get(state: WaffleState, names: tuple[str, ...], as_json: bool, show_secrets:
     return None
 
 
-@group.command()
+@group.command(short_help="Show all about one setting.")
 @click.argument("name", shell_complete=complete_names())
 @json_option
 @secrets_option
 @with_state
 def describe(state: WaffleState, name: str, as_json: bool, show_secrets: bool) -> None:
     """Show all about a setting: description, type, bounds, default, value, last changes."""
-    state.declarations.require([name])
+    _require(state, [name])
     infos = operations.describe(state, show_secrets=show_secrets)
     (info,) = [info for info in infos if info.name == name]
     items = operations.history(
@@ -176,9 +198,9 @@ def _since(ctx: click.Context, param: click.Parameter, text: str | None) -> date
         ) from None
 
 
-@group.command()
+@group.command(short_help="Show who changed what, when and why.")
 @click.argument("name", required=False, shell_complete=complete_names())
-@click.option("--name", "named", metavar="NAME", help="Only of this setting; as NAME alone.")
+@click.option("--name", "named", metavar="NAME", help="Only of this setting, the same as NAME.")
 @click.option("--author", metavar="NAME", help="Only what NAME changed.")
 @click.option(
     "--since", callback=_since, metavar="TIME", help="Only since then: a date, or 30m, 8h, 1d ago."
@@ -220,13 +242,13 @@ def history(
         show_secrets=show_secrets,
     )
     if name is not None and not items:
-        state.declarations.require([name])
+        _require(state, [name])
     if as_json:
         print_json(items)
     else:
         _print_history(items, with_name=True)
     if items.damaged:
-        click.echo(f"{items.damaged} rows are damaged and left out", err=True)
+        click.echo(f"left out, because damaged: {counted(items.damaged, 'row')}", err=True)
 
 
 def _print_history(items: Sequence[HistoryItem], *, with_name: bool) -> None:

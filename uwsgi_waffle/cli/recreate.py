@@ -9,6 +9,7 @@ import click
 
 from .. import operations
 from ..app_state import WaffleState
+from ..masking import counted
 from ..stores import Dump
 from .base import (
     ask,
@@ -16,6 +17,7 @@ from .base import (
     lines,
     load_state,
     print_differences,
+    said_once,
     secrets_option,
     warn_unannounced,
     yes_option,
@@ -44,7 +46,7 @@ def _words(ctx: click.Context, param: click.Parameter, epochs: tuple[str, ...]) 
     return epochs
 
 
-@group.command()
+@group.command(short_help="Make a store again whose data is lost.")
 @click.argument("file", metavar="[FILE]", required=False, type=click.File("rb"))
 @click.option("--last-known", is_flag=True, help="With the last known values of this host.")
 @click.option("--empty", is_flag=True, help="With every setting at its default.")
@@ -72,15 +74,16 @@ def recreate(
     dry_run: bool,
     show_secrets: bool,
 ) -> None:
-    """Make a store again whose data is lost, or take over the one in its place; asks first.
+    """Make a store again whose data is lost, or accept the one in its place; asks first.
 
-    A worker makes no store again that was there before: it keeps the values that it has, and is
-    INTERRUPTED. This says what comes next for every worker of every host: the content of FILE,
-    which "backup" wrote, or one of --last-known, --empty and --as-it-is.
+    When a store's data is lost, workers keep the values that they have, are INTERRUPTED, and make
+    no empty store in its place. This command says what comes next for every worker of every host:
+    the content of FILE, which "backup" wrote, or one of --last-known, --empty and --as-it-is.
 
     The last known values are those of this host, without history; secrets are in them only if
     WAFFLE_SNAPSHOT_SECRETS is set. Nothing is done while the store is the one that this host knows.
     """
+    ctx.with_resource(said_once())
     state = load_state(ctx)
     loss = operations.find_loss(state)
     if loss is None:
@@ -95,9 +98,8 @@ def recreate(
     dump = Dump(content.revision, "", content.raws, ())
     changed = operations.differences_of(state, dump)
     print_differences(operations.preview(state, changed, show_secrets=show_secrets))
-    click.echo(
-        f"{len(content.raws)} settings at revision {content.revision}, {visible(content.place)}"
-    )
+    held = counted(len(content.raws), "setting")
+    click.echo(f"{held} at revision {content.revision}, {visible(content.place)}")
     if dry_run:
         click.echo("not written (--dry-run)")
         return

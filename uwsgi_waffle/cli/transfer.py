@@ -16,7 +16,7 @@ from .tables import visible
 _FORMAT = click.Choice(["json", "toml"])
 
 
-@group.command()
+@group.command(short_help="Print all settings as one document.")
 @click.option("--format", "format_", type=_FORMAT, default="json", show_default=True)
 @click.option("--stored", is_flag=True, help="Only what is not at its default.")
 @secrets_option
@@ -47,7 +47,7 @@ def export(state: WaffleState, format_: documents.Format, stored: bool, show_sec
             click.echo(f"{said}: {visible(', '.join(names))}", err=True)
 
 
-@group.command("import")
+@group.command("import", short_help="Give settings the values of a document.")
 @click.argument("file", type=click.File("rb"))
 @click.option("--format", "format_", type=_FORMAT, help="Default: toml for *.toml, else json.")
 @wait_option

@@ -10,11 +10,12 @@ import click
 
 from ..app_state import WaffleState
 from ..errors import Laggard, Laggards
+from ..masking import counted
 from ..reporting.barrier import is_alive
-from ..reporting.host_rows import KEPT_S, processes
+from ..reporting.host_rows import KEPT_S, ears_of, processes
 from ..stores.base import WorkerReport
 from ..stores.soundness import sound_reports
-from .base import group, json_option, lines, print_json, with_state
+from .base import Seconds, group, json_option, lines, print_json, with_state
 from .tables import table, visible
 
 STALE = 1
@@ -22,9 +23,12 @@ STALE = 1
 STARTING = "STARTING"
 _MAX_AGE_S = 86_400.0
 
+Ears = frozenset[tuple[str, int]]
+
 
 @group.command(
     "workers",
+    short_help="List the workers of all hosts, and who is behind.",
     epilog="""\b
 Exit status:
   0  no worker is behind the store's revision, and there are as many as expected
@@ -35,7 +39,7 @@ Exit status:
 @click.option(
     "--wait",
     "wait_s",
-    type=click.FloatRange(min=0),
+    type=Seconds(),
     metavar="SECONDS",
     help="Wait until every worker serves the revision, for at most so long.",
 )
@@ -48,7 +52,7 @@ Exit status:
 @click.option(
     "--forget",
     metavar="HOST",
-    help="Remove what a host that is gone has reported, so that nobody waits for it.",
+    help="Remove the reports of a host that is gone, so that no one waits for it.",
 )
 @json_option
 @click.pass_context
@@ -61,12 +65,13 @@ def workers_(
     forget: str | None,
     as_json: bool,
 ) -> None:
-    """List the workers of all hosts: revision, how far behind, state, last error.
+    """List the workers of all hosts: revision, how far behind, state, ear, last error.
 
     READ is how long ago a worker last read the store, SEEN how long ago it reported. A worker
     takes up to a second to report a change, and one that was killed stays in the list for three
     times WAFFLE_REPORT_INTERVAL. With --wait the workers are asked instead: it returns when no
-    request that starts anywhere sees less than the present revision.
+    request that starts on any host sees an older revision than the current one. EAR is the process
+    that listens for its whole host, where WAFFLE_WATCHTYPE names a channel.
     """
     if forget is not None:
         _forget(state, forget)
@@ -81,14 +86,15 @@ def workers_(
         shown = _as_known([*shown, *_unreported(state, shown)], revision, laggards)
     stale = any(behind(report, revision) for report in shown)
     if laggards is None and expect and len(shown) < expect:
-        missing = f"{len(shown)} of {expect} workers have reported"
+        missing = _few(len(shown), expect)
+    ears = ears_of(reports) | _ears_here(state)
     if as_json:
-        workers = [_as_dict(report, revision) for report in shown]
+        workers = [_as_dict(report, revision, ears) for report in shown]
         print_json({"revision": revision, "workers": workers})
     else:
-        _print(shown, revision)
+        _print(shown, revision, ears)
     if reports.damaged:
-        click.echo(f"{reports.damaged} reports are damaged and left out", err=True)
+        click.echo(f"left out, because damaged: {counted(reports.damaged, 'report')}", err=True)
     if missing:
         click.echo(lines(missing), err=True)
     if stale or missing:
@@ -104,10 +110,13 @@ def _waited(
     except Laggards as exc:
         known = exc.served + len(exc.laggards)
         if known < wanted:
-            few = f"{known} of {wanted} workers have reported"
-            return exc.laggards, "\n".join([few, *map(str, exc.laggards)])
+            return exc.laggards, "\n".join([_few(known, wanted), *map(str, exc.laggards)])
         return exc.laggards, str(exc)
     return (), ""
+
+
+def _few(known: int, wanted: int) -> str:
+    return f"{known} of {counted(wanted, 'worker')} reported"
 
 
 def _unreported(state: WaffleState, reports: list[WorkerReport]) -> list[WorkerReport]:
@@ -123,6 +132,14 @@ def _unreported(state: WaffleState, reports: list[WorkerReport]) -> list[WorkerR
             if (each.host, each.pid) not in known
         ]
     return []
+
+
+def _ears_here(state: WaffleState) -> Ears:
+    """Return the ears of this host as of now, where its row has them as of a second ago."""
+    with contextlib.suppress(OSError):
+        living = state.engine.manager.slots.living()
+        return frozenset((each.host, each.pid) for each in living if each.ear)
+    return frozenset()
 
 
 def _as_known(
@@ -148,7 +165,7 @@ def _forget(state: WaffleState, host: str) -> None:
         raise click.ClickException(f"no host {visible(host)} has reported")
     for report in gone:
         state.store.retract(report)
-    click.echo(f"{visible(host)}: {len(gone)} reports are removed", err=True)
+    click.echo(f"{visible(host)}: removed {counted(len(gone), 'report')}", err=True)
 
 
 def behind(report: WorkerReport, revision: int) -> int:
@@ -156,22 +173,25 @@ def behind(report: WorkerReport, revision: int) -> int:
     return max(0, revision - report.revision)
 
 
-def _as_dict(report: WorkerReport, revision: int) -> dict[str, Any]:
+def _as_dict(report: WorkerReport, revision: int, ears: Ears) -> dict[str, Any]:
     fields = report._asdict()
     # As of now, where the report has it as of then.
     if report.staleness_s is not None:
         fields["staleness_s"] = report.staleness_s + report.age_s
-    return {**fields, "behind": behind(report, revision)}
+    is_ear = (report.host, report.pid) in ears
+    return {**fields, "behind": behind(report, revision), "ear": is_ear}
 
 
-def _print(reports: list[WorkerReport], revision: int) -> None:
+def _print(reports: list[WorkerReport], revision: int, ears: Ears) -> None:
     if not reports:
         click.echo(
-            "no worker has reported: none runs a watcher, WAFFLE_REPORT_INTERVAL is 0, or the "
-            "store can't keep reports"
+            "no worker has reported: no server runs, it has no watcher (as `flask run`), "
+            "WAFFLE_REPORT_INTERVAL is 0, or the store can't keep reports"
         )
         return
-    header = ["APP", "HOST", "PID", "WORKER", "REV", "BEHIND", "STATE", "READ", "SEEN", "ERROR"]
+    heard = {(report.host, report.pid) for report in reports} & ears
+    header = ["APP", "HOST", "PID", "WORKER", "REV", "BEHIND", "STATE", "READ", "SEEN"]
+    header += ["EAR"] * bool(heard) + ["ERROR"]
     rows = [
         [
             report.app,
@@ -183,6 +203,7 @@ def _print(reports: list[WorkerReport], revision: int) -> None:
             report.state,
             _read(report),
             _s(report.age_s),
+            *(["ear" if (report.host, report.pid) in heard else "-"] if heard else []),
             report.last_error or "",
         ]
         for report in reports
@@ -190,7 +211,7 @@ def _print(reports: list[WorkerReport], revision: int) -> None:
     if not any(report.last_error for report in reports):
         header, rows = header[:-1], [row[:-1] for row in rows]
     colors = ["red" if behind(report, revision) else None for report in reports]
-    flexible = (0, 1, 9) if len(header) > 9 else (0, 1)
+    flexible = (0, 1, header.index("ERROR")) if "ERROR" in header else (0, 1)
     click.echo(table(header, rows, flexible, colors))
 
 

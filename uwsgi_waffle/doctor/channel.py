@@ -21,7 +21,7 @@ def check_channel(state: WaffleState, revision: int, *, serves_one_host: bool) -
     options = state.options
     if options.multiproc is False or options.watchtype == "file":
         return
-    make = state.make_channel_notifier
+    make = state.notices.make_channel
     if options.watchtype == "postgresql":
         assert make is not None
         yield from _check_postgresql(make, revision, options.store_timeout_s)

@@ -22,8 +22,8 @@ _TABLE: tuple[tuple[str, Level, str, str], ...] = (
         "D003",
         "error",
         "The store can't be written: no setting can be changed.",
-        "Let this user write the database, and for a file its folder too; end whatever keeps it "
-        "locked.",
+        "Let this user write the database, and for a file its folder too; end the process that "
+        "keeps it locked.",
     ),
     (
         "D004",
@@ -54,8 +54,10 @@ _TABLE: tuple[tuple[str, Level, str, str], ...] = (
     (
         "D008",
         "warning",
-        "The clock, or the watch file's time, is off: its times don't show when a change was.",
-        "Keep the clocks of the host and of its file server right; no change is missed until then.",
+        "The clock, or the time of the watch file, is wrong: it does not show when a change was "
+        "made.",
+        "Set the clocks of this host and of its file server right; no change is missed because of "
+        "them.",
     ),
     (
         "D009",
@@ -110,7 +112,7 @@ _TABLE: tuple[tuple[str, Level, str, str], ...] = (
         "D016",
         "warning",
         "The Redis channel has its default name, which other apps on this Redis share.",
-        "Give each app a `WAFFLE_REDIS_CHANNEL` of its own.",
+        "Give each app its own `WAFFLE_REDIS_CHANNEL`.",
     ),
     (
         "D017",
@@ -147,7 +149,7 @@ _TABLE: tuple[tuple[str, Level, str, str], ...] = (
     (
         "D022",
         "warning",
-        "Processes can't report themselves: no list shows who is behind.",
+        "Processes can't write their reports: no list shows which of them are behind.",
         "Let this user write the table of reports; if it is missing, make it once as a user who "
         "may: `flask waffle create-tables --url URL`.",
     ),
@@ -171,22 +173,22 @@ _TABLE: tuple[tuple[str, Level, str, str], ...] = (
         "error",
         "The store that this host knows is gone, or another is in its place: workers keep the "
         "values that they read last, and no setting can be changed.",
-        "Bring it back by the means of the database, or say what comes next with `flask waffle "
+        "Restore it by the database's own means, or say what comes next with `flask waffle "
         "recreate`: a backup, the last known values, the defaults, or what is there now.",
     ),
     (
         "D026",
         "warning",
-        "Another app shares this store and declares its settings otherwise: each changes the "
-        "other's.",
-        "Give each app names of its own: `?prefix=shop_` in `WAFFLE_STORE_URL`, or "
-        "`WAFFLE_STORE_PREFIX`. An app that uses the store no more is forgotten after seven days.",
+        "Another app shares this store and declares other settings: each changes the other's.",
+        "Give each app its own prefix: `?prefix=shop_` in `WAFFLE_STORE_URL`, or "
+        "`WAFFLE_STORE_PREFIX`. An app that no longer uses the store is forgotten after seven "
+        "days.",
     ),
     (
         "D027",
         "warning",
-        "Files lie in a folder that looks like one release among many: the next deploy begins "
-        "with others.",
+        "Files are in a folder that looks like one release among many: the next deploy begins "
+        "without them.",
         "Name places outside of it in `WAFFLE_STORE_URL` and `WAFFLE_WATCHER_FILE`, or give the "
         "app an `instance_path` that stays.",
     ),
@@ -206,10 +208,10 @@ _TABLE: tuple[tuple[str, Level, str, str], ...] = (
     (
         "D030",
         "error",
-        "What the store announces by PostgreSQL is not heard: a pooler that gives each transaction "
-        "another connection lies between, or `WAFFLE_POSTGRESQL_URL` names another database.",
+        "What the store announces by PostgreSQL is not received: there is a pooler that gives "
+        "each transaction another connection, or `WAFFLE_POSTGRESQL_URL` names another database.",
         "Name the PostgreSQL server itself, and the store's database, in `WAFFLE_POSTGRESQL_URL`; "
-        "the store may go on through the pooler.",
+        "the store itself can stay behind the pooler.",
     ),
 )
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 _GUNICORN = """\
 # gunicorn needs no hook: the first request of a worker starts its watcher.
 # With this one in gunicorn.conf.py it runs before that, so that a worker without
-# requests follows, hears of other hosts, and is listed by `flask waffle workers`.
+# requests follows changes, also of other hosts, and is listed by
+# `flask waffle workers`.
 
 
 def post_worker_init(worker):
@@ -20,7 +21,7 @@ _GRANIAN = """\
 _CELERY = """\
 # Celery needs no hook for tasks that run in an app context: each begins with
 # current settings. With this one, beside the Celery app, a pool process also
-# follows between tasks, hears of other hosts, and is listed by
+# follows changes between tasks, also of other hosts, and is listed by
 # `flask waffle workers`. `waffle` is the WaffleConf of your app.
 from celery.signals import worker_process_init
 
@@ -31,7 +32,8 @@ def follow_settings(**_):
 """
 
 _FLASK = """\
-# `flask run` needs no hook: it is one process, and looks at each request.
+# `flask run` needs no hook: it is one process, which looks for changes at each
+# request.
 """
 
 #: name of every server -> its hooks, as Python

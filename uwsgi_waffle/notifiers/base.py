@@ -5,15 +5,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import NamedTuple
 
-#: the questions of messages that came together; who asks in vain asks again
+#: the questions of messages that came together; one that gets no answer is asked again
 MAX_ASKS = 8
 
 
 class Notice(NamedTuple):
-    """A hint that the store may hold something newer; never the truth itself, and never a value.
+    """A hint that the store may hold something newer; it carries no value and is not relied on.
 
     :ivar revision: the announced revision, or ``None`` if notices may have been lost, so that
-        only the store can tell.
+        only a read of the store shows what is new.
     :ivar epoch: the life of the store that the revision belongs to; empty if it is not known.
     :ivar mark: of the change that made the revision; empty if it is not known.
     :ivar asks: questions of other hosts: what does this one serve?
@@ -36,7 +36,7 @@ class Notifier(ABC):
 
     @property
     def is_ear(self) -> bool:
-        """Whether it hears, for all processes of its host, what other hosts announce."""
+        """Whether it receives, for all processes of its host, what other hosts announce."""
         return False
 
     @abstractmethod

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import NotifierError
-from ..ownership import give_to_owner_of_folder
+from ..ownership import give_to_owner_of_folder, scarcity
 from .base import Notice, Notifier
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Mark(NamedTuple):
 
     :ivar signature: its inode, mtime and size, or ``None`` if it can't be seen.
     :ivar revision: the revision written in it, or ``None`` if there is none to read.
-    :ivar touch: the mtime that somebody else gave it last, which announcements hand on, so that a
+    :ivar touch: the mtime that another program gave it last, which announcements hand on, so that a
         touch is not lost on who looks only after the next of them.
     """
 
@@ -135,9 +135,9 @@ class FileNotifier(Notifier):
     def announce(self, revision: int, epoch: str = "", mark: str = "") -> None:
         """Write the revision and give the file a later mtime than it ever had.
 
-        The mtime is written too, so that a later touch by hand is told from an announcement, and
-        then that of the last touch by hand.
-        Holds an exclusive ``flock`` meanwhile; blocks for at most 1 s to get it.
+        The mtime is written too, so that a later touch by hand is not taken for an announcement,
+        and then that of the last touch by hand. Holds an exclusive ``flock`` while it writes;
+        blocks for at most 1 s to get it.
 
         :raises NotifierError: the file can't be written or locked.
         """
@@ -276,8 +276,11 @@ class FileNotifier(Notifier):
             )
 
     def _failure(self, verb: str, exc: OSError) -> NotifierError:
+        reason = exc.strerror or exc
+        if fix := scarcity(exc):
+            return NotifierError(f"the watch file {self.path} can't {verb} ({reason}): {fix}")
         return NotifierError(
-            f"the watch file {self.path} can't {verb} ({exc.strerror or exc}): make it and its "
+            f"the watch file {self.path} can't {verb} ({reason}): make it and its "
             "folder writable for every worker, or name another in WAFFLE_WATCHER_FILE"
         )
 

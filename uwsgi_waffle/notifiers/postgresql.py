@@ -64,7 +64,8 @@ class PostgresqlNotifier(Notifier):
     """Hears what the store announces within its own transactions, by ``NOTIFY``.
 
     PostgreSQL keeps nothing for a session that is away. Each subscription therefore is a notice
-    that only the store can tell what was missed. A connection that fell silent is asked every 5 s.
+    that only a read of the store shows what was missed. A connection that fell silent is asked
+    every 5 s.
 
     Through a pooler that gives each transaction another connection nothing is heard, though
     ``LISTEN`` succeeds. A subscription that is not made with the server itself is therefore proved

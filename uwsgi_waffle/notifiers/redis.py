@@ -35,7 +35,7 @@ class RedisNotifier(Notifier):
 
     Redis keeps nothing for a subscriber that is away, and redis-py subscribes again on its own
     after a reconnect. Each confirmation of a subscription therefore is a notice that only the
-    store can tell what was missed.
+    store shows what was missed.
 
     Source: Redis documentation, "Pub/Sub", at-most-once delivery; redis-py 8.1.0, measured: a
     message published while the server restarts reaches nobody, and no exception is raised.

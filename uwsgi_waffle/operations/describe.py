@@ -20,6 +20,8 @@ from .base import Difference, HistoryItem, Origin, SettingInfo, Settings, is_sam
 from .neighbours import kept_for_others
 
 _HISTORY_STEP = 256
+# More than a history can have, and no more than every database takes.
+_MOST_ENTRIES = 2**31 - 1
 
 
 def describe(state: Settings, *, show_secrets: bool = False) -> list[SettingInfo]:
@@ -61,6 +63,7 @@ def history(
             and (revision is None or entry.revision == revision)
         )
 
+    limit = max(0, min(limit, _MOST_ENTRIES))
     anything = author is None and since is None and revision is None
     step = limit if anything else max(limit, _HISTORY_STEP)
     while True:

@@ -35,7 +35,7 @@ class Loss(NamedTuple):
 def find_loss(state: Recreated) -> Loss | None:
     """Return what is lost, or ``None`` if the store is the one that this host knows.
 
-    :raises StoreError: the store can't be read for another reason, or is not one that can tell.
+    :raises StoreError: the store can't be read for another reason, or can't show a loss.
     """
     try:
         state.refresh()

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from ..errors import ChangeRefused, RevisionConflict, UnknownRevisionError
 from ..masking import MASK
+from ..settings.arguments import check_whole
 from ..settings.declarations import PINNED
 from ..snapshot import Snapshot
 from ..stores.base import HistoryEntry
@@ -58,7 +59,9 @@ def plan_rollback(state: Settings, revision: int, *, names: Iterable[str] | None
             f"there is no revision {revision}: the store is at {snapshot.revision}"
         )
     if revision == snapshot.revision:
-        return Plan({}, revision, changed_by_hand(state, wanted))
+        # A store that was never made has no history that could be compared.
+        made = revision > 0 or bool(snapshot.stored)
+        return Plan({}, revision, changed_by_hand(state, wanted) if made else frozenset())
     entries = entries_since(state, revision)
     reaches = bool(entries) and entries[-1].revision <= max(revision, 1)
     # Nothing is older than the first change, so its entries can't show that none is missing.
@@ -185,6 +188,7 @@ def rollback(
     :raises OutcomeUnknown: the connection broke within the commit: it may have been made.
     :raises StoreError: the store failed in any other way; nothing was written.
     """
+    check_whole(revision=revision, expected_revision=expected_revision)
     names = None if names is None else list(names)
     for attempt in range(_ATTEMPTS):
         plan = plan_rollback(state, revision, names=names)

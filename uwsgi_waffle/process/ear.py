@@ -31,7 +31,7 @@ class Succession:
 
     A place in the line is a lock on one byte of a file that nobody else opens. It ends with its
     process, however that ends, and no child inherits it. A process that holds a place without
-    working is told by the age of its heartbeat, which is in the file.
+    working is shown by the age of its heartbeat, which is in the file.
 
     Source: fcntl(2), "record locks": they belong to the process, and end when it closes any
     descriptor of the file. Where another app of the process does that, the place is taken again,
@@ -119,11 +119,11 @@ class Ear(Notifier):
 
     The others follow the page, which the ear marks with what it has read: at the next request, or
     at the next poll. A change of this host they see at once, by the watch file. A process that
-    begins to hear is given a notice that only the store can tell what was missed.
+    begins to hear is given a notice that only a read of the store shows what was missed.
 
     :param name: of the channel.
     :param make_channel: makes the notifier of the channel; not called in a process that follows.
-    :param files: waits for changes of this host.
+    :param files: waits for changes of this host, and for what is written to the page.
     :param page: of the store; a process that can't use it hears by itself.
     """
 
@@ -149,6 +149,7 @@ class Ear(Notifier):
         self._lock = threading.Lock()
         self._channel: Notifier | None = None
         self._works = False
+        self._asked = page.asked
 
     def __repr__(self) -> str:
         return f"<Ear {self.name} {'hears' if self.is_ear else 'follows the page'}>"
@@ -173,7 +174,7 @@ class Ear(Notifier):
             left.close()
             return Notice(None)
         if channel is None:
-            return self._files.wait(timeout_s)
+            return self._followed(timeout_s)
         try:
             notice = channel.wait(timeout_s)
         except Exception:
@@ -194,6 +195,20 @@ class Ear(Notifier):
             self._succession.leave()
         if channel is not None:
             channel.close()
+
+    def _followed(self, timeout_s: float) -> Notice | None:
+        """Wait for a change of this host, or a question on the page.
+
+        Not for what the ear marks: it is seen by the next request, or at the next poll, so that
+        not all processes of all hosts read a change at once.
+        """
+        until = time.monotonic() + timeout_s
+        while True:
+            notice = self._files.wait(max(0.0, until - time.monotonic()))
+            asked, self._asked = self._asked, self._page.asked
+            is_over = self._closed.is_set() or time.monotonic() >= until
+            if notice is not None or is_over or asked != self._asked:
+                return notice
 
     def _let_end(self) -> None:
         """Wait for a change of this host that is under way, for at most a moment.

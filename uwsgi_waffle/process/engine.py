@@ -18,7 +18,8 @@ class Engine:
 
     :param make_notifier: makes the notifier that the watcher waits for.
     :param make_tasks: makes the periodic tasks of the watcher.
-    :param started: called when the first watcher was started, in the thread that did it.
+    :param started: called when the first watcher was started, in the thread that did it, and by
+        :meth:`say_started`.
     """
 
     def __init__(
@@ -68,8 +69,13 @@ class Engine:
     def add_task(self, make: Callable[[Engine], WatcherTask]) -> None:
         """Have the watcher, if it runs, do one task more."""
         with self._lock:
-            if self._watcher is not None and self.watching:
-                self._watcher.add(make(self))
+            if (watcher := self._watcher) is not None and watcher.alive:
+                watcher.add(make(self))
+
+    def say_started(self) -> None:
+        """Say that this process serves, though it has no watcher."""
+        if self._started is not None:
+            self._started(self.status())
 
     def stop(self) -> None:
         """Stop the watcher; it starts again only by :meth:`start`. Blocks for at most 2 s."""

@@ -71,7 +71,7 @@ def without_times(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """How the settings of one process are doing: the one record that everybody shows.
+    """How the settings of one process are doing: the record that commands, pages and metrics show.
 
     :ivar state: see :class:`State`.
     :ivar since: when the state began, in UTC.
@@ -88,7 +88,7 @@ class Status:
     :ivar failures: how often it could not be read.
     :ivar notices: how the watcher hears of changes: ``watch file``, ``redis``, ``postgresql``, or
         ``none``.
-    :ivar ear: this process hears for all of its host what other hosts announce.
+    :ivar ear: this process receives, for its whole host, what other hosts announce.
     """
 
     state: State

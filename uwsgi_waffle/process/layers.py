@@ -81,7 +81,7 @@ class Layers:
     def override(self, values: Mapping[str, Any], *, on: bool) -> None:
         """Lay other values over the base, or take them away again.
 
-        :param values: told apart by identity, because contexts of several threads need not end
+        :param values: distinguished by identity, because contexts of several threads need not end
             in the order in which they began.
         """
         others = [other for other in self._overrides if other is not values]

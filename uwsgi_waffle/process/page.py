@@ -32,6 +32,8 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..ownership import scarcity
+from ..snapshot import Snapshot
 from .locks import lock_shared, unlock
 from .page_file import PageFile, View, inode_of, make, opened
 
@@ -110,6 +112,8 @@ class Page:
         except OSError:
             inode = None
         if inode is not None and inode == self._file.inode:
+            if self.problem and self._file.writable:
+                self._try_again()
             return
         try:
             if inode is None:
@@ -130,8 +134,10 @@ class Page:
 
     def mark(
         self, identity: bytes, revision: int, *, epoch: str = "", within_change: bool = False
-    ) -> None:
-        """Write what this process is about to serve or to acknowledge.
+    ) -> bytes:
+        """Write what this process is about to serve or to acknowledge; return the new ``seq``.
+
+        Nothing is returned where ``seq`` did not change.
 
         Blocks for at most :data:`TICKET_S`, and only after the page was replaced.
 
@@ -139,33 +145,29 @@ class Page:
         :param within_change: a change of this process is open, so that no ticket is shared,
             and ``seq`` need not change.
         """
-        file = self._file
+        file, seq = self._file, b""
         if not file.writable:
-            return
+            return seq
         try:
             if not within_change:
                 # First: who finds this identity must not share a ticket from before it.
-                file.put(_SEQ, os.urandom(_WORD))
+                file.put(_SEQ, new := os.urandom(_WORD))
+                seq = new
             file.put(_REVISION, struct.pack("=q", revision))
             file.put(_EPOCH, bytes.fromhex(epoch) or bytes(_WORD))
             file.put(_IDENTITY, identity)
         except OSError as exc:
             self._failed("written", exc)
         file.outlast_others()
+        return seq
 
     def close_if_unused(self) -> None:
         """Say that no change is under way, unless a writer holds the page.
 
         Any process may do it, so that none waits for a writer that died; never waits itself.
         """
-        file = self._file
-        if not file.writable:
-            return
-        # Read before the question: a writer that comes after it has another value here.
-        opened = file.view[_OPENED : _OPENED + _WORD]
         try:
-            if not file.is_locked():
-                file.put(_CLOSED, opened)
+            self._close()
         except OSError as exc:
             self._failed("written", exc)
 
@@ -209,11 +211,39 @@ class Page:
         """Device and inode of the page in use."""
         return self._file.inode
 
+    def _try_again(self) -> None:
+        """Lock and write, as the next change will, after the system had no room for either."""
+        try:
+            unlock(lock_shared(self.path))
+        except OSError as exc:
+            self._failed("locked", exc)
+            return
+        try:
+            self._close()
+        except OSError as exc:
+            self._failed("written", exc)
+        else:
+            # Not before: the slot would show a page that can't be used as one that can.
+            self.problem = ""
+
+    def _close(self) -> None:
+        file = self._file
+        if not file.writable:
+            return
+        # Read before the question: a writer that comes after it has another value here.
+        opened = file.view[_OPENED : _OPENED + _WORD]
+        if not file.is_locked():
+            file.put(_CLOSED, opened)
+
     def _failed(self, what: str, exc: OSError) -> None:
-        self.problem = (
-            f"the page {self.path} can't be {what} ({exc.strerror or exc}): make it and its "
-            "folder writable for every worker, or name another in WAFFLE_PAGE_FILE"
-        )
+        reason = exc.strerror or exc
+        if fix := scarcity(exc):
+            self.problem = f"the page {self.path} can't be {what} ({reason}): {fix}"
+        else:
+            self.problem = (
+                f"the page {self.path} can't be {what} ({reason}): make it and its folder writable "
+                "for every worker, or name another in WAFFLE_PAGE_FILE"
+            )
 
 
 class PageChange:
@@ -259,7 +289,7 @@ def is_open(words: bytes) -> bool:
     return words[:8] != words[8:16]
 
 
-def identity_of(epoch: str, revision: int, mark: str) -> bytes:
-    """Return the 64-bit hash by which a page names one state of a store."""
-    text = f"{epoch}\0{revision}\0{mark}"
+def identity_of(read: Snapshot) -> bytes:
+    """Return the 64-bit hash by which a page names the state of a store that was read."""
+    text = f"{read.epoch}\0{read.revision}\0{read.mark}"
     return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=8).digest()

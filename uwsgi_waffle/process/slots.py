@@ -8,7 +8,7 @@ offset    word         meaning
 ========  ===========  ==========================================================================
 0         pid          of the process, in its own namespace; zero in a slot that was left
 4         worker       number of the worker, or zero
-8         flags        1: the store fails there; 2: it can't use the page; zero: neither
+8         flags        1: the store fails there; 2: it can't use the page; 4: it is the ear
 16        identity     of what the process has read and serves, as on the page
 24        revision     the same as a number
 32        answered     the question that ``oldest`` answers, as it stands on the page
@@ -25,8 +25,6 @@ import errno
 import os
 import struct
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,7 +32,7 @@ from ..forking import PerProcess
 from .locks import is_byte_locked, lock_byte, open_shared, unlock_byte
 from .page_file import inode_of
 
-FAILING, NO_PAGE = 1, 2
+FAILING, NO_PAGE, EAR = 1, 2, 4
 #: the oldest revision that is held where no request runs
 NONE_HELD = 2**62
 #: the oldest revision that is held where a request is just looking which it gets
@@ -48,48 +46,12 @@ _RECORD = struct.Struct("=IIQ8sq8sq64s64s")
 _SHOWN_AT, _ANSWERED_AT, _OLDEST_AT = 8, 32, 40
 
 
-class Question:
-    """Asks the processes of a host, by the page, which revisions their requests hold.
-
-    :param ask: writes a new question to the page, and returns it.
-    :param least_s: shortest time between two questions; each wakes the watchers.
-    """
-
-    def __init__(
-        self,
-        slots: Slots,
-        ask: Callable[[], bytes],
-        *,
-        least_s: float = 0.005,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._slots = slots
-        self._ask = ask
-        self._least_s = least_s
-        self._clock = clock
-        self._asked_at = float("-inf")
-        self._asked: set[bytes] = set()
-
-    def ask(self) -> None:
-        """Ask, unless that was done just now.
-
-        :raises OSError: the page can't be written.
-        """
-        now = self._clock()
-        if now - self._asked_at >= self._least_s:
-            self._asked.add(self._ask())
-            self._asked_at = now
-
-    def oldest(self, slot: SlotState) -> int | None:
-        """Return the oldest revision that a slot's requests hold, or ``None`` without an answer."""
-        return self._slots.oldest(slot.number) if slot.answered in self._asked else None
-
-
 class SlotState(NamedTuple):
     """The content of the slot of a living process.
 
     :ivar failing: the store fails there, so that it serves what it read last.
     :ivar uses_page: it looks at the page when a request starts.
+    :ivar ear: it hears for all of its host what other hosts announce.
     """
 
     number: int
@@ -102,6 +64,7 @@ class SlotState(NamedTuple):
     identity: bytes
     revision: int
     answered: bytes
+    ear: bool
 
 
 class Slot:
@@ -134,12 +97,20 @@ class Slot:
         """Its place in the file."""
         return self._number
 
-    def show(self, *, failing: bool, uses_page: bool, identity: bytes, revision: int) -> None:
+    def show(
+        self,
+        *,
+        failing: bool,
+        uses_page: bool,
+        identity: bytes,
+        revision: int,
+        ear: bool = False,
+    ) -> None:
         """Show how this process does; writes only what is new.
 
         :raises OSError: it can't be written.
         """
-        flags = FAILING * failing | NO_PAGE * (not uses_page)
+        flags = FAILING * failing | NO_PAGE * (not uses_page) | EAR * ear
         with self._lock:
             shown = flags, identity, revision
             if shown != self._shown:
@@ -172,9 +143,9 @@ class Slots:
         """
         file = _files.get().opened(self.path, make=True)
         number = file.take()
-        host = os.uname().nodename
-        text = (host.encode()[:64], app.encode(errors="replace")[:64])
-        record = (os.getpid(), worker, 0, bytes(8), 0, bytes(8), UNKNOWN_HELD, *text)
+        # What is too long is cut, and what is too short is filled up with zeros.
+        text = (os.uname().nodename.encode(), app.encode(errors="replace"))
+        record = (os.getpid(), worker, 0, b"", 0, b"", UNKNOWN_HELD, *text)
         try:
             file.put(number, 0, _RECORD.pack(*record))
         except BaseException:
@@ -265,6 +236,7 @@ class _File:
                         identity,
                         revision,
                         answered,
+                        bool(flags & EAR),
                     )
                 )
         return found
@@ -283,8 +255,6 @@ class _Files:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._files: dict[str, _File] = {}
-        # Replaced under their path: still not closed, because a slot in them may be in use.
-        self._replaced: list[_File] = []
 
     def opened(self, path: Path, *, make: bool) -> _File:
         # One name for one file, whichever way leads to its folder.
@@ -292,9 +262,7 @@ class _Files:
         with self._lock:
             file = self._files.get(name)
             if file is None or not file.is_there:
-                if file is not None:
-                    self._replaced.append(file)
-                    del self._files[name]
+                # One that was replaced is not closed: a slot in it may be in use.
                 file = self._files[name] = _File(name, open_shared(Path(name), make=make))
             return file
 

@@ -1,4 +1,4 @@
-"""Tokens: what somebody has seen of the settings, to be carried to another host."""
+"""Tokens: what a person has seen of the settings, to be carried to another host."""
 
 from __future__ import annotations
 
@@ -25,8 +25,7 @@ class Token(NamedTuple):
     @classmethod
     def of(cls, snapshot: Snapshot) -> Token:
         """Return the token of what a snapshot was read from."""
-        identity = identity_of(snapshot.epoch, snapshot.revision, snapshot.mark)
-        return cls(snapshot.revision, identity.hex(), word_of(snapshot.epoch))
+        return cls(snapshot.revision, identity_of(snapshot).hex(), word_of(snapshot.epoch))
 
     @classmethod
     def parse(cls, text: str | None) -> Token | None:

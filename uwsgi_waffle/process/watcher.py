@@ -56,6 +56,7 @@ class Watcher:
         # threading.Thread also under gevent: a native thread, or a greenlet if patched early.
         self._thread = threading.Thread(target=self._run, name="uwsgi_waffle", daemon=True)
         self._pid: int | None = None
+        self._runs = False
 
     @property
     def pid(self) -> int | None:
@@ -66,9 +67,12 @@ class Watcher:
     def alive(self) -> bool:
         """Whether the thread runs in this very process.
 
-        ``is_alive()`` stays True in a worker that was forked after the start.
+        ``is_alive()`` stays True in a worker that was forked after the start, and turns False for
+        a thread that runs on if gevent's timeout ends the question.
+
+        Source: CPython 3.11, ``Thread._wait_for_tstate_lock``, with gevent, ``LockType.acquire``.
         """
-        return self._pid == os.getpid() and self._thread.is_alive()
+        return self._pid == os.getpid() and self._runs
 
     def add(self, task: WatcherTask) -> None:
         """Do one task more, from the next turn on."""
@@ -77,12 +81,14 @@ class Watcher:
     def start(self) -> None:
         """Start the thread; once only."""
         self._pid = os.getpid()
+        self._runs = True
         # Not after it: the thread takes it back when it ends, which may be at once.
         self._manager.watch(on=True)
         try:
             self._thread.start()
         except BaseException:
             # A thread that can't start must not keep the requests from reading.
+            self._runs = False
             self._manager.watch(on=False)
             raise
 
@@ -91,13 +97,15 @@ class Watcher:
         self._stopping.set()
         self._notifier.close()
         self._manager.watch(on=False)
-        if self.alive and self._thread is not threading.current_thread():
+        is_own = self._pid == os.getpid() and self._thread.ident is not None
+        if is_own and self._thread is not threading.current_thread():
             self._thread.join(timeout_s)
 
     def _run(self) -> None:
         try:
             self._watch()
         finally:
+            self._runs = False
             # However it ended, requests must not rely on it. stop() said so itself, and by now
             # another watcher may run.
             if not self._stopping.is_set():
@@ -110,7 +118,7 @@ class Watcher:
             try:
                 notice = self._next_notice(timeout_s)
                 if not self._stopping.is_set():
-                    self._manager.watch(on=True)
+                    self._manager.watch(on=True, ear=self._notifier.is_ear)
                 again_s = self._manager.follow(notice)
                 timeout_s = self._poll_interval_s
                 if again_s is not None:

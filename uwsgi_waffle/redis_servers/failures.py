@@ -135,7 +135,7 @@ _TABLE: tuple[tuple[str, Kind, str], ...] = (
     (
         r"(?i)\bOOM\b|used memory > 'maxmemory'",
         "refused",
-        "its memory is full: raise maxmemory, or remove what nobody needs",
+        "its memory is full: raise maxmemory, or remove what is not needed",
     ),
     (
         r"(?i)max number of clients",
@@ -171,7 +171,7 @@ _COMMAND = re.compile(r"run the '([^']+)' command", re.IGNORECASE)
 
 def failure_of(exc: BaseException, place: Place) -> Failure:
     """Return what an error of redis-py, or of a socket, means."""
-    said = redact(str(exc)) or type(exc).__name__
+    said = redact(str(exc)).rstrip(".") or type(exc).__name__
     if isinstance(exc, MasterNotFoundError):
         # Which has its fix already.
         return Failure("passing", f"Redis at {place.shown}: {said}")

@@ -119,7 +119,7 @@ class Neighbours:
                 self._store.enroll(self._app, msgspec.json.encode(record).decode())
             return is_news
         except StoreError as exc:
-            logger.debug("the store was not told of this app: %s", exc)
+            logger.debug("this app could not be recorded in the store: %s", exc)
             return False
 
     def differing_hosts(self) -> list[str]:

@@ -28,17 +28,23 @@ from typing import NamedTuple
 
 from ..errors import Laggard, Laggards, StoreError
 from ..process.health import State
-from ..process.manager import PAGE, SLOT, Manager
-from ..process.slots import Question, SlotState
+from ..process.kept_slot import SLOT
+from ..process.manager import Manager
+from ..process.refresher import PAGE
+from ..process.slots import SlotState
 from ..process.tickets import Ticket
 from ..stores.base import Store, WorkerReport
 from ..stores.soundness import sound_reports
 from .host_rows import KEPT_S, behind_here, is_host, number_of, row_of
+from .question import Question
 
 _FIRST_PAUSE_S = 0.005
 _LONGEST_PAUSE_S = 0.1
-# A question that was lost is asked again; so is one of requests that run.
+# A question that was lost is asked again; so is one of requests that run. Each host answers each
+# time, and on one store: a thousand are asked less often, and less and less.
 _ASK_AGAIN_S = 0.25
+_ASK_MOST_S = 2.0
+_ASK_EACH_HOST_S = 0.002
 _BUSY = "a request runs that began before"
 
 
@@ -83,7 +89,8 @@ class Barrier:
         self._own = own
         self._clock = clock
         self._ask = secrets.token_hex(8) + (".drained" if drained else "")
-        self._asked_at = float("-inf")
+        self._ask_at = float("-inf")
+        self._ask_pause_s = _ASK_AGAIN_S
         self._question = Question(manager.slots, manager.page.ask, clock=clock)
         self._done: set[int] = set()
         self._host = os.uname().nodename
@@ -123,6 +130,9 @@ class Barrier:
         if self._drained:
             known = {(each.host, each.pid) for each in laggards}
             busy = self._not_drained(slots)
+            if busy:
+                # The ear of this host waits for the channel, and looks at the page after that.
+                self._ask_by_channel(1)
             laggards += [each for each in busy if (each.host, each.pid) not in known]
         served = len(slots) - len(laggards)
         try:
@@ -171,7 +181,7 @@ class Barrier:
         return found
 
     def _why_busy(self, slot: SlotState) -> str:
-        if slot.number == self._manager.slot_number:
+        if slot.number == self._manager.slot.number:
             oldest: int | None = self._manager.oldest_held(but=self._own)
         else:
             oldest = self._question.oldest(slot)
@@ -208,10 +218,17 @@ class Barrier:
             found = self._answer_of(row)
             served += found.served
             laggards += found.laggards
-        if laggards and rows and self._clock() - self._asked_at >= _ASK_AGAIN_S:
-            self._asked_at = self._clock()
-            manager.ask_hosts(self._ask)
+        if laggards and rows:
+            self._ask_by_channel(len(rows))
         return Reach(served, tuple(laggards))
+
+    def _ask_by_channel(self, hosts: int) -> None:
+        now = self._clock()
+        if now >= self._ask_at:
+            self._ask_at = now + max(self._ask_pause_s, hosts * _ASK_EACH_HOST_S)
+            if not self._drained:
+                self._ask_pause_s = min(2 * self._ask_pause_s, _ASK_MOST_S)
+            self._manager.ask_hosts(self._ask)
 
     def _answer_of(self, report: WorkerReport) -> Reach:
         row = row_of(report)

@@ -1,7 +1,7 @@
 """The row of each host among the reports of workers: what all its processes serve.
 
 It stays when its host falls silent, until a command removes it: a host that can't be heard may
-still serve. Told from the reports of processes by a pid below zero.
+still serve. A pid below zero distinguishes it from the reports of processes.
 """
 
 from __future__ import annotations
@@ -10,28 +10,37 @@ import atexit
 import hashlib
 import logging
 import os
+import random
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import msgspec
 
-from ..errors import Laggard
+from ..errors import Laggard, StoreError
 from ..notifiers.base import MAX_ASKS
 from ..process.manager import Manager
-from ..process.slots import NONE_HELD, UNKNOWN_HELD, Question, SlotState
+from ..process.slots import NONE_HELD, UNKNOWN_HELD, SlotState
 from ..stores.base import Store, WorkerReport
 from ..stores.soundness import Found
+from .question import Question
 from .reporter import LIFETIME_INTERVALS
+from .spread import Failures, Spread
 
 logger = logging.getLogger("uwsgi_waffle")
 
 #: seconds for which a row is kept: longer than anyone waits
 KEPT_S = 1e9
 STATE = "HOST"
+#: the part that fails when the row of this host can't be written
+ROW = "reporting of this host"
 _ASKED_LEAST_S = 0.02
 _LEAST_S = 1.0
+_ANSWERS_S = 0.05
+_ANSWER_PAUSE_S = 0.001
 _MOST_BEHIND = 3
+# For a row that no one asks for: all hosts have read by then.
+_SPREAD_S = 2.0
 
 
 class HostRow(msgspec.Struct, frozen=True):
@@ -44,6 +53,7 @@ class HostRow(msgspec.Struct, frozen=True):
         it; -1 if none does.
     :ivar silent_s: the host is silent when nothing was heard of it for longer.
     :ivar behind: worker, pid, revision and reason of those that do not serve it.
+    :ivar ears: the pids of those that hear what other hosts announce: one, or for a moment more.
     """
 
     identity: str
@@ -52,6 +62,7 @@ class HostRow(msgspec.Struct, frozen=True):
     oldest: int = UNKNOWN_HELD
     silent_s: float = 30.0
     behind: list[tuple[int, int, int, str]] = []
+    ears: list[int] = []
 
 
 def is_host(report: WorkerReport) -> bool:
@@ -72,6 +83,12 @@ def row_of(report: WorkerReport) -> HostRow | None:
         return msgspec.json.decode(report.last_error or "", type=HostRow)
     except (msgspec.MsgspecError, RecursionError):
         return None
+
+
+def ears_of(reports: Iterable[WorkerReport]) -> frozenset[tuple[str, int]]:
+    """Return host and pid of the processes that hear what other hosts announce."""
+    rows = [(report.host, row_of(report)) for report in reports if is_host(report)]
+    return frozenset((host, pid) for host, row in rows if row is not None for pid in row.ears)
 
 
 def number_of(page: Path) -> int:
@@ -99,11 +116,12 @@ def behind_here(manager: Manager, slots: Iterable[SlotState]) -> list[Laggard]:
 class HostReporter:
     """Keeps the row of this host; a task of a watcher.
 
-    Of the processes of an app on one host that with the first slot writes it: when something
-    changed, at most once a second, and once in an interval. A process that is asked answers at
-    once, whichever it is.
+    Of the processes of an app on one host that with the first slot writes it: within 4 s when
+    something changed, and once in an interval. A process that is asked answers at once, whichever
+    it is. A row that fails is made again; if that fails too, it is shown in the state, and logged.
 
     :param interval_s: seconds between two rows of which nothing changed.
+    :param part: returns for which part of the spread, 0 to 1, a change waits to be written.
     """
 
     def __init__(
@@ -114,6 +132,7 @@ class HostReporter:
         app: str,
         interval_s: float,
         clock: Callable[[], float] = time.monotonic,
+        part: Callable[[], float] = random.random,
     ) -> None:
         self._manager = manager
         self._store = store
@@ -129,8 +148,10 @@ class HostReporter:
         self._question = self._new_question()
         self._oldest = UNKNOWN_HELD
         self._written: object = None
+        self._spread = Spread(min(_SPREAD_S, interval_s), part)
         self._asked_at = self._written_at = self._looked_at = float("-inf")
         self._registered = False
+        self._failures = Failures(manager.health, ROW)
 
     def turn(self) -> None:
         """Write the row if it is time to; blocks for at most the store's bound."""
@@ -151,13 +172,13 @@ class HostReporter:
             return
         self._answer(slots)
         row = self._row(ours)
-        is_due = row != self._written or now - self._written_at >= self._interval_s
+        is_due = self._is_news(row, now) or now - self._written_at >= self._interval_s
         if (self._owing and now - self._asked_at >= _ASKED_LEAST_S) or (
             is_late and is_due and self._is_first(ours)
         ):
-            self._asked_at = self._written_at = now
-            self._write(row)
-            self._written, self._owing = row, False
+            # What was asked does not wait because the change itself was reported just before.
+            self._asked_at = now if self._owing else self._asked_at
+            self._try_to_write(row)
 
     def _answer(self, slots: list[SlotState]) -> None:
         """Move the questions that can be answered now to those that are."""
@@ -170,15 +191,35 @@ class HostReporter:
             self._question.ask()
             self._new, self._draining = [], drains
         if self._draining:
-            held = [self._question.oldest(slot) for slot in slots]
-            known = [each for each in held if each is not None]
-            if len(known) == len(held):
-                self._oldest = min(known, default=NONE_HELD)
+            oldest = self._oldest_of(slots, wait_s=_ANSWERS_S if drains else 0.0)
+            if oldest is not None:
+                self._oldest = oldest
                 done += self._draining
                 self._draining = []
         if done:
             self._answered = list(dict.fromkeys([*self._answered, *done]))[-MAX_ASKS:]
             self._owing = True
+
+    def _oldest_of(self, slots: list[SlotState], *, wait_s: float) -> int | None:
+        """Return the oldest revision that a request of this host holds; ``None`` if one is silent.
+
+        :param wait_s: how long to wait for the answers, which the others give at once.
+        """
+        until = time.monotonic() + wait_s
+        while True:
+            held = [
+                self._manager.oldest_held()
+                if slot.number == self._manager.slot.number
+                else self._question.oldest(slot)
+                for slot in slots
+            ]
+            known = [each for each in held if each is not None]
+            if len(known) == len(held):
+                return min(known, default=NONE_HELD)
+            if time.monotonic() >= until:
+                return None
+            time.sleep(_ANSWER_PAUSE_S)
+            slots = self._manager.slots.living()
 
     def _new_question(self) -> Question:
         return Question(self._manager.slots, self._manager.page.ask, clock=self._clock)
@@ -192,14 +233,20 @@ class HostReporter:
             return
         try:
             # Before the look: of those that leave together the last one finds nobody.
-            self._manager.leave_slot()
+            self._manager.slot.leave()
             if not any(slot.app == self._app for slot in self._manager.slots.living()):
                 self._store.retract(self._report(HostRow("")))
         except Exception as exc:
             logger.debug("the row of this host was not removed: %s", exc)
 
+    def _is_news(self, row: HostRow, now: float) -> bool:
+        is_new = row != self._written
+        # The first row, and one that the store dropped, make this host known.
+        at_once = self._written is None or self._failures.failing
+        return self._spread.is_over(is_new, now) or (is_new and at_once)
+
     def _is_first(self, slots: list[SlotState]) -> bool:
-        return bool(slots) and slots[0].number == self._manager.slot_number
+        return bool(slots) and slots[0].number == self._manager.slot.number
 
     def _row(self, slots: list[SlotState]) -> HostRow:
         behind = behind_here(self._manager, slots)[:_MOST_BEHIND]
@@ -210,7 +257,19 @@ class HostReporter:
             self._oldest,
             max(1.0, LIFETIME_INTERVALS * self._interval_s),
             [(each.worker, each.pid, each.revision, each.why) for each in behind],
+            [slot.pid for slot in slots if slot.ear],
         )
+
+    def _try_to_write(self, row: HostRow) -> None:
+        try:
+            self._write(row)
+        except StoreError as exc:
+            self._failures.failed(exc)
+        else:
+            self._failures.end()
+            self._written, self._written_at = row, self._clock()
+            self._spread.end()
+            self._owing = False
 
     def _write(self, row: HostRow) -> None:
         if not self._registered:

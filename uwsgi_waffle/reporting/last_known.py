@@ -21,7 +21,7 @@ from urllib.parse import quote
 import msgspec
 
 from ..backoff import Backoff
-from ..ownership import give_to_owner_of_folder
+from ..ownership import give_to_owner_of_folder, scarcity
 from ..process.health import Health
 from ..process.manager import Manager
 from ..process.reading import STORE, LastKnown
@@ -245,7 +245,7 @@ class Keeper:
         self._settled: Snapshot | None = None
         self._refused_since: float | None = None
         self._not_before = clock()
-        self._backoff = Backoff(2 * _LEAST_PAUSE_S, 60.0)
+        self._backoff = Backoff(2.0, 60.0)
 
     def turn(self) -> None:
         """Keep the settings if they are new, at most once a second.
@@ -297,10 +297,10 @@ class Keeper:
             )
             health.failed(PART, text, harmless=True)
             return
-        text = (
-            f"{self._file.path} can't be written ({_reason(exc)}): make its folder writable "
-            "for every worker, or name another in WAFFLE_WATCHER_FILE"
+        fix = scarcity(exc) or (
+            "make its folder writable for every worker, or name another in WAFFLE_WATCHER_FILE"
         )
+        text = f"{self._file.path} can't be written ({_reason(exc)}): {fix}"
         health.failed(PART, text, harmless=True)
 
 

@@ -12,9 +12,11 @@ from collections.abc import Callable
 
 from ..backoff import Backoff
 from ..process.health import Health, Status
-from ..process.manager import PAGE, SLOT
+from ..process.kept_slot import SLOT
 from ..process.reading import STORE
+from ..process.refresher import PAGE
 from ..stores.base import Store, WorkerReport
+from .spread import Failures, Spread
 
 logger = logging.getLogger("uwsgi_waffle")
 
@@ -24,6 +26,7 @@ REPORTS = "reporting to the store"
 LIFETIME_INTERVALS = 3
 _LEAST_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 60.0
+_SPREAD_S = 0.8
 # With the times, at most 300 characters.
 _MAX_ERROR_LENGTH = 240
 
@@ -31,14 +34,15 @@ _MAX_ERROR_LENGTH = 240
 class Reporter:
     """Reports to the store how this process is doing; belongs to one watcher thread.
 
-    It reports at its first turn, when revision, state or last error changed, but at most once a
-    second, and in any case once in an interval. A report that fails is dropped, and the next one
-    waits for longer; if that fails too, it is shown in the state, and logged.
+    It reports at its first turn, within a second when revision, state or last error changed, but
+    at most once a second, and in any case once in an interval. A report that fails is dropped, and
+    the next one waits for longer; if that fails too, it is shown in the state, and logged.
 
     :param status: returns how this process is doing; reads nothing but memory.
     :param health: of this process.
     :param app: the Flask app's name.
     :param interval_s: seconds between two reports of which nothing changed.
+    :param part: returns for which part of the spread, 0 to 1, a change waits to be reported.
     """
 
     def __init__(
@@ -50,10 +54,10 @@ class Reporter:
         app: str,
         interval_s: float,
         clock: Callable[[], float] = time.monotonic,
+        part: Callable[[], float] = random.random,
     ) -> None:
         self._status = status
         self._store = store
-        self._health = health
         self._app = app
         self._interval_s = interval_s
         self._clock = clock
@@ -62,8 +66,9 @@ class Reporter:
         self._backoff = Backoff(2 * _LEAST_PAUSE_S, _LONGEST_PAUSE_S)
         self._told: tuple[object, ...] | None = None
         self._earliest = self._due = clock()
+        self._spread = Spread(min(_SPREAD_S, interval_s), part)
         self._kept: WorkerReport | None = None
-        self._failing = False
+        self._failures = Failures(health, REPORTS)
         # How often the store had been read when it failed and a report with it.
         self._reads: int | None = None
         self._ended = False
@@ -71,7 +76,7 @@ class Reporter:
     def turn(self) -> None:
         """Report if it is time to; blocks for at most the store's bound.
 
-        Runs in the watcher thread, and costs about a microsecond when there is nothing to tell.
+        Runs in the watcher thread, and costs about a microsecond when there is nothing to report.
         """
         now = self._clock()
         if now < self._earliest and self._reads is None:
@@ -80,7 +85,7 @@ class Reporter:
         if now < self._earliest and status.refreshes == self._reads:
             return
         news = (status.applied_revision, status.state, status.last_error)
-        if news == self._told and now < self._due:
+        if now < self._due and not self._spread.is_over(news != self._told, now):
             return
         with self._lock:
             if not self._ended:
@@ -98,7 +103,7 @@ class Reporter:
             return
         try:
             kept, self._kept, self._ended = self._kept, None, True
-            if kept is not None and not self._failing:
+            if kept is not None and not self._failures.failing:
                 self._store.retract(kept)
         except Exception as exc:
             logger.debug("the report of this process was not withdrawn: %s", exc)
@@ -106,6 +111,7 @@ class Reporter:
             self._lock.release()
 
     def _report(self, status: Status, news: tuple[object, ...]) -> None:
+        self._spread.end()
         report = make_report(
             status,
             app=self._app,
@@ -115,17 +121,14 @@ class Reporter:
             self._store.report(report)
         except Exception as exc:
             self._earliest = self._clock() + self._backoff.next_s()
-            # One that a busy store drops is no fault: the next one comes.
-            if self._failing:
-                self._health.failed(REPORTS, exc, harmless=True)
-            self._failing = True
+            self._failures.failed(exc)
             # Failing with the store, it works again with it.
             self._reads = status.refreshes if STORE in status.failing else None
             return
         if self._kept is None:
             atexit.register(self.end)
-        self._health.works(REPORTS)
-        self._told, self._kept, self._failing, self._reads = news, report, False, None
+        self._failures.end()
+        self._told, self._kept, self._reads = news, report, None
         self._backoff.reset()
         now = self._clock()
         self._earliest = now + min(_LEAST_PAUSE_S, self._interval_s)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -10,6 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 from ..errors import ChangeRefused, InvalidValueError, PinnedSettingError, UnknownSettingError
+from .arguments import check_values
 from .raws import dump, too_long
 from .shapes import shape_of
 
@@ -82,6 +84,8 @@ class Declaration:
             raise ValueError(self.refusal(exc)) from exc
         if fault := too_long(raw):
             raise ValueError(fault)
+        if isinstance(typed, float) and not math.isfinite(typed):
+            raise ValueError("it must be a finite number: JSON has neither inf nor nan")
         decoded = self.decode(raw)
         if differ(decoded, typed):
             raise ValueError(
@@ -188,6 +192,11 @@ class Declaration:
 
     def refusal(self, exc: Exception) -> str:
         """Return why msgspec refused a value or a text; never shows a secret."""
+        if isinstance(exc, UnicodeEncodeError):
+            return (
+                "it must be text that UTF-8 can write; where a command was given it, the locale is "
+                "another: set LC_ALL=C.UTF-8"
+            )
         # msgspec quotes the value that is none of an Enum or a Literal.
         if self.secret:
             return f"it is not {type_name(self.type)} ({type(exc).__name__})"
@@ -262,6 +271,7 @@ class Declarations(Mapping[str, Declaration]):
         :raises UnknownSettingError: a name is not declared; names every bad key.
         :raises InvalidValueError: a value is refused; names every bad key.
         """
+        check_values(given)
         results: dict[str, Any] = {}
         problems: dict[str, str] = {}
         refusal: type[ChangeRefused] = InvalidValueError

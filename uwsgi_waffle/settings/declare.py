@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from ..errors import ConfigurationError
+from .arguments import is_storable
 from .classes import declarations_of
 from .declarations import LENGTH_FIX, Declaration, Declarations, type_name
 
@@ -64,18 +65,23 @@ def declare(confs: object) -> Declarations:
 def _make_declaration(name: object, spec: object) -> Declaration:
     if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME_LENGTH:
         raise ValueError(f"a setting's name must be a string of 1 to {MAX_NAME_LENGTH} characters")
+    if not is_storable(name):
+        raise ValueError("a setting's name must be text that UTF-8 can write, without a NUL")
     if name.startswith(RESERVED_PREFIX):
         raise ValueError(f"names that begin with {RESERVED_PREFIX} can't be settings")
     if not isinstance(spec, Mapping):
-        raise ValueError(f"a declaration must be a dict, got {type(spec).__name__}")
+        raise ValueError(
+            f"a declaration must be a dict, got {type(spec).__name__}: write "
+            '{"desc": "…", "default": …}'
+        )
     for key in spec:
         if key not in DECLARATION_KEYS:
             raise ValueError(
                 f"unknown key {key!r}; a declaration may have {', '.join(DECLARATION_KEYS)}"
             )
-    for key in ("desc", "default"):
+    for key, meaning in (("desc", "says what it is, for people"), ("default", "is its value")):
         if key not in spec:
-            raise ValueError(f"{key!r} is missing")
+            raise ValueError(f"{key!r} is missing, which {meaning}")
     if not isinstance(spec["desc"], str):
         raise ValueError("'desc' must be a string")
     _check_extras(spec)
@@ -125,7 +131,9 @@ def _check_extras(spec: Mapping[str, Any]) -> None:
             raise ValueError(f"{key!r} must be a string")
     low, high = spec.get("min"), spec.get("max")
     for key, bound in (("min", low), ("max", high)):
-        if bound is not None and (isinstance(bound, bool) or not isinstance(bound, _ORDERED)):
+        # A NaN would bound nothing.
+        is_number = isinstance(bound, _ORDERED) and not isinstance(bound, bool) and bound == bound
+        if bound is not None and not is_number:
             raise ValueError(
                 f"{key!r} must be a number, a date, a time or a duration; {LENGTH_FIX}"
             )

@@ -79,7 +79,7 @@ def _explained(message: str, choices: Iterable[Any] | None) -> str:
         part = _PARTS.get(match[1], _PARTS["array"])[match[3] != "1"]
         return f"it must have {_COMPARED[match[2]]} {match[3]} {part}"
     if match := re.fullmatch(r"Expected `array` of length (\S+), got (\d+)", message):
-        return f"it must have {match[1]} items, got {match[2]}"
+        return f"it must have {match[1]} {_PARTS['array'][match[1] != '1']}, got {match[2]}"
     if match := re.fullmatch(r"Expected `\w+` ([<>]=?) (\S+)", message):
         return f"it must be {_COMPARED[match[1]]} {match[2]}"
     if match := re.fullmatch(r"Expected `\w+` that's a multiple of (\S+)", message):

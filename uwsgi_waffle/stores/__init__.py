@@ -44,7 +44,7 @@ def store_from_url(
         memory, for one process and its tests; ``redis://``, ``rediss://`` and ``unix://``, also
         with ``+sentinel`` or ``+cluster``, are Redis, and ``postgresql+psycopg://`` or any other
         URL of SQLAlchemy's is SQLAlchemy.
-    :param prefix: what the names of our tables or keys begin with, unless the URL names one; empty
+    :param prefix: what the names of the tables or keys begin with, unless the URL names one; empty
         for the store's own default.
     :param folder: what a relative file is relative to.
     :param makes_folder: it is made later, if it is not there.

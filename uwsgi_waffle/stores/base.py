@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from ..errors import StoreError
 from ..snapshot import Delta
 
-#: the changes that a store keeps in its history, unless it is told otherwise
+#: the changes that a store keeps in its history, unless another number is given
 HISTORY_LIMIT = 100_000
 #: the most revisions that one change removes from the history, so that none takes long
 PRUNED_AT_ONCE = 320
@@ -66,7 +66,7 @@ class WorkerReport(NamedTuple):
     """How the settings of one process are doing, as it reports itself.
 
     :ivar app: the Flask app's name.
-    :ivar host: the host's name; with ``app`` and ``pid`` it tells processes apart.
+    :ivar host: the host's name; with ``app`` and ``pid`` it identifies a process.
     :ivar worker_id: 1 and up in a worker of uWSGI, 0 elsewhere.
     :ivar revision: the revision that is applied.
     :ivar staleness_s: seconds since the store was last read with success when it was reported,
@@ -74,7 +74,7 @@ class WorkerReport(NamedTuple):
     :ivar state: the name of its :class:`~uwsgi_waffle.process.health.State`.
     :ivar last_error: what failed last, when it began and, if it is over, when it ended; without
         passwords and secret values; or ``None``.
-    :ivar lifetime_s: seconds after which a report that was not repeated is of a dead process.
+    :ivar lifetime_s: seconds after which a report that was not repeated no longer counts.
     :ivar age_s: seconds since it was reported; ignored when it is reported.
     """
 
@@ -123,7 +123,7 @@ class Store(ABC):
     #: whether :meth:`write` calls ``before_commit``; it is passed to no other store
     calls_before_commit: bool = False
     #: whether the store keeps which epochs it stands in for: :meth:`replaced`, :meth:`stand_in`.
-    #: Only then can a process tell that a store that it knows is gone.
+    #: Only then can a process notice that a store that it knows is gone.
     keeps_replaced: bool = False
 
     @property
@@ -133,7 +133,7 @@ class Store(ABC):
 
     @property
     def identity(self) -> str:
-        """Names what the store keeps among the stores of one host, without any password.
+        """A name of what the store keeps, unique on its host, without any password.
 
         The page and the last known values belong to it.
         """
@@ -179,8 +179,8 @@ class Store(ABC):
         """Make what the store needs, unless it is there already. May be called again.
 
         A store that is made has a new epoch. One that sets :attr:`keeps_replaced` is prepared only
-        by a process of a host that knows no epoch of it, so that what is lost is not made again
-        by the way.
+        by a process of a host that knows no epoch of it, so that lost data is never replaced by an
+        empty store without being noticed.
 
         :raises StoreUnavailable: the store can't be reached.
         :raises StoreError: it can be reached, but not prepared.
@@ -262,8 +262,8 @@ class Store(ABC):
         """Replace everything that is kept by a dump, in one transaction; the store is prepared.
 
         The revision becomes the dump's. New marks, or in a store without marks a new epoch, have
-        every reader read the whole of it. Rows of the user's own table that the dump lacks go.
-        Only stores that can be restored and copied to have it.
+        every reader read the whole of it. Rows of the user's own table that the dump lacks are
+        removed. Only a store that can be restored and copied to has this method.
 
         :param before_commit: see :meth:`write`.
         :raises RevisionConflict: the store is not at ``expected_revision``; nothing was written.
@@ -279,7 +279,7 @@ class Store(ABC):
 
         Only of a store that sets :attr:`keeps_replaced`.
 
-        :raises StoreMissing: there is none.
+        :raises StoreMissing: there is no store.
         :raises StoreUnavailable: the store can't be read within its bound.
         """
         return frozenset()
@@ -287,19 +287,19 @@ class Store(ABC):
     def stand_in(
         self, epochs: Iterable[str], *, before_commit: Callable[[], None] | None = None
     ) -> None:
-        """Keep that this store stands in for others, so that who knows those takes it over.
+        """Record that this store stands in for others, so that hosts which know those accept it.
 
         Changes no setting, and no revision.
 
-        :param epochs: of those that are gone, by :func:`~.epochs.word_of`.
+        :param epochs: those of the stores that are gone, by :func:`~.epochs.word_of`.
         :param before_commit: see :meth:`write`.
-        :raises StoreMissing: there is none to keep it in.
+        :raises StoreMissing: there is no store.
         :raises StoreError: the store refuses to be written, or can't do this.
         """
         raise StoreError(f"{self!r} can't stand in for another: {type(self).__name__} can't do it")
 
     def enroll(self, app: str, record: str) -> None:
-        """Keep what an app says about itself, in place of what it said before.
+        """Keep the record of an app, in place of its previous one.
 
         Changes no setting, and no revision. A store that can't keep it does nothing.
 
@@ -310,18 +310,18 @@ class Store(ABC):
         return
 
     def apps(self) -> dict[str, str]:
-        """Return what each app that ever used the store said last, by the app's name.
+        """Return the last record of each app that ever used the store, by the app's name.
 
         :raises StoreUnavailable: the store can't be read within its bound.
         """
         return {}
 
     def report(self, report: WorkerReport) -> None:
-        """Keep the report of a process, instead of the one before.
+        """Keep the report of a process, in place of its previous one.
 
         Also drops some reports that are older than their lifetime. Costs no flush to the disk,
-        and waits for no writer: a report that is lost comes again. A store that can't keep
-        reports does nothing.
+        and waits for no writer: a lost report is sent again. A store that can't keep reports does
+        nothing.
 
         :raises StoreError: it could not be kept.
         """
@@ -337,18 +337,18 @@ class Store(ABC):
     def workers(self, max_age_s: float) -> list[WorkerReport]:
         """Return the reports of every host that are younger than their lifetime.
 
-        Ordered by app, host, worker and pid. Ages are told by one clock, so that it does not
+        Ordered by app, host, worker and pid. Ages are measured by one clock, so that it does not
         matter whether the hosts' clocks agree. A store that can't keep reports returns none.
 
-        :param max_age_s: leave out what is older, whatever its lifetime.
+        :param max_age_s: leave out older reports, even if their lifetime is longer.
         :raises StoreUnavailable: the store can't be read within its bound.
         """
         return []
 
     def loses_changes(self) -> str | None:
-        """Return what lets the database lose a change that it has confirmed, if it crashes.
+        """Return the setting by which the database may lose a confirmed change in a crash.
 
-        Such as ``synchronous_commit = off``; ``None`` if nothing is known to do so.
+        Such as ``synchronous_commit = off``; ``None`` if no such setting is known.
 
         :raises StoreUnavailable: the store can't be reached.
         """

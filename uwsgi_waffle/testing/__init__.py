@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import contextlib
 
+from .assertions import stored
 from .forked import in_processes
 from .load_contract import LoadContract
 from .report_contract import ReportContract
-from .store_contract import StoreContract, stored
+from .store_contract import StoreContract
 
 with contextlib.suppress(ImportError):  # this package can be imported without pytest
     from .fixture import Override as Override

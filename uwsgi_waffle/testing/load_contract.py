@@ -6,7 +6,7 @@ from datetime import datetime, timezone
 
 from ..errors import RevisionConflict
 from ..stores.base import Dump, HistoryEntry, Store
-from .store_contract import raises, read_after, stored
+from .assertions import raises, read_after, stored
 
 _AT = datetime(2026, 1, 31, 14, 30, 15, 123456, timezone.utc)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import StoreError
 from ..stores.base import Store, WorkerReport
+from .assertions import skip
 from .forked import in_processes
 
 _DEADLINE_S = 10.0
@@ -27,6 +28,7 @@ class ReportContract:
     bound_s = 4.0
 
     def outage(self) -> contextlib.AbstractContextManager[None]:
+        """Return a context in which the store can't be reached, and works again after it."""
         raise NotImplementedError
 
     def test_nobody_reported_to_a_prepared_store(self, store: Store) -> None:
@@ -167,9 +169,7 @@ class ReportContract:
 
 def _prepared(store: Store) -> None:
     if type(store).report is Store.report:
-        import pytest
-
-        pytest.skip("this store keeps no reports")
+        skip("this store keeps no reports")
     store.prepare()
 
 

@@ -8,6 +8,8 @@
   const form = one("[data-settings]");
   const settings = form ? all("[data-setting]", form) : [];
 
+  const counted = (number, noun) => `${number} ${noun}${number === 1 ? "" : "s"}`;
+
   const ago = (date) => {
     const seconds = (date.getTime() - Date.now()) / 1000;
     const steps = [[60, 1, "second"], [3600, 60, "minute"], [86400, 3600, "hour"],
@@ -122,7 +124,7 @@
       }
       const asked = words.length > 0 || only.value !== "";
       one("[data-none]").hidden = found > 0 || settings.length === 0;
-      one("[data-count]").textContent = asked ? `${found} of ${settings.length} settings` : "";
+      one("[data-count]").textContent = asked ? `${found} of ${counted(settings.length, "setting")}` : "";
       const url = new URL(location.href);
       for (const [key, text] of [["q", input.value.trim()], ["only", only.value]]) {
         if (text) url.searchParams.set(key, text); else url.searchParams.delete(key);
@@ -181,8 +183,8 @@
     if ("number" in control.dataset) return numberProblem(control);
     const length = [...control.value].length;
     const { shortest, longest } = control.dataset;
-    if (length < Number(shortest || 0)) return `it must have at least ${shortest} characters, got ${length}`;
-    if (longest && length > Number(longest)) return `it must have at most ${longest} characters, got ${length}`;
+    if (length < Number(shortest || 0)) return `it must have at least ${counted(shortest, "character")}, got ${length}`;
+    if (longest && length > Number(longest)) return `it must have at most ${counted(longest, "character")}, got ${length}`;
     return "";
   };
   const check = (control, setting) => {

@@ -30,7 +30,7 @@ class PeeweeWaffleStore(SqlStore[Connection]):
         It may be initialised later, before WaffleConf's ``init_app``.
     :param model: your own key/value model, which then holds the raw texts; mixes in
         :class:`~uwsgi_waffle.stores.mixin.WaffleMixin`.
-    :param prefix: what the names of our tables begin with.
+    :param prefix: what the tables' names begin with.
     :param timeout_s: longest time that a read may block, with connecting; 1 if neither this nor
         the app says.
     :param write_timeout_s: longest time that a write may block, likewise; else 5.
@@ -85,7 +85,7 @@ class PeeweeWaffleStore(SqlStore[Connection]):
 
     def read_since(self, revision: int, epoch: str, mark: str = "") -> Delta:
         query = self._tables.read_since(revision, epoch, mark)
-        rows = self._on_reader(lambda connection: connection.run(query))
+        rows = self._attempts.read(lambda connection: connection.run(query))
         if not rows:
             raise self._lost()
         return delta_of(rows)
@@ -99,7 +99,7 @@ class PeeweeWaffleStore(SqlStore[Connection]):
 
         def read(most: int) -> Sequence[Any]:
             wanted = query.limit(most)
-            return self._on_reader(lambda connection: connection.run(wanted))
+            return self._attempts.read(lambda connection: connection.run(wanted))
 
         return entries_within(read, entry_of, limit)
 
@@ -108,8 +108,9 @@ class PeeweeWaffleStore(SqlStore[Connection]):
 
         def tell(connection: Connection) -> None:
             # Looked for first, because a deletion that finds nothing would lock rows all the same.
-            for key in connection.run(reports.dead(table, connection.dialect)):
-                connection.run(reports.remove(table, *key))
+            if self._looks_for_dead():
+                for key in connection.run(reports.dead(table, connection.dialect)):
+                    connection.run(reports.remove(table, *key))
             connection.run(reports.put(table, connection.dialect, report))
 
         self._tell(tell)
@@ -134,7 +135,7 @@ class PeeweeWaffleStore(SqlStore[Connection]):
         return sound_reports(WorkerReport._make((*row[:-1], float(row[-1]))) for row in rows)
 
     def loses_changes(self) -> str | None:
-        return self._on_reader(
+        return self._attempts.read(
             lambda connection: loses_changes(
                 connection.dialect, lambda query: connection.run(query)[0][0]
             )
@@ -158,7 +159,7 @@ class PeeweeWaffleStore(SqlStore[Connection]):
                 connection.run(schema(connection.db, self._tables, reports_only=True)[0])
 
         # On the connection that reads keep, so that a report need not open one.
-        self._on_reader(run)
+        self._attempts.read(run)
 
     def _connections(self) -> Link:
         return self._link

@@ -37,7 +37,7 @@ def model_of(model: Any) -> UserModel:
     if missing:
         raise ConfigurationError(
             f"the model {model!r} has no field {' and no field '.join(missing)}: it needs key, "
-            "a unique text, and value, a text"
+            "a unique text field, and value, a text field"
         )
 
     def defaults() -> dict[str, Any]:
@@ -115,7 +115,8 @@ class Tables:
             is_known = (meta.c.epoch == epoch) & (is_current | is_older)
             since = peewee.Case(None, ((is_known, revision),), 0)
         columns = (meta.c.revision, meta.c.epoch, meta.c.mark, since.alias("since"))
-        return meta.select(*columns).alias("head")
+        # The limit for the reason of the SQLAlchemy store's.
+        return meta.select(*columns).limit(1).alias("head")
 
 
 def _joined(left: Any, right: Any, on: Any, kind: str = peewee.JOIN.LEFT_OUTER) -> Any:

@@ -49,15 +49,15 @@ class RedisStore(Store):
 
     Source: Redis documentation, "Scripting with Lua": a script's effects are atomic.
 
-    :param url: ``redis://``, ``rediss://`` or ``unix://``; with ``+sentinel`` or ``+cluster`` those
-        who know where it is. ``prefix`` and ``channel`` may stand in its query.
-    :param prefix: what our keys begin with, as a hash tag: those of ``shop:`` begin with
+    :param url: ``redis://``, ``rediss://`` or ``unix://``; with ``+sentinel`` or ``+cluster`` the
+        servers that know where it is. Its query may have ``prefix`` and ``channel``.
+    :param prefix: what the keys begin with, as a hash tag: with ``shop:`` they begin with
         ``{shop}:``. Give each app its own.
-    :param channel: publish each change there, whatever the app's notices come by. Not needed where
-        ``WAFFLE_WATCHTYPE`` is ``redis`` and names the same server.
+    :param channel: publish each change there, even if the app gets its notices in another way. Not
+        needed where ``WAFFLE_WATCHTYPE`` is ``redis`` and names the same server.
     :param timeout_s: longest time that connecting may take, and an answer to a read.
     :param write_timeout_s: longest time that an answer to a write may take.
-    :param history_limit: how many changes the history keeps; they lie in memory.
+    :param history_limit: how many changes the history keeps; they are in Redis's memory.
     """
 
     calls_before_commit = True

@@ -1,9 +1,8 @@
-"""A store in an SQL database: what it says to the database, and when it says it again."""
+"""A store in an SQL database: what its changes say to the database."""
 
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import secrets
 import time
@@ -14,12 +13,12 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from ...backoff import Backoff
 from ...errors import RevisionConflict, StoreMissing, StoreUnavailable
-from ...ownership import give_to_owner_of_folder
+from ...ownership import make_shared_file
 from ..base import HISTORY_LIMIT, PRUNED_AT_ONCE, Channel, Dump, Store, history_row
 from ..epochs import apps_in, with_app, with_words, words_in
-from .databases import is_failure, is_named, is_outage, is_transient, translated
+from .attempts import Attempts, is_collision
+from .databases import translated
 from .statements import Connections, Statements
 
 if TYPE_CHECKING:
@@ -29,10 +28,12 @@ T = TypeVar("T")
 #: a connection, as the library has it
 C = TypeVar("C")
 
-_ATTEMPTS = 10
 #: one of so many changes looks whether the history is too long: on a server that takes as long as
 #: another statement of the change
 PRUNED_EACH = 32
+#: a process looks for the dead among the reports at its first one, and then after so many seconds:
+#: a look reads all of them, which thousands of workers would do with each report
+DEAD_EACH_S = 300.0
 
 
 class SqlStore(Store, Generic[C]):
@@ -60,9 +61,13 @@ class SqlStore(Store, Generic[C]):
         self._given = (timeout_s, write_timeout_s, history_limit)
         self._history_limit = history_limit or HISTORY_LIMIT
         self._timeout_s = timeout_s or 1.0
-        self._write_timeout_s = write_timeout_s or 5.0
+        self._attempts: Attempts[C] = Attempts(
+            self._connections, self._timeout_s, write_timeout_s or 5.0
+        )
         self._channel = ""
         self._dialect = ""
+        # When a process is to look for the dead again, by its pid.
+        self._dead_at: dict[int, float] = {}
 
     @abstractmethod
     def _connections(self) -> Connections[C]:
@@ -106,7 +111,9 @@ class SqlStore(Store, Generic[C]):
         :raises StoreMissing: the store is not prepared.
         :raises StoreUnavailable: the database can't be reached.
         """
-        self._on_reader(lambda connection: self._statements(connection).notify(channel, message))
+        self._attempts.read(
+            lambda connection: self._statements(connection).notify(channel, message)
+        )
 
     def listen(self) -> Listening:
         """Open a connection to the database that hears what is announced there.
@@ -130,7 +137,7 @@ class SqlStore(Store, Generic[C]):
         :raises StoreError: the tables are missing, and can't be made.
         """
         self._make_file()
-        if not self._on_reader(self._is_prepared):
+        if not self._attempts.read(self._is_prepared):
             self.create_tables()
 
     def create_tables(self) -> None:
@@ -143,7 +150,7 @@ class SqlStore(Store, Generic[C]):
         """
         self._make_file()
         # Of many that make a table at once, all but one may fail.
-        self._commit(
+        self._attempts.commit(
             lambda connection: self._make_tables(connection, uuid.uuid4().hex),
             may_retry=lambda exc: True,
         )
@@ -190,7 +197,7 @@ class SqlStore(Store, Generic[C]):
             to.upsert("marks", marks, known=to.marked(raws))
             return revision
 
-        return self._commit(change, may_retry=_is_collision, before_commit=before_commit)
+        return self._attempts.commit(change, may_retry=is_collision, before_commit=before_commit)
 
     def load(
         self,
@@ -221,7 +228,7 @@ class SqlStore(Store, Generic[C]):
             to.upsert("values", _rows(dump.raws), known)
             to.insert("marks", [{"name": name, "revision": revision} for name in dump.raws])
 
-        self._commit(replace, may_retry=_is_collision, before_commit=before_commit)
+        self._attempts.commit(replace, may_retry=is_collision, before_commit=before_commit)
 
     def replaced(self) -> frozenset[str]:
         return words_in(self._note("replaced"))
@@ -241,7 +248,7 @@ class SqlStore(Store, Generic[C]):
         return apps_in(self._note("apps"))
 
     def _note(self, column: str) -> str | None:
-        found = self._on_reader(lambda connection: self._statements(connection).note(column))
+        found = self._attempts.read(lambda connection: self._statements(connection).note(column))
         if not found:
             raise self._lost()
         return found[0]
@@ -262,7 +269,7 @@ class SqlStore(Store, Generic[C]):
             if announced:
                 self._announce(to)
 
-        self._commit(run, may_retry=_is_collision, before_commit=before_commit)
+        self._attempts.commit(run, may_retry=is_collision, before_commit=before_commit)
 
     def _make_file(self) -> None:
         # SQLite would make it readable for everyone, and writable for its owner only. What can't
@@ -270,100 +277,22 @@ class SqlStore(Store, Generic[C]):
         path = self._connections().file
         if path is not None:
             with contextlib.suppress(OSError):
-                descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o660)
-                try:
-                    os.fchmod(descriptor, 0o660)
-                    give_to_owner_of_folder(descriptor, Path(path).absolute().parent)
-                finally:
-                    os.close(descriptor)
+                make_shared_file(Path(path))
 
-    def _need_file(self) -> None:
-        """Check that the file of an SQLite database is there, which connecting would make.
-
-        :raises StoreMissing: it is not.
-        """
-        path = self._connections().file
-        if path is None:
-            return
-        try:
-            os.stat(path)
-        except (FileNotFoundError, NotADirectoryError) as exc:
-            raise StoreMissing(f"{path} holds no settings: there is no such file") from exc
-        except OSError:
-            # Of a folder that may not be entered nobody knows what it holds: connecting fails.
-            return
+    def _looks_for_dead(self) -> bool:
+        """Return whether the report that is made now also drops some that ended."""
+        pid, now = os.getpid(), time.monotonic()
+        if now < self._dead_at.get(pid, float("-inf")):
+            return False
+        self._dead_at[pid] = now + DEAD_EACH_S
+        return True
 
     def _reports_on_reader(self, read: Callable[[C], list[T]]) -> list[T]:
         """Return what a function reads of the reports: none where there is no store."""
         try:
-            return self._on_reader(read)
+            return self._attempts.read(read)
         except StoreMissing:
             return []
-
-    def _on_reader(self, run: Callable[[C], T]) -> T:
-        """Return what single statements on the kept connection return.
-
-        A server that was restarted, or that closed what was idle or killed, has ended that
-        connection: it is replaced, and the statements run once more.
-        """
-        deadline = time.monotonic() + self._timeout_s
-        connections = self._connections()
-        self._need_file()
-        with translated(connections.shown, connections.passwords):
-            try:
-                with connections.reading(self._timeout_s) as connection:
-                    return run(connection)
-            except Exception as exc:
-                rest_s = deadline - time.monotonic()
-                if rest_s <= 0 or not is_failure(exc) or not is_outage(exc):
-                    raise
-            with connections.reading(rest_s) as connection:
-                return run(connection)
-
-    def _commit(
-        self,
-        run: Callable[[C], T],
-        *,
-        may_retry: Callable[[BaseException], bool],
-        before_commit: Callable[[], None] | None = None,
-    ) -> T:
-        """Return what a function returns whose statements are committed in one transaction.
-
-        It runs again if the database gave the transaction up for another; never when the commit
-        was not answered.
-        """
-        connections = self._connections()
-        self._need_file()
-        call = None if before_commit is None else _Call(before_commit)
-        try:
-            with translated(connections.shown, connections.passwords):
-                return self._attempts(connections, run, may_retry, call)
-        except Exception as exc:
-            if call is None or call.error is None or call.error is exc:
-                raise
-            # Whatever it is: the database did not raise it.
-            raise call.error from None
-
-    def _attempts(
-        self,
-        connections: Connections[C],
-        run: Callable[[C], T],
-        may_retry: Callable[[BaseException], bool],
-        call: _Call | None,
-    ) -> T:
-        deadline = time.monotonic() + self._write_timeout_s
-        backoff = Backoff(0.02, 0.2)
-        for attempt in itertools.count(1):
-            try:
-                return connections.change(run, deadline - time.monotonic(), call)
-            except Exception as exc:
-                ours = not is_failure(exc) or (call is not None and call.error is not None)
-                again = is_transient(exc) or (may_retry(exc) and attempt < _ATTEMPTS)
-                pause_s = backoff.next_s()
-                if ours or not again or time.monotonic() + pause_s > deadline:
-                    raise
-            time.sleep(pause_s)
-        raise AssertionError("counting ended")
 
     def _next_revision(self, to: Statements, expected: int | None, mark: str) -> int:
         # The update comes first: who made it holds the row until the end of the transaction.
@@ -393,26 +322,6 @@ class SqlStore(Store, Generic[C]):
         )
 
 
-class _Call:
-    """Calls ``before_commit``, and keeps what it raises apart from the database's errors."""
-
-    def __init__(self, before_commit: Callable[[], None]) -> None:
-        self._before_commit = before_commit
-        self.error: Exception | None = None
-
-    def __call__(self) -> None:
-        try:
-            self._before_commit()
-        except Exception as exc:
-            self.error = exc
-            raise
-
-
 def _rows(raws: Mapping[str, str | None], revision: int | None = None) -> list[dict[str, Any]]:
     also = {} if revision is None else {"revision": revision}
     return [{"name": name, "raw": raw, **also} for name, raw in raws.items()]
-
-
-def _is_collision(exc: BaseException) -> bool:
-    # A row that the user's own code put in is there at the next attempt.
-    return is_named(exc, "IntegrityError")

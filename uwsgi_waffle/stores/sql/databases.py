@@ -161,7 +161,7 @@ def is_outage(exc: BaseException) -> bool:
 
 def lacks_table(exc: BaseException) -> bool:
     """Say whether a statement failed because a table, or a column, is not there."""
-    # SQLite tells of a missing table by the error it has for everything.
+    # SQLite reports a missing table by the error that it has for everything.
     return is_named(exc, "ProgrammingError") or "no such table" in str(exc)
 
 

@@ -15,8 +15,8 @@ from ..sql.databases import CLOCKS
 _MOST_DEAD = 100
 
 
-def report(connection: sa.Connection, table: sa.Table, told: WorkerReport) -> None:
-    """Keep a report, and drop some of the dead. Each statement may be a transaction of its own."""
+def drop_dead(connection: sa.Connection, table: sa.Table) -> None:
+    """Drop some of the dead. Each statement may be its own transaction."""
     now = _now(connection)
     # Looked for first, because a deletion that finds nothing would lock rows all the same.
     dead = connection.execute(
@@ -26,9 +26,13 @@ def report(connection: sa.Connection, table: sa.Table, told: WorkerReport) -> No
     ).all()
     for app, host, pid in dead:
         connection.execute(sa.delete(table).where(_is(table, app, host, pid)))
+
+
+def report(connection: sa.Connection, table: sa.Table, told: WorkerReport) -> None:
+    """Keep a report."""
     values: dict[str, Any] = told._asdict()
     del values["age_s"]
-    values["at"] = now
+    values["at"] = _now(connection)
     name = connection.dialect.name
     if name in ("postgresql", "sqlite"):
         insert: Any = postgresql.insert if name == "postgresql" else sqlite.insert
@@ -73,7 +77,7 @@ def ensure(connection: sa.Connection, table: sa.Table) -> None:
 
 
 def has_table(connection: sa.Connection, table: sa.Table) -> bool:
-    """Tell whether the table is there."""
+    """Return whether the table is there."""
     return sa.inspect(connection).has_table(table.name)
 
 

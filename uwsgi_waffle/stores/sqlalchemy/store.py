@@ -34,7 +34,7 @@ class AlchemyWaffleStore(SqlStore[sa.Connection]):
     :param db: a URL, an engine, or Flask-SQLAlchemy's ``db``. That may be bound to its app later.
     :param model: your own key/value model, which then holds the raw texts; mixes in
         :class:`~uwsgi_waffle.stores.mixin.WaffleMixin`.
-    :param prefix: what the names of our tables begin with.
+    :param prefix: what the tables' names begin with.
     :param bind_key: which of Flask-SQLAlchemy's engines, if not the model's.
     :param timeout_s: longest time that a read may block, with connecting; 1 if neither this nor
         the app says.
@@ -123,7 +123,7 @@ class AlchemyWaffleStore(SqlStore[sa.Connection]):
 
     def read_since(self, revision: int, epoch: str, mark: str = "") -> Delta:
         known = {"since": revision, "epoch": epoch, "mark": mark}
-        rows = self._on_reader(
+        rows = self._attempts.read(
             lambda connection: connection.execute(self._read_since, known).fetchall()
         )
         if not rows:
@@ -139,7 +139,7 @@ class AlchemyWaffleStore(SqlStore[sa.Connection]):
 
         def read(most: int) -> Sequence[Any]:
             query = wanted.limit(most)
-            return self._on_reader(lambda connection: connection.execute(query).fetchall())
+            return self._attempts.read(lambda connection: connection.execute(query).fetchall())
 
         return entries_within(read, entry_of, limit)
 
@@ -148,6 +148,8 @@ class AlchemyWaffleStore(SqlStore[sa.Connection]):
             if os.getpid() not in self._reporting:
                 reports.ensure(connection, table)
                 self._reporting.add(os.getpid())
+            if self._looks_for_dead():
+                reports.drop_dead(connection, table)
             reports.report(connection, table, report)
 
         self._tell(tell)
@@ -167,7 +169,7 @@ class AlchemyWaffleStore(SqlStore[sa.Connection]):
         return self._reports_on_reader(read)
 
     def loses_changes(self) -> str | None:
-        return self._on_reader(
+        return self._attempts.read(
             lambda connection: loses_changes(
                 connection.dialect.name, lambda query: connection.execute(sa.text(query)).scalar()
             )
@@ -185,7 +187,7 @@ class AlchemyWaffleStore(SqlStore[sa.Connection]):
 
         # On the connection that reads keep, so that a report need not open one.
         try:
-            self._on_reader(run)
+            self._attempts.read(run)
         except StoreError:
             self._reporting.discard(os.getpid())
             raise

@@ -17,7 +17,7 @@ class Tables(NamedTuple):
     :ivar name: the column of ``values`` that holds the setting's name.
     :ivar raw: the column of ``values`` that holds the raw text.
     :ivar workers: the reports of workers; made at the first one, if your migrations do not.
-    :ivar marks: tells the revision of each setting's last change; equals ``values`` unless that
+    :ivar marks: has the revision of each setting's last change; equals ``values`` unless that
         is the user's.
     """
 
@@ -118,12 +118,18 @@ def read_since(tables: Tables) -> sa.Executable:
     is_current = (meta.c.revision == since) & (meta.c.mark == mark)
     is_known = (meta.c.epoch == epoch) & (mark != sa.literal_column("''"))
     is_known &= is_current | ((meta.c.revision > since) & is_history)
-    head = sa.select(
-        meta.c.revision,
-        meta.c.epoch,
-        meta.c.mark,
-        sa.case((is_known, since), else_=0).label("since"),
-    ).subquery("head")
+    # There is one row. The limit keeps PostgreSQL from planning the look into the history twice,
+    # which is a fifth of what a read costs there.
+    head = (
+        sa.select(
+            meta.c.revision,
+            meta.c.epoch,
+            meta.c.mark,
+            sa.case((is_known, since), else_=0).label("since"),
+        )
+        .limit(1)
+        .subquery("head")
+    )
     newer = marks.c.revision > head.c.since
     if tables.values is marks:
         return sa.select(*head.c, tables.name, tables.raw).select_from(head.outerjoin(marks, newer))
@@ -154,7 +160,7 @@ def _model_columns(model: Any) -> tuple[sa.Table, sa.Column[Any], sa.Column[Any]
     if missing:
         raise ConfigurationError(
             f"the model {model!r} has no column {' and no column '.join(missing)}: it needs key, "
-            "a unique text, and value, a text"
+            "a unique text column, and value, a text column"
         )
     table = getattr(inspected, "local_table", inspected)
     return table, inspected.columns["key"], inspected.columns["value"]

@@ -8,6 +8,7 @@ import random
 import sqlite3
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -34,10 +35,7 @@ class _Kept:
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
         self._identity: tuple[int, ...] | None = None
-
-    def __del__(self) -> None:
-        # An app that is dropped, as by a test, closes nothing; Python 3.13 warns of that.
-        self._drop()
+        self._finalizer: weakref.finalize[..., Any] | None = None
 
     def close(self) -> None:
         """Close the connection; who needs it next opens it again."""
@@ -74,6 +72,10 @@ class _Kept:
         if self._connection is None:
             self._connection = self._open(max(0.0, deadline - time.monotonic()))
             self._identity = identity
+            # An app that is dropped, as by a test, closes nothing, and Python 3.13 warns of a
+            # connection that it collects. By __del__ it might be collected first.
+            self._finalizer = weakref.finalize(self, self._connection.close)
+            self._finalizer.atexit = False
         return self._connection
 
     def _identity_of(self, status: os.stat_result) -> tuple[int, ...]:
@@ -83,9 +85,10 @@ class _Kept:
         return connect(self._path, wait_s)
 
     def _drop(self) -> None:
-        connection, self._connection, self._identity = self._connection, None, None
-        if connection is not None:
-            connection.close()
+        finalizer, self._finalizer = self._finalizer, None
+        self._connection = self._identity = None
+        if finalizer is not None:
+            finalizer()
 
 
 class Reader(_Kept):
@@ -268,7 +271,16 @@ def translation(path: Path, exc: Exception) -> StoreError:
             "process that may write must have the database open, such as a worker that runs"
         )
     if "no such table" in str(exc) or _is_gone(path):
-        return StoreMissing(f"{path} holds no settings: {exc}")
+        # Which names the path once more.
+        reason = exc.strerror if isinstance(exc, OSError) else exc
+        return StoreMissing(f"{path} holds no settings: {reason}")
+    if "full" in str(exc):
+        return StoreUnavailable(f"{text}; make room on the disk of that file")
+    if "locked" in str(exc):
+        return StoreUnavailable(
+            f"{text}; another program has had it open for writing all that time: look for a "
+            "transaction that was left open, or allow more with WAFFLE_WRITE_TIMEOUT"
+        )
     return StoreUnavailable(
         f"{text}; check that the file and its folder are there and that this process may "
         "write to them"

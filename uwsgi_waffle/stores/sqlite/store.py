@@ -14,7 +14,7 @@ from typing import Any
 
 from ...errors import RevisionConflict, StoreError, StoreMissing
 from ...forking import PerProcess
-from ...ownership import give_to_owner_of_folder
+from ...ownership import make_shared_file
 from ...snapshot import Delta
 from ..base import (
     HISTORY_LIMIT,
@@ -51,7 +51,7 @@ class SqliteStore(Store):
     "How To Corrupt" (a connection must not be carried across a fork).
 
     :param path: the database file; its folder must exist.
-    :param prefix: what the names of our tables begin with; give each app of a file its own.
+    :param prefix: what the tables' names begin with; give each app of a file its own.
     :param timeout_s: longest time that a read may block.
     :param write_timeout_s: longest time that a write may wait for other writers.
     :param history_limit: how many changes the history keeps.
@@ -229,19 +229,9 @@ class SqliteStore(Store):
             yield connection, int(row[0])
 
     def _create_file(self) -> None:
-        # Never opened if it exists: closing any descriptor of a file drops all of this
-        # process's POSIX locks on it, those of other SQLite connections included.
-        flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC
+        # SQLite gives the files that it makes beside it to its owner itself.
         try:
-            descriptor = os.open(self.path, flags, 0o660)
-            try:
-                os.fchmod(descriptor, 0o660)
-                # SQLite gives the files that it makes beside it to its owner itself.
-                give_to_owner_of_folder(descriptor, self.path.absolute().parent)
-            finally:
-                os.close(descriptor)
-        except FileExistsError:
-            return
+            make_shared_file(self.path)
         except OSError as exc:
             raise translation(self.path, exc) from exc
 

@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from flask import copy_current_request_context
+from flask import Response, abort, copy_current_request_context, stream_with_context
 from werkzeug.test import EnvironBuilder
 
-from uwsgi_waffle import RevisionConflict, WaffleConf, setting_changed
+from uwsgi_waffle import RevisionConflict, StoreUnavailable, WaffleConf, setting_changed
+from uwsgi_waffle.errors import StoreError, StoreLost
 
-from ..support.rig import Rig, Worker, wait_until
+from ..support.rig import MemoryStore, Rig, Worker, wait_until
 
 MakeWorker = Callable[..., Worker]
 
 
-def served(worker: Worker, environ: dict[str, Any], path: str) -> Any:
+def in_a_thread(call: Callable[..., object], *arguments: object) -> None:
+    thread = threading.Thread(target=call, args=arguments)
+    thread.start()
+    thread.join()
+
+
+def served(worker: Worker, environ: dict[str, Any], path: str, **more: str) -> Any:
     """Serve a request in an environment that the next one will have, as uWSGI does."""
     environ.clear()
     environ.update(EnvironBuilder(path).get_environ())
+    # New strings for each request, as uWSGI makes them.
+    environ["wsgi.url_scheme"] = "".join(["ht", "tp"])
+    environ["REMOTE_ADDR"] = "".join(["127.0.", "0.1"])
+    # As a middleware may replace them.
+    environ.update(more)
     app: Any = worker.app
     body = app(environ, lambda *given: None)
     text = b"".join(body).decode()
@@ -65,6 +79,79 @@ def test_thread_that_outlives_its_request_does_not_change_the_next_one(
     assert worker.get("LIMIT") == 7
 
 
+def test_stream_with_context_is_part_of_its_request(make_worker: MakeWorker) -> None:
+    worker, other = make_worker(), make_worker()
+
+    @worker.app.get("/")
+    def view() -> Response:
+        def body() -> Iterator[str]:
+            # Flask has popped the context of the request since, and pushed it again.
+            other.update(LIMIT=7)
+            yield f"{worker.waffle.conf['LIMIT']} {worker.app.config['LIMIT']}, "
+            worker.waffle.update({"LIMIT": 8})
+            yield f"{worker.waffle.conf['LIMIT']} {worker.app.config['LIMIT']}"
+
+        return Response(stream_with_context(body()))
+
+    assert served(worker, {}, "/") == "10 10, 8 8"
+
+
+def test_request_goes_on_when_a_thread_with_its_context_has_ended(make_worker: MakeWorker) -> None:
+    worker, other = make_worker(), make_worker()
+
+    @worker.app.get("/")
+    def view() -> str:
+        in_a_thread(copy_current_request_context(lambda: None))
+        other.update(LIMIT=7)
+        before = f"{worker.waffle.conf['LIMIT']} {worker.app.config['LIMIT']}"
+        worker.waffle.update({"LIMIT": 8})
+        return f"{before}, {worker.waffle.conf['LIMIT']} {worker.app.config['LIMIT']}"
+
+    assert served(worker, {}, "/") == "10 10, 8 8"
+
+
+@pytest.mark.parametrize(
+    "constant", [{}, {"wsgi.url_scheme": "https"}, {"REMOTE_ADDR": "192.0.2.1"}]
+)
+def test_end_of_a_thread_from_an_earlier_request_is_not_that_of_the_next(
+    make_worker: MakeWorker, constant: dict[str, str]
+) -> None:
+    worker, other = make_worker(), make_worker()
+    go, changed = threading.Event(), threading.Event()
+    threads: list[threading.Thread] = []
+
+    @worker.app.get("/start")
+    def start() -> str:
+        @copy_current_request_context
+        def late() -> None:
+            go.wait(10)
+
+        @copy_current_request_context
+        def later() -> None:
+            changed.wait(10)
+            worker.waffle.update({"SITENAME": "New"})
+
+        threads[:] = [threading.Thread(target=task) for task in (late, later)]
+        for thread in threads:
+            thread.start()
+        return "ok"
+
+    @worker.app.get("/next")
+    def next_() -> str:
+        # Each takes out of the environment, which is this request's now, whose it is.
+        for event, thread in zip((go, changed), threads, strict=True):
+            event.set()
+            thread.join()
+        other.update(LIMIT=7)
+        seen = [worker.waffle.conf["LIMIT"], worker.app.config["SITENAME"]]
+        worker.waffle.update({"LIMIT": 8})
+        return str([*seen, worker.waffle.conf["LIMIT"], worker.app.config["LIMIT"]])
+
+    environ: dict[str, Any] = {}
+    served(worker, environ, "/start", **constant)
+    assert served(worker, environ, "/next", **constant) == "[10, 'Shop', 8, 8]"
+
+
 def test_thread_that_outlives_its_request_leaves_no_ticket_behind(make_worker: MakeWorker) -> None:
     worker = make_worker()
     go = threading.Event()
@@ -103,9 +190,7 @@ def test_change_by_a_thread_of_the_app_waits_for_the_request_that_runs(
 
     @worker.app.get("/")
     def view() -> str:
-        thread = threading.Thread(target=worker.waffle.update, args=({"LIMIT": 7},))
-        thread.start()
-        thread.join()
+        in_a_thread(worker.waffle.update, {"LIMIT": 7})
         return f"{worker.app.config['LIMIT']} {worker.waffle.conf['LIMIT']}"
 
     assert worker.app.test_client().get("/").text == "10 10"
@@ -121,9 +206,7 @@ def test_reading_by_a_thread_of_the_app_waits_for_the_request_that_runs(
     @worker.app.get("/")
     def view() -> str:
         other.update(LIMIT=7)
-        thread = threading.Thread(target=read, args=(worker.waffle,))
-        thread.start()
-        thread.join()
+        in_a_thread(read, worker.waffle)
         return f"{worker.app.config['LIMIT']} {worker.waffle.conf['LIMIT']}"
 
     assert worker.app.test_client().get("/").text == "10 10"
@@ -192,9 +275,7 @@ def test_app_context_does_not_change_config_under_a_request(make_worker: MakeWor
                 seen.append(worker.waffle.conf["LIMIT"])
 
         seen: list[int] = []
-        thread = threading.Thread(target=task)
-        thread.start()
-        thread.join()
+        in_a_thread(task)
         return f"{worker.app.config['LIMIT']} {seen}"
 
     assert worker.app.test_client().get("/").text == "10 [7]"
@@ -256,7 +337,7 @@ def test_conflict_names_no_revision_that_others_do_not_see_yet(rig: Rig) -> None
     before = rig.manager.page.identity
     rig.changed_silently(LIMIT=7)
     with pytest.raises(RevisionConflict):
-        rig.manager.commit({"LIMIT": "8"}, author=None, reason=None, expected_revision=0)
+        rig.manager.changes.commit({"LIMIT": "8"}, author=None, reason=None, expected_revision=0)
     # The process that noticed it has put it on the page: every process of the host looks again.
     assert rig.manager.page.identity != before
     assert rig.manager.snapshot["LIMIT"] == 7
@@ -271,3 +352,77 @@ def test_store_that_pushes_the_apps_context_within_a_read_waits_for_nothing(rig:
     assert seen
     assert "store" not in rig.manager.health.failing()
     assert rig.manager.reading.failures == 0
+
+
+@pytest.fixture
+def _no_collection() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("_no_collection")
+@pytest.mark.parametrize("path", ["/missing", "/forbidden"])
+def test_change_in_a_test_reaches_config_after_a_request_that_failed(
+    make_worker: MakeWorker, path: str
+) -> None:
+    worker = make_worker()
+    worker.app.add_url_rule("/forbidden", view_func=lambda: abort(403))
+    assert worker.app.test_client().get(path).status_code in (403, 404)
+    worker.waffle.update({"LIMIT": 7})
+    assert worker.app.config["LIMIT"] == 7
+
+
+def test_change_beside_requests_of_a_server_collects_no_garbage(
+    make_worker: MakeWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = make_worker()
+
+    @worker.app.get("/")
+    def view() -> str:
+        in_a_thread(worker.waffle.update, {"LIMIT": 7})
+        return f"{worker.app.config['LIMIT']} {collected}"
+
+    collected: list[int] = []
+    monkeypatch.setattr(gc, "collect", collected.append)
+    assert served(worker, {}, "/") == "10 []"
+
+
+@pytest.mark.usefixtures("_no_collection")
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda worker: worker.waffle.revision,
+        lambda worker: worker.waffle.refresh(),
+        lambda worker: worker.waffle.update({"LIMIT": 7}),
+        lambda worker: worker.waffle.require(f"9-{0:016x}-{1:016x}"),
+    ],
+    ids=["look", "refresh", "update", "require"],
+)
+@pytest.mark.parametrize("error", [StoreUnavailable, StoreLost])
+def test_request_that_met_a_store_in_trouble_is_over_when_it_ends(
+    make_worker: MakeWorker, call: Callable[[Worker], object], error: type[StoreError]
+) -> None:
+    store = MemoryStore()
+    worker = make_worker(store=store)
+
+    @worker.app.get("/call")
+    def view() -> str:
+        with contextlib.suppress(StoreError):
+            call(worker)
+        return "ok"
+
+    def request() -> None:
+        # As a test client leaves it: no one closes the body.
+        assert worker.app.test_client().get("/call").text == "ok"
+
+    worker.get("LIMIT")
+    store.error = error("it does not answer")
+    # So that the request looks.
+    worker.manager.tickets.revoke()
+    worker.manager.reading.ask()
+    request()
+    assert worker.manager.reading.failing
+    store.error = None
+    assert worker.manager.between_requests()

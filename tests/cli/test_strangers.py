@@ -1,0 +1,132 @@
+"""Commands as a stranger types them: wrong, on nothing, or for another store."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+from flask import Flask
+
+from uwsgi_waffle import WaffleConf
+from uwsgi_waffle.cli import group
+
+from ..support.rig import CONFS
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Return what runs a command on an app that has no store yet."""
+
+    def run(*arguments: str, status: int, confs: Any = CONFS) -> Result:
+        app = Flask("shop", instance_path=str(tmp_path))
+        app.config["WAFFLE_CONFS"] = confs
+        WaffleConf(app)
+        result = app.test_cli_runner().invoke(group, list(arguments))
+        assert result.exit_code == status, result.output + repr(result.exception)
+        return result
+
+    return run
+
+
+@pytest.mark.parametrize("command", ["get", "describe", "history"])
+def test_command_that_reads_does_not_say_of_a_wrong_name_that_nothing_was_written(
+    run: Run, command: str
+) -> None:
+    said = run(command, "LIMITT", status=1).stderr
+    assert said == "Error: LIMITT: not a declared setting; did you mean LIMIT?\n"
+
+
+def test_value_without_a_name_is_a_wrong_command_line(run: Run) -> None:
+    assert "'=5' names no setting: write NAME=VALUE" in run("set", "=5", status=2).stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "status"), [(["list"], 0), (["list", "--changed"], 0), (["edit"], 1)]
+)
+def test_app_without_settings_is_named_where_there_is_nothing_to_show(
+    run: Run, command: list[str], status: int
+) -> None:
+    said = run(*command, status=status, confs={}).stderr
+    assert said.endswith("this app declares no settings: see WAFFLE_CONFS\n")
+
+
+def test_empty_list_says_why(run: Run) -> None:
+    assert run("list", "nothing*", status=0).stderr == "no setting matches\n"
+    assert run("list", "--changed", status=0).stderr == "every setting is at its default\n"
+
+
+def test_backup_into_no_file_is_a_wrong_command_line(run: Run) -> None:
+    assert "FILE is empty: name a file" in run("backup", "", status=2).stderr
+
+
+def test_history_may_be_asked_for_more_entries_than_any_number_of_a_database(run: Run) -> None:
+    run("set", "LIMIT=20", status=0)
+    assert "LIMIT" in run("history", "--limit", "9" * 30, status=0).stdout
+
+
+def test_going_back_to_before_the_first_change_of_no_store_changes_nothing(run: Run) -> None:
+    said = run("rollback", "0", status=0).stdout
+    assert said == "nothing to change, the settings are at revision 0\n"
+
+
+def test_wait_for_no_process_says_so(run: Run) -> None:
+    said = run("set", "LIMIT=20", "--wait", "1", status=0).stdout
+    assert said.endswith("revision 1\nno process serves this app\n")
+
+
+@pytest.mark.parametrize("command", [["diff"], ["copy", "--to"]])
+def test_url_that_is_wrong_is_named_and_not_that_of_the_app(run: Run, command: list[str]) -> None:
+    said = run(*command, "bogus://ann:s3cret@host", status=1).stderr
+    assert said.startswith("Error: the URL bogus://ann:***@host names no store that is known")
+    said = run(*command, "sqlite:///no/such.db", status=1).stderr
+    assert "create it, or name another file in the URL sqlite:///no/such.db" in said
+
+
+def test_file_that_can_not_be_compared_is_named(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "one.json"
+    file.write_text("{]")
+    assert run("diff", str(file), status=1).stderr.startswith(f"Error: {file}: it is not JSON: ")
+    file.write_text("")
+    assert (
+        run("diff", str(file), status=1).stderr == f"Error: {file}: it is not JSON: it is empty\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "command", [["list"], ["set", "LIMIT=5"], ["doctor"], ["recreate", "--empty", "--yes"]]
+)
+def test_store_that_fails_is_reported_once_where_no_log_is_set_up(
+    tmp_path: Path, command: list[str]
+) -> None:
+    (tmp_path / "app.py").write_text(
+        "from flask import Flask\n"
+        "from uwsgi_waffle import WaffleConf\n"
+        f"app = Flask('shop', instance_path={str(tmp_path)!r})\n"
+        "app.config['WAFFLE_STORE_URL'] = 'redis://127.0.0.1:1/0'\n"
+        "app.config['WAFFLE_CONFS'] = {'LIMIT': {'desc': 'd', 'default': 1}}\n"
+        "WaffleConf(app)\n"
+    )
+    # Not within pytest, which sets up logging.
+    done = subprocess.run(
+        [sys.executable, "-m", "flask", "waffle", *command],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert (done.stdout + done.stderr).count("check that it is running") == 1
+
+
+def test_status_of_waiting_is_named_where_a_command_can_wait(run: Run) -> None:
+    for name, command in group.commands.items():
+        waits = any(parameter.name == "wait_s" for parameter in command.params)
+        assert waits or "within --wait" not in run(name, "--help", status=0).stdout, name

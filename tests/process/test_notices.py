@@ -1,0 +1,58 @@
+"""By what a process announces its changes, and what its watcher waits for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from uwsgi_waffle.notifiers import Notifier
+from uwsgi_waffle.process.notices import Notices
+from uwsgi_waffle.process.page import Page
+
+from ..support.rig import StubNotifier
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> Page:
+    return Page(tmp_path / "waffle.page")
+
+
+def notices(folder: Path, make_channel: Callable[[], Notifier] | None) -> Notices:
+    return Notices(
+        folder / "waffle.watch", channel="stub", make_channel=make_channel, poll_interval_s=0.005
+    )
+
+
+def test_host_alone_announces_and_hears_by_its_files(tmp_path: Path, page: Page) -> None:
+    alone = notices(tmp_path, None)
+    assert alone.publisher() is None
+    assert alone.listener(page).name == alone.host().name
+    alone.host().announce(7)
+    assert alone.host().mark().revision == 7
+
+
+def test_channel_is_opened_at_the_first_announcement(tmp_path: Path, page: Page) -> None:
+    made: list[StubNotifier] = []
+
+    def make() -> Notifier:
+        made.append(StubNotifier())
+        return made[-1]
+
+    publisher = notices(tmp_path, make).publisher()
+    assert publisher is not None
+    assert (publisher.name, made) == ("stub", [])
+    publisher.announce(7)
+    assert [each.announced for each in made] == [[7]]
+
+
+def test_one_process_of_a_host_hears_the_channel(tmp_path: Path, page: Page) -> None:
+    channel = StubNotifier()
+    listener = notices(tmp_path, lambda: channel).listener(page)
+    try:
+        assert listener.name == "stub"
+        listener.wait(0.005)
+        assert listener.is_ear
+    finally:
+        listener.close()
