@@ -35,14 +35,16 @@ class Mutant(NamedTuple):
     :ivar line: where it begins, from 1.
     :ivar before: the text that is replaced.
     :ivar after: by what.
+    :ivar source: the whole line, or the first of those that are replaced.
     :ivar where: the offsets of it, in bytes.
-    :ivar at_import: it is outside of every function, so that it runs before any test.
+    :ivar at_import: it is outside of every function's body, so that it runs before any test.
     """
 
     path: str
     line: int
     before: str
     after: str
+    source: str
     where: slice
     at_import: bool
 
@@ -58,14 +60,15 @@ class Mutant(NamedTuple):
 def mutants_of(path: str, source: bytes) -> Iterator[Mutant]:
     """Yield every mutant of a module, in the order of its lines."""
     starts = [0]
-    for line in source.splitlines(keepends=True):
-        starts.append(starts[-1] + len(line))
+    lines = source.splitlines(keepends=True)
+    for text in lines:
+        starts.append(starts[-1] + len(text))
     tree = ast.parse(source)
     within = {
         line
         for node in ast.walk(tree)
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
-        for line in range(node.lineno, (node.end_lineno or node.lineno) + 1)
+        for line in range(_body_of(node).lineno, (node.end_lineno or node.lineno) + 1)
     }
     for node, new in _changes(tree):
         assert node.end_lineno is not None
@@ -78,7 +81,15 @@ def mutants_of(path: str, source: bytes) -> Iterator[Mutant]:
         after = ast.unparse(new)
         if isinstance(new, ast.expr):
             after = f"({after})"
-        yield Mutant(path, node.lineno, before, after, where, node.lineno not in within)
+        line = lines[node.lineno - 1].decode().strip()
+        yield Mutant(path, node.lineno, before, after, line, where, node.lineno not in within)
+
+
+def _body_of(
+    function: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda,
+) -> ast.expr | ast.stmt:
+    # Its defaults are made when it is defined.
+    return function.body if isinstance(function, ast.Lambda) else function.body[0]
 
 
 def _changes(node: ast.AST) -> Iterator[tuple[ast.expr | ast.stmt, ast.expr | ast.stmt]]:
@@ -132,7 +143,10 @@ def _instead(node: ast.expr | ast.stmt) -> Iterator[ast.expr | ast.stmt]:
     elif isinstance(node, ast.Constant):
         yield from _other_constants(node.value)
     elif isinstance(node, ast.Return) and node.value is not None:
-        if not (isinstance(node.value, ast.Constant) and node.value.value is None):
+        # Of a bool, None is one of both: the other is a constant's own mutant.
+        if not isinstance(node.value, ast.Constant) or not isinstance(
+            node.value.value, bool | None
+        ):
             yield ast.Return(ast.Constant(None))
     elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
         yield ast.Pass()
