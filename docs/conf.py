@@ -15,18 +15,17 @@ extensions = ["myst_parser", "sphinx.ext.autodoc"]
 exclude_patterns = ["_build"]
 # A page of docs/ and the same page on a code host have the same anchors.
 myst_heading_anchors = 4
-# The pages with the figures of one run: a table is wider than the text column.
-myst_enable_extensions = ["attrs_block"]
 
 autodoc_typehints = "signature"
 autodoc_member_order = "bysource"
-autodoc_preserve_defaults = True
 python_use_unqualified_type_names = True
 # In what autodoc reads, single backticks stand for nothing.
 default_role = None
 
 html_theme = "furo"
 html_title = f"uwsgi_waffle {version}"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sourcelink = False
 
