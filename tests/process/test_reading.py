@@ -380,7 +380,8 @@ def test_store_is_tried_again_as_soon_as_its_pause_is_over(
 ) -> None:
     monkeypatch.setattr(random, "uniform", lambda low, high: high)
     reader.fail(StoreUnavailable("down"))
+    failed_at = reader.clock.now
     reader.clock.advance(0.0625)
     assert not reader.reading.may_try(IDENTITY)
-    reader.clock.now = 1000.0 + 0.1
+    reader.clock.now = failed_at + 0.1
     assert reader.reading.may_try(IDENTITY)

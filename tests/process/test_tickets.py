@@ -5,27 +5,23 @@ from __future__ import annotations
 import threading
 import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from uwsgi_waffle.process import gate as gate_module
-from uwsgi_waffle.process import manager as manager_module
 from uwsgi_waffle.process.gate import Gate
 from uwsgi_waffle.process.page import Page
 from uwsgi_waffle.process.page_file import Absent
 from uwsgi_waffle.process.tickets import TICKET_S, Ticket, Tickets
 
-from ..support.rig import Clock, MemoryStore, Rig, wait_until
+from ..support.rig import Clock, MemoryStore, Rig, set_ticket_clock, wait_until
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The clock of every ticket, set by hand."""
     clock = Clock()
-    monkeypatch.setattr(manager_module, "time", SimpleNamespace(monotonic=clock))
-    monkeypatch.setattr(gate_module, "monotonic", clock)
+    set_ticket_clock(monkeypatch.setattr, clock)
     return clock
 
 
@@ -245,9 +241,7 @@ def test_requests_that_wait_share_one_read_that_began_after_they_did(folder: Pat
     assert store.calls["read_since"] <= before + 2
 
 
-def test_ticket_holds_until_its_time_and_not_at_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = Clock()
-    monkeypatch.setattr("uwsgi_waffle.process.tickets.monotonic", clock)
+def test_ticket_holds_until_its_time_and_not_at_it(clock: Clock) -> None:
     tickets = Tickets()
     ticket = tickets.issue()
     tickets.share(ticket, Absent(), bytes(24), clock())

@@ -12,22 +12,19 @@ import contextlib
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 from unittest import mock
 
 from greenlet import getcurrent, greenlet
 
 from uwsgi_waffle.notifiers.file import FileNotifier
-from uwsgi_waffle.process import gate as gate_module
 from uwsgi_waffle.process import locks, page_file
-from uwsgi_waffle.process import manager as manager_module
 from uwsgi_waffle.process import page as page_module
 from uwsgi_waffle.process.gate import Gate
 from uwsgi_waffle.process.page_file import PageFile
 from uwsgi_waffle.process.tickets import TICKET_WORDS
 
-from .rig import Clock, MemoryStore, Rig
+from .rig import Clock, MemoryStore, Rig, set_ticket_clock
 
 PAUSED = "paused"
 _WORD = 8
@@ -194,8 +191,7 @@ def stopping_everywhere() -> Iterator[None]:
         patch(page_module, "unlock", _unlock)
         patch(FileNotifier, "announce", _stopping(FileNotifier.announce))
         patch(FileNotifier, "signature", _stopping(FileNotifier.signature))
-        patch(manager_module, "time", SimpleNamespace(monotonic=clock))
-        patch(gate_module, "monotonic", clock)
+        set_ticket_clock(patch, clock)
         yield
 
 

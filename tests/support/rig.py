@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,6 +22,9 @@ from uwsgi_waffle import NotifierError, RevisionConflict, WaffleConf
 from uwsgi_waffle.app_state import WaffleState
 from uwsgi_waffle.notifiers import Notice, Notifier
 from uwsgi_waffle.notifiers.file import FileNotifier
+from uwsgi_waffle.process import gate as gate_module
+from uwsgi_waffle.process import manager as manager_module
+from uwsgi_waffle.process import tickets as tickets_module
 from uwsgi_waffle.process.engine import Engine
 from uwsgi_waffle.process.health import Status
 from uwsgi_waffle.process.manager import Manager
@@ -43,10 +47,13 @@ CONFS: dict[str, dict[str, Any]] = {
 class Clock:
     """A monotonic clock that stands still until it is advanced.
 
+    It begins later than that of any machine, so that a time of the machine's that it is compared
+    with by mistake is earlier on all of them, and not only on one that has just started.
+
     :ivar slept: how long each sleep by it was, in seconds.
     """
 
-    def __init__(self, now: float = 1000.0) -> None:
+    def __init__(self, now: float = 2.0**26) -> None:
         self.now = now
         self.slept: list[float] = []
 
@@ -59,6 +66,13 @@ class Clock:
     def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
         self.advance(seconds)
+
+
+def set_ticket_clock(patch: Callable[[Any, str, Any], Any], clock: Clock) -> None:
+    """Have a clock time every ticket: who issues it, and who asks whether it still holds."""
+    patch(manager_module, "time", SimpleNamespace(monotonic=clock))
+    patch(gate_module, "monotonic", clock)
+    patch(tickets_module, "monotonic", clock)
 
 
 class MemoryStore(Store):
