@@ -22,9 +22,13 @@ class PeeweeStatements(Statements):
 
     def raise_revision(self, mark: str) -> int | None:
         meta = self._tables.meta
-        raised = {meta.c.revision: meta.c.revision + 1, meta.c.mark: mark}
-        self._connection.run(meta.update(raised))
-        row = next(iter(self._connection.run(meta.select(meta.c.revision))), None)
+        raised = meta.update({meta.c.revision: meta.c.revision + 1, meta.c.mark: mark})
+        if self._connection.dialect == "postgresql":
+            rows = self._connection.run(raised.returning(meta.c.revision))
+        else:
+            self._connection.run(raised)
+            rows = self._connection.run(meta.select(meta.c.revision))
+        row = next(iter(rows), None)
         return None if row is None else int(row[0])
 
     def restart(self, revision: int) -> None:

@@ -30,8 +30,8 @@ _MYSQL_BOUND = (
 # Of PostgreSQL for this transaction only, so that it leaves nothing behind in a PgBouncer.
 _BOUNDS = {
     "postgresql": (
-        "SET LOCAL statement_timeout = {ms}",
-        "SET LOCAL idle_in_transaction_session_timeout = {ms}",
+        "SELECT set_config('statement_timeout', '{ms}', true), "
+        "set_config('idle_in_transaction_session_timeout', '{ms}', true)",
     ),
     "mysql": (_MYSQL_BOUND,),
     "mariadb": (_MYSQL_BOUND,),

@@ -21,8 +21,12 @@ class AlchemyStatements(Statements):
 
     def raise_revision(self, mark: str) -> int | None:
         meta = self._tables.meta
-        self._connection.execute(sa.update(meta).values(revision=meta.c.revision + 1, mark=mark))
-        revision = self._connection.scalar(sa.select(meta.c.revision))
+        raised = sa.update(meta).values(revision=meta.c.revision + 1, mark=mark)
+        if self._connection.dialect.update_returning:
+            revision = self._connection.scalar(raised.returning(meta.c.revision))
+        else:
+            self._connection.execute(raised)
+            revision = self._connection.scalar(sa.select(meta.c.revision))
         return None if revision is None else int(revision)
 
     def restart(self, revision: int) -> None:
