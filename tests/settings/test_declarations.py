@@ -191,13 +191,37 @@ def test_validate_gets_the_typed_value() -> None:
     assert all(isinstance(value, datetime) for value in seen)
 
 
-def test_fault_in_validate_refuses_the_value() -> None:
+class Cancelled(BaseException):
+    """As gevent.Timeout and asyncio.CancelledError are."""
+
+
+@pytest.mark.parametrize(
+    "error", [ZeroDivisionError, SystemExit, KeyboardInterrupt, GeneratorExit, Cancelled]
+)
+def test_fault_in_validate_refuses_the_value(error: type[BaseException]) -> None:
     def broken(value: int) -> None:
         if value:
-            raise ZeroDivisionError
+            raise error
 
-    with pytest.raises(ValueError, match="ZeroDivisionError"):
-        make(default=0, validate=broken).encode(1)
+    declaration = make(default=0, validate=broken)
+    with pytest.raises(ValueError, match=error.__name__):
+        declaration.encode(1)
+    with pytest.raises(ValueError, match=error.__name__):
+        declaration.decode("1")
+
+
+def test_exit_within_a_declared_class_refuses_the_value() -> None:
+    @dataclass
+    class Limits:
+        most: int = 0
+
+        def __post_init__(self) -> None:
+            if self.most:
+                raise SystemExit("too many")
+
+    declaration = make(type=Limits, default=Limits())
+    with pytest.raises(ValueError, match="too many"):
+        declaration.decode('{"most": 1}')
 
 
 @pytest.mark.parametrize(

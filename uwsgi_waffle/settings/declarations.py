@@ -80,7 +80,7 @@ class Declaration:
         try:
             typed = msgspec.convert(value, self.type, strict=True)
             raw = dump(typed)
-        except Exception as exc:  # a declared class runs its own code here
+        except BaseException as exc:  # a declared class runs its own code here
             raise ValueError(self.refusal(exc)) from exc
         if fault := too_long(raw):
             raise ValueError(fault)
@@ -103,7 +103,7 @@ class Declaration:
             raise ValueError(fault)
         try:
             value = self.decoder.decode(raw)
-        except Exception as exc:  # a declared class runs its own code here
+        except BaseException as exc:  # a declared class runs its own code here
             raise ValueError(self.refusal(exc)) from exc
         self._check_constraints(value)
         return value
@@ -176,8 +176,9 @@ class Declaration:
         reason = "its validate function refused it"
         try:
             verdict = validate(value)
-        except Exception as exc:
-            # The user's own function may quote the value in its message.
+        except BaseException as exc:
+            # SystemExit and the like, too: a value that is stored would end each request that reads
+            # it. The user's own function may quote the value in its message.
             detail = "" if self.secret else f": {str(exc) or type(exc).__name__}"
             raise ValueError(f"{reason}{self._shown(value)}{detail}") from exc
         if verdict is False:
@@ -190,7 +191,7 @@ class Declaration:
 
         return f", got {written(value)}"
 
-    def refusal(self, exc: Exception) -> str:
+    def refusal(self, exc: BaseException) -> str:
         """Return why msgspec refused a value or a text; never shows a secret."""
         if isinstance(exc, UnicodeEncodeError):
             return (
