@@ -38,6 +38,27 @@ def test_forked_child_makes_its_own_also_when_a_lock_was_held() -> None:
     assert locks.get().locked()
 
 
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # fork() with threads
+def test_child_may_look_at_the_object_of_its_nearest_ancestor() -> None:
+    things = PerProcess(os.getpid)
+    assert things.inherited() is None
+    things.get()
+
+    def is_inherited(ancestor: int) -> bool:
+        return things.inherited() == ancestor and things.get() == os.getpid() != ancestor
+
+    parent = os.getpid()
+    child = os.fork()
+    if child == 0:
+        found, middle = is_inherited(parent), os.getpid()
+        grandchild = os.fork()
+        if grandchild == 0:
+            os._exit(not is_inherited(middle))
+        found = found and os.waitstatus_to_exitcode(os.waitpid(grandchild, 0)[1]) == 0
+        os._exit(not found)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
 def test_all_threads_get_one_object() -> None:
     barrier = threading.Barrier(8)
     found: list[object] = []

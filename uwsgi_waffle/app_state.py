@@ -205,8 +205,6 @@ class WaffleState:
         files = [*self.store_files, *self.files]
         warn_of_open_files([*files, *(path.parent for path in files)])
         self._loaded = True
-        # A master that loads the app forks next: its workers begin with what it read.
-        self._seed = manager.snapshot
 
     def add_task(self, make: Callable[[Engine], WatcherTask]) -> None:
         """Have the watchers of this app do one task more, the one that runs here included."""
@@ -416,12 +414,14 @@ class WaffleState:
     def _make_engine(self) -> Engine:
         options = self.options
         page = Page(self.page_file, may_make=self._may_make)
+        parent = self._engines.inherited()
         manager = Manager(
             self.declarations,
             self.store,
             self.notices.host(),
             page,
-            snapshot=self._seed,
+            # What app.config holds here.
+            snapshot=self._seed if parent is None else parent.manager.applied,
             apply=self._apply,
             changed=self._send_changed,
             remote=self.notices.publisher(),

@@ -35,6 +35,14 @@ class PerProcess(Generic[T]):
             # No lock could guard this: one taken by another thread at the fork stays taken.
             return self._by_pid.setdefault(pid, self._make())
 
+    def inherited(self) -> T | None:
+        """Return the object of the nearest ancestor, to be looked at by who has none yet.
+
+        Its locks may be held by threads that are not here, so that no method may be called that
+        takes one.
+        """
+        return next(reversed(self._by_pid.values()), None)
+
     def peek(self) -> T | None:
         """Return this process's object if it was made already."""
         return self._by_pid.get(os.getpid())

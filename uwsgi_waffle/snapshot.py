@@ -15,6 +15,9 @@ from .settings.raws import cut
 
 T = TypeVar("T")
 
+#: the highest revision that a page and a slot can hold
+MAX_REVISION = 2**63 - 1
+
 
 class Row(NamedTuple):
     """One setting as a store keeps it.

@@ -143,7 +143,7 @@ def test_error_is_masked_before_it_is_kept_or_logged(caplog: pytest.LogCaptureFi
     ("source", "served"),
     [
         ("store", "the settings of revision 7, as last read from the store"),
-        ("master", "the settings of revision 7, as the master read them before the fork"),
+        ("master", "the settings of revision 7, as its parent process read them before the fork"),
         ("defaults", "the declared defaults"),
         ("/x.last", "the last known values of revision 7 from /x.last"),
     ],
@@ -197,7 +197,7 @@ def test_status_can_be_answered_by_a_view_as_it_is() -> None:
     [
         (False, "store", "the current settings"),
         (True, "store", "the settings of revision 7, as last read from the store"),
-        (False, "master", "the settings of revision 7, as the master read them before the fork"),
+        (False, "master", "the settings of revision 7, as its parent process read them before the fork"),
         (True, "defaults", "the declared defaults"),
     ],
 )

@@ -14,6 +14,7 @@ from uwsgi_waffle import StoreError, StoreUnavailable
 from uwsgi_waffle.errors import StoreLost, StoreMissing
 from uwsgi_waffle.notifiers.file import FileNotifier
 from uwsgi_waffle.process.health import Health
+from uwsgi_waffle.process.page import identity_of
 from uwsgi_waffle.process.reading import LastKnown, Reading
 from uwsgi_waffle.settings.declare import declare
 from uwsgi_waffle.snapshot import Delta, Row, Snapshot, advance, initial_snapshot
@@ -277,9 +278,9 @@ def asked(answer: LastKnown | None) -> tuple[list[int], Callable[[], LastKnown |
 def test_last_known_values_are_asked_for_once_and_offered_once(folder: Path) -> None:
     times, ask = asked(known())
     reading = Reader(folder, MemoryStore(), last_known=ask).reading
-    assert reading.last_known(BASE) == known()
+    assert reading.last_known(BASE, IDENTITY) == known()
     assert reading.source == "a disk"
-    assert reading.last_known(BASE) is None
+    assert reading.last_known(BASE, IDENTITY) is None
     assert times == [1]
 
 
@@ -287,21 +288,37 @@ def test_last_known_values_are_not_asked_for_after_a_good_read(folder: Path) -> 
     times, ask = asked(known())
     reader = Reader(folder, MemoryStore(), last_known=ask)
     reader.read()
-    assert reader.reading.last_known(BASE) is None
+    assert reader.reading.last_known(BASE, IDENTITY) is None
     assert (times, reader.reading.source) == ([], "store")
 
 
 @pytest.mark.parametrize(
-    ("epoch", "revision", "taken"),
-    [("first", 4, True), ("first", 5, True), ("first", 6, False), ("second", 6, True)],
+    ("epoch", "revision", "mark", "served_last", "taken"),
+    [
+        ("first", 4, "", "neither", True),
+        ("first", 6, "", "neither", False),
+        ("second", 6, "", "neither", True),
+        # The same, but the file lacks the secrets.
+        ("first", 5, "", "neither", False),
+        ("first", 5, "another", "neither", True),
+        # A backup was restored, before the master's read or after it.
+        ("first", 4, "", "master", False),
+        ("first", 6, "", "file", True),
+        ("second", 6, "", "master", False),
+    ],
 )
 def test_newer_of_master_and_last_known_values_is_served(
-    folder: Path, epoch: str, revision: int, taken: bool
+    folder: Path, epoch: str, revision: int, mark: str, served_last: str, taken: bool
 ) -> None:
     _, ask = asked(known())
     reading = Reader(folder, MemoryStore(), source="master", last_known=ask).reading
-    base = after(Delta(revision, epoch, (), complete=True))
-    assert (reading.last_known(base) is not None) == taken
+    base = after(Delta(revision, epoch, (), complete=True, mark=mark))
+    identities = {
+        "neither": IDENTITY,
+        "master": identity_of(base),
+        "file": identity_of(known().delta),
+    }
+    assert (reading.last_known(base, identities[served_last]) is not None) == taken
     assert reading.source == ("a disk" if taken else "master")
 
 

@@ -168,7 +168,7 @@ def test_snapshot_is_marked_before_it_is_served(rig: Rig, monkeypatch: pytest.Mo
 
     def noting(page: Page, identity: bytes, revision: int, **more: Any) -> None:
         served.append(rig.manager.snapshot.revision)
-        served.append(rig.manager.applied_revision)
+        served.append(rig.manager.applied.revision)
         mark(page, identity, revision, **more)
 
     monkeypatch.setattr(Page, "mark", noting)

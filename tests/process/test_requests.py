@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from blinker import Signal
 from flask import Response, abort, copy_current_request_context, stream_with_context
 from werkzeug.test import EnvironBuilder
 
-from uwsgi_waffle import RevisionConflict, StoreUnavailable, WaffleConf, setting_changed
+from uwsgi_waffle import (
+    RevisionConflict,
+    StoreUnavailable,
+    WaffleConf,
+    setting_changed,
+    settings_updated,
+)
 from uwsgi_waffle.errors import StoreError, StoreLost
 
 from ..support.rig import MemoryStore, Rig, Worker, wait_until
@@ -299,6 +308,52 @@ def test_whatever_a_receiver_raises_the_change_is_announced_and_returned(
         assert worker.waffle.update({"LIMIT": 7}) == 1
     assert other.get("LIMIT") == 7
     assert worker.state.engine.manager.page.words()[:8] == worker.manager.page.words()[8:16]
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # fork() with threads
+@pytest.mark.parametrize("signal", [setting_changed, settings_updated])
+def test_child_that_a_receiver_forks_ends_by_its_exit(
+    make_worker: MakeWorker, signal: Signal
+) -> None:
+    worker = make_worker()
+    parent = os.getpid()
+    children: list[int] = []
+
+    def fork(sender: object, **change: object) -> None:
+        children.append(os.fork())
+        if not children[-1]:
+            sys.exit(7)
+
+    with signal.connected_to(fork, worker.app):
+        try:
+            worker.waffle.update({"LIMIT": 7})
+        except SystemExit as exc:
+            if os.getpid() == parent:
+                raise
+            os._exit(exc.code)  # type: ignore[arg-type]  # as given above
+        finally:
+            if os.getpid() != parent:
+                os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1]) == 7
+    assert worker.get("LIMIT") == 7
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # fork() with threads
+def test_child_that_is_forked_while_the_store_is_down_serves_what_its_parent_did(
+    make_worker: MakeWorker,
+) -> None:
+    store = MemoryStore()
+    worker = make_worker(store=store)
+    worker.waffle.update({"LIMIT": 7, "TOKEN": "not the default"})
+    store.error = StoreUnavailable("it is down")
+    child = os.fork()
+    if child == 0:
+        try:
+            served = [worker.get(name) for name in ("LIMIT", "TOKEN")]
+            os._exit(served != [7, "not the default"])
+        finally:
+            os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_receiver_runs_when_every_other_process_sees_the_change_already(

@@ -256,6 +256,7 @@ def test_good_file_by_hand_is_loaded(file: LastKnownFile) -> None:
         json.dumps({**GOOD, "format": 3}).encode(),
         json.dumps({**GOOD, "revision": -1}).encode(),
         json.dumps({**GOOD, "revision": "3"}).encode(),
+        json.dumps({**GOOD, "revision": 2**63}).encode(),
         json.dumps({**GOOD, "raws": {"LIMIT": 5}}).encode(),
         json.dumps({**GOOD, "store": "sqlite:///other"}).encode(),
         json.dumps({**GOOD, "more": 1}).encode(),
@@ -569,6 +570,8 @@ def test_forked_worker_takes_the_newer_of_file_and_master(
     master = rig.manager.snapshot
     child = Rig(folder, last_known=lambda: kept, snapshot=master)
     child.memory.error = StoreUnavailable("down")
+    # Neither is what the page names.
+    child.manager.page.mark(b"anothers", 8)
     assert child.manager.current()["LIMIT"] == served
     assert child.manager.reading.source == ("a file" if served == 90 else "master")
 

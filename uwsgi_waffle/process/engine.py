@@ -95,7 +95,7 @@ class Engine:
             state=health.state,
             since=health.since,
             revision=snapshot.revision,
-            applied_revision=manager.applied_revision,
+            applied_revision=manager.applied.revision,
             source=reading.source,
             staleness_s=reading.staleness_s,
             read_at=reading.read_at,

@@ -142,9 +142,9 @@ class Manager:
         return self._refresher.served
 
     @property
-    def applied_revision(self) -> int:
-        """The revision that ``app.config`` is at."""
-        return self._layers.applied.revision
+    def applied(self) -> Snapshot:
+        """What ``app.config`` holds. May be asked of a parent after a fork: takes no lock."""
+        return self._layers.applied
 
     @property
     def watched(self) -> bool:

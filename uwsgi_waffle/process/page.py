@@ -33,7 +33,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..ownership import scarcity
-from ..snapshot import Snapshot
+from ..snapshot import Delta, Snapshot
 from .locks import lock_shared, unlock
 from .page_file import PageFile, View, inode_of, make, opened
 
@@ -289,7 +289,7 @@ def is_open(words: bytes) -> bool:
     return words[:8] != words[8:16]
 
 
-def identity_of(read: Snapshot) -> bytes:
+def identity_of(read: Snapshot | Delta) -> bytes:
     """Return the 64-bit hash by which a page names the state of a store that was read."""
     text = f"{read.epoch}\0{read.revision}\0{read.mark}"
     return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=8).digest()

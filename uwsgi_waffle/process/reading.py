@@ -14,6 +14,7 @@ from ..snapshot import Delta, Snapshot
 from ..stores.base import Store
 from ..stores.epochs import word_of
 from .health import Health, describe_source
+from .page import identity_of
 
 logger = logging.getLogger("uwsgi_waffle")
 
@@ -255,17 +256,17 @@ class Reading:
             # So that no other request waits for a store that keeps to no bound of its own.
             self.failing = failing
 
-    def last_known(self, base: Snapshot) -> LastKnown | None:
+    def last_known(self, base: Snapshot, identity: bytes) -> LastKnown | None:
         """Return the last known values, if this process never read the store and has no newer.
 
         Reads a file at the first call, and returns ``None`` at all others.
+
+        :param identity: of the page: what this host has served last.
         """
         known = self._asked_last_known() if self._offers_kept else None
         self._offers_kept = False
-        if known is None:
-            return None
-        # What the master read before it forked this process may be the newer one.
-        if base.epoch == known.delta.epoch and base.revision > known.delta.revision:
+        # What the parent read before it forked this process may be the newer one.
+        if known is None or _is_newer(base, known.delta, identity):
             return None
         self.source = known.place
         return known
@@ -307,8 +308,23 @@ class Reading:
 
     def _ask_store(self, base: Snapshot | None) -> Delta:
         if base is None:
-            return self._store.read_since(0, "")
-        if base.mark:
-            return self._store.read_since(base.revision, base.epoch, base.mark)
-        # A user's own store may know no marks.
-        return self._store.read_since(base.revision, base.epoch)
+            delta = self._store.read_since(0, "")
+        elif base.mark:
+            delta = self._store.read_since(base.revision, base.epoch, base.mark)
+        else:
+            # A user's own store may know no marks.
+            delta = self._store.read_since(base.revision, base.epoch)
+        return delta
+
+
+def _is_newer(base: Snapshot, kept: Delta, identity: bytes) -> bool:
+    """Return whether a process serves what it has rather than what its host has kept.
+
+    :param identity: of the page, which shows which of the two the host has served last: if a
+        backup was restored, that is the one of the lower revision.
+    """
+    own, others = identity_of(base), identity_of(kept)
+    # The same without the secrets, which are not kept, would be less.
+    if own in (others, identity):
+        return True
+    return others != identity and base.epoch == kept.epoch and base.revision > kept.revision

@@ -219,7 +219,7 @@ class Refresher:
     def _fall_back(self, error: StoreError) -> None:
         """Serve the last known values, if the store was never read by this process."""
         layers = self._layers
-        known = self._reading.last_known(layers.base)
+        known = self._reading.last_known(layers.base, self._page.identity)
         if known is not None:
             layers.take(known.delta)
             self.served = layers.newest

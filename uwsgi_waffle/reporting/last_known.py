@@ -26,7 +26,7 @@ from ..process.health import Health
 from ..process.manager import Manager
 from ..process.reading import STORE, LastKnown
 from ..settings.declarations import Declarations
-from ..snapshot import Delta, Row, Snapshot
+from ..snapshot import MAX_REVISION, Delta, Row, Snapshot
 
 logger = logging.getLogger("uwsgi_waffle")
 
@@ -57,7 +57,7 @@ class _Kept(msgspec.Struct, forbid_unknown_fields=True):
 
     format: int
     store: str
-    revision: Annotated[int, msgspec.Meta(ge=0)]
+    revision: Annotated[int, msgspec.Meta(ge=0, le=MAX_REVISION)]
     epoch: str
     mark: str
     raws: dict[str, str]
