@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import logging
+import os
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -70,25 +71,30 @@ def send_changed(app: Flask, changes: Iterable[Change]) -> None:
 def _within(app: Flask, send: Callable[[], None], signal: str) -> None:
     # The context that is there may be that of another app, which changes this one.
     within = has_app_context() and current_app == app
+    pid = os.getpid()
     try:
         with contextlib.nullcontext() if within else app.app_context():
             send()
     # SystemExit, a timeout of gevent's and the like, too: what went before them is done already.
     except BaseException:
+        _raise_in_child(pid)
         logger.exception("the app's own context failed around %s", signal)
 
 
 def _send_update(app: Flask, update: SettingsUpdate) -> None:
+    pid = os.getpid()
     for receiver in settings_updated.receivers_for(app):
         try:
             receiver(app, **update._asdict())
         except BaseException:
+            _raise_in_child(pid)
             logger.exception(
                 "a receiver of settings_updated failed on revision %d", update.revision
             )
 
 
 def _send(app: Flask, change: Change) -> None:
+    pid = os.getpid()
     for receiver in setting_changed.receivers_for(app):
         try:
             details = {
@@ -101,7 +107,17 @@ def _send(app: Flask, change: Change) -> None:
                 details["secret"] = change.secret
             receiver(app, **details)
         except BaseException:
+            _raise_in_child(pid)
             logger.exception("a receiver of setting_changed failed on %s", change.name)
+
+
+def _raise_in_child(pid: int) -> None:
+    """Raise what is handled just now, in a process that a receiver has forked.
+
+    It ends by ``sys.exit()``, and would go on as a second copy of its parent.
+    """
+    if os.getpid() != pid:
+        raise
 
 
 def _takes(receiver: Callable[..., Any], keyword: str) -> bool:

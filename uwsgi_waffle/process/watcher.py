@@ -107,8 +107,8 @@ class Watcher:
         finally:
             self._runs = False
             # However it ended, requests must not rely on it. stop() said so itself, and by now
-            # another watcher may run.
-            if not self._stopping.is_set():
+            # another watcher may run; in a child that a receiver forked nothing has ended.
+            if not self._stopping.is_set() and self._pid == os.getpid():
                 self._manager.watch(on=False)
 
     def _watch(self) -> None:
