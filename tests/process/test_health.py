@@ -197,7 +197,11 @@ def test_status_can_be_answered_by_a_view_as_it_is() -> None:
     [
         (False, "store", "the current settings"),
         (True, "store", "the settings of revision 7, as last read from the store"),
-        (False, "master", "the settings of revision 7, as its parent process read them before the fork"),
+        (
+            False,
+            "master",
+            "the settings of revision 7, as its parent process read them before the fork",
+        ),
         (True, "defaults", "the declared defaults"),
     ],
 )

@@ -402,3 +402,12 @@ def test_store_is_tried_again_as_soon_as_its_pause_is_over(
     assert not reader.reading.may_try(IDENTITY)
     reader.clock.now = failed_at + 0.1
     assert reader.reading.may_try(IDENTITY)
+
+
+@pytest.mark.parametrize("revision", [-1, 2**63, 1.5, "5", None])
+def test_revision_that_is_none_is_a_failed_read(folder: Path, revision: Any) -> None:
+    store = MemoryStore()
+    store.marks[revision] = ""
+    store.revision = revision
+    with pytest.raises(StoreError, match=f"is at {revision!r}, which is no revision"):
+        Reader(folder, store).read()

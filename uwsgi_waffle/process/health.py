@@ -126,7 +126,9 @@ def describe_source(source: str, revision: int) -> str:
     if source == "store":
         return f"the settings of revision {revision}, as last read from the store"
     if source == "master":
-        return f"the settings of revision {revision}, as its parent process read them before the fork"
+        return (
+            f"the settings of revision {revision}, as its parent process read them before the fork"
+        )
     if source == "defaults":
         return "the declared defaults"
     return f"the last known values of revision {revision} from {source}"

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from ..backoff import Backoff
 from ..errors import NotifierError, StoreError, StoreLost, StoreMissing
 from ..notifiers.file import FileNotifier, Signature
-from ..snapshot import Delta, Snapshot
+from ..snapshot import MAX_REVISION, Delta, Snapshot
 from ..stores.base import Store
 from ..stores.epochs import word_of
 from .health import Health, describe_source
@@ -314,6 +314,10 @@ class Reading:
         else:
             # A user's own store may know no marks.
             delta = self._store.read_since(base.revision, base.epoch)
+        revision: object = delta.revision
+        if not isinstance(revision, int) or not 0 <= revision <= MAX_REVISION:
+            # A store may be spoilt, or the user's own.
+            raise StoreError(f"{self._store!r} is at {revision!r}, which is no revision")
         return delta
 
 
