@@ -14,7 +14,15 @@ import pytest
 
 from uwsgi_waffle import ConfigurationError
 from uwsgi_waffle.process.page import Page
-from uwsgi_waffle.process.page_file import SIZE, make, opened, page_path, refuse_remote
+from uwsgi_waffle.process.page_file import (
+    SIZE,
+    inode_of,
+    make,
+    opened,
+    page_path,
+    refuse_remote,
+    remove,
+)
 from uwsgi_waffle.testing.forked import in_processes
 
 from ..support.descriptors import open_descriptors
@@ -93,8 +101,12 @@ def _symlink(path: Path) -> None:
     path.symlink_to("elsewhere")
 
 
-def _short(path: Path) -> None:
-    path.write_bytes(b"waffle\x00\x01")
+def _longer(path: Path) -> None:
+    path.write_bytes(b"waffle\x00\x01".ljust(SIZE + 1, b"\0"))
+
+
+def _text(path: Path) -> None:
+    path.write_text("somebody's notes")
 
 
 def _other_format(path: Path) -> None:
@@ -105,8 +117,8 @@ IN_ITS_PLACE: list[Callable[[Path], object]] = [
     _symlink,
     os.mkfifo,
     Path.mkdir,
-    Path.touch,
-    _short,
+    _longer,
+    _text,
     _other_format,
 ]
 
@@ -128,6 +140,36 @@ def test_something_else_in_its_place_is_named_and_stops_no_request(
     assert rig.manager.health.state == "VALID"
     assert "WAFFLE_PAGE_FILE" in str(rig.status())
     assert not [each for each in os.listdir("/proc/self/fd") if _is_at(each, path)]
+
+
+@pytest.mark.parametrize("left", [b"", b"waf", b"waffle\0\1" + b"x" * 40, bytes(SIZE), bytes(9)])
+def test_page_that_has_lost_its_bytes_is_made_again(
+    left: bytes, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = folder / "waffle.page"
+    path.write_bytes(left)
+    only_reads = Page(path, may_make=False)
+    assert "has lost its bytes" in only_reads.problem
+    assert path.read_bytes() == left
+    rig = Rig(folder)
+    assert (rig.manager.page.problem, path.stat().st_size) == ("", SIZE)
+    assert caplog.messages == [f"{path} had lost its bytes and was made again"]
+    rig.update(LIMIT=8)
+    assert rig.begin_request()["LIMIT"] == 8
+    only_reads.follow_path()
+    assert only_reads.identity == rig.manager.page.identity
+
+
+def test_page_that_another_process_has_made_again_meanwhile_stays(folder: Path) -> None:
+    path = folder / "waffle.page"
+    path.touch()
+    spoilt = inode_of(path.stat())
+    make(path.with_name("new"))
+    os.replace(path.with_name("new"), path)
+    remove(path, spoilt)
+    assert path.stat().st_size == SIZE
+    path.unlink()
+    remove(path, spoilt)
 
 
 def _is_at(descriptor: str, path: Path) -> bool:

@@ -102,6 +102,17 @@ def test_file_that_was_removed_is_noticed_and_made_again(slots: Slots) -> None:
     assert pids(slots) == [os.getpid()]
 
 
+def test_file_that_was_truncated_has_no_slot_any_more(slots: Slots) -> None:
+    held = [slots.take("shop", worker) for worker in (1, 2)]
+    os.truncate(slots.path, slots.path.stat().st_size - 1)
+    assert [slot.is_there for slot in held] == [True, False]
+    os.truncate(slots.path, 0)
+    assert [slot.is_there for slot in held] == [False, False]
+    held = [slots.take("shop", worker) for worker in (1, 2)]
+    assert [slot.is_there for slot in held] == [True, True]
+    assert [each.worker for each in slots.living()] == [1, 2]
+
+
 def test_damaged_file_harms_nobody(slots: Slots) -> None:
     slots.path.write_bytes(os.urandom(1000))
     assert slots.living() == []

@@ -143,7 +143,7 @@ class Manager:
 
     @property
     def applied(self) -> Snapshot:
-        """What ``app.config`` holds. May be asked of a parent after a fork: takes no lock."""
+        """The snapshot that ``app.config`` holds; takes no lock, so a child may ask its parent's."""
         return self._layers.applied
 
     @property

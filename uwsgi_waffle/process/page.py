@@ -27,6 +27,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import logging
 import os
 import struct
 from collections.abc import Iterator
@@ -35,7 +36,9 @@ from pathlib import Path
 from ..ownership import scarcity
 from ..snapshot import Delta, Snapshot
 from .locks import lock_shared, unlock
-from .page_file import PageFile, View, inode_of, make, opened
+from .page_file import PageFile, Spoilt, View, inode_of, make, opened, remove
+
+logger = logging.getLogger("uwsgi_waffle")
 
 #: Where the words are that a ticket carries: ``opened``, ``closed`` and ``seq``.
 TICKET_WORDS = slice(8, 32)
@@ -121,7 +124,7 @@ class Page:
                     self._file, self.problem = PageFile(), ""
                     return
                 make(self.path)
-            self._file = file = opened(self.path)
+            self._file = file = self._opened(inode)
         except OSError as exc:
             self._file = PageFile()
             self._failed("opened", exc)
@@ -129,6 +132,17 @@ class Page:
             self.problem = ""
             if not file.writable:
                 self._failed("written", PermissionError(errno.EACCES, "not for this user"))
+
+    def _opened(self, inode: tuple[int, int] | None) -> PageFile:
+        try:
+            return opened(self.path)
+        except Spoilt:
+            if inode is None or not self.may_make:
+                raise
+            remove(self.path, inode)
+            make(self.path)
+            logger.warning("%s had lost its bytes and was made again", self.path)
+            return opened(self.path)
 
     # Writing
 

@@ -53,6 +53,10 @@ class _Read:
         os.close(self._descriptor)
 
 
+class Spoilt(OSError):
+    """A page without its bytes, which a power failure or a truncation took: it has no use."""
+
+
 class PageFile:
     """One file that the path named; closed when no thread uses it any more.
 
@@ -145,7 +149,19 @@ def make(path: Path) -> None:
         os.unlink(new)
 
 
+def remove(path: Path, inode: tuple[int, int]) -> None:
+    """Remove a page, unless another process has replaced it by now."""
+    with contextlib.suppress(FileNotFoundError):
+        if inode_of(os.lstat(path)) == inode:
+            os.unlink(path)
+
+
 def opened(path: Path) -> PageFile:
+    """Open the page that a path names.
+
+    :raises Spoilt: it has lost its bytes.
+    :raises OSError: it can't be opened, or is no page.
+    """
     flags = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
     try:
         descriptor, writable = os.open(path, os.O_RDWR | flags), True
@@ -153,7 +169,11 @@ def opened(path: Path) -> PageFile:
         descriptor, writable = os.open(path, os.O_RDONLY | flags), False
     try:
         status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_size != SIZE:
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "it is something else: remove it")
+        if status.st_size <= SIZE and _is_spoilt(os.pread(descriptor, SIZE, 0)):
+            raise Spoilt(errno.EINVAL, "it has lost its bytes: remove it")
+        if status.st_size != SIZE:
             raise OSError(errno.EINVAL, "it is something else: remove it")
         if os.pread(descriptor, len(_MAGIC), 0) != _MAGIC:
             raise OSError(errno.EINVAL, "it has another format: remove it")
@@ -161,6 +181,12 @@ def opened(path: Path) -> PageFile:
     except BaseException:
         os.close(descriptor)
         raise
+
+
+def _is_spoilt(content: bytes) -> bool:
+    """Return whether this was left of a page, and of nothing else that somebody may need."""
+    is_whole = len(content) == SIZE and content.startswith(_MAGIC)
+    return not is_whole and (not any(content) or _MAGIC.startswith(content[: len(_MAGIC)]))
 
 
 def _view(descriptor: int) -> View:

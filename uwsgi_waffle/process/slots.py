@@ -89,8 +89,11 @@ class Slot:
 
     @property
     def is_there(self) -> bool:
-        """Whether the path still names the file that this slot is in; one ``lstat``."""
-        return self._file.is_there
+        """Whether the path still names the file that this slot is in; one ``lstat``.
+
+        A file that was truncated does not have it any more.
+        """
+        return self._file.has(self._number)
 
     @property
     def number(self) -> int:
@@ -193,10 +196,19 @@ class _File:
 
     @property
     def is_there(self) -> bool:
+        return self._size() is not None
+
+    def has(self, number: int) -> bool:
+        size = self._size()
+        return size is not None and size >= number * _SIZE + _RECORD.size
+
+    def _size(self) -> int | None:
+        """Return the size of the file, if its path still names it."""
         try:
-            return inode_of(os.lstat(self._path)) == self._inode
+            status = os.lstat(self._path)
         except OSError:
-            return False
+            return None
+        return status.st_size if inode_of(status) == self._inode else None
 
     def take(self) -> int:
         with self._lock:
