@@ -143,7 +143,7 @@ class Manager:
 
     @property
     def applied(self) -> Snapshot:
-        """The snapshot that ``app.config`` holds; takes no lock, so a child may ask its parent's."""
+        """The snapshot in ``app.config``; takes no lock, so that a child may ask its parent's."""
         return self._layers.applied
 
     @property
