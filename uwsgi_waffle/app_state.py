@@ -109,6 +109,7 @@ class WaffleState:
                 folder=folder,
                 prefix=options.store_prefix,
                 makes_folder=self._makes_folder,
+                named=ConfigKeys.STORE_URL,
                 **given,
             )
             check_release(getattr(self.store, "path", None))

@@ -81,12 +81,32 @@ def test_wait_for_no_process_says_so(run: Run) -> None:
     assert said.endswith("revision 1\nno process serves this app\n")
 
 
-@pytest.mark.parametrize("command", [["diff"], ["copy", "--to"]])
-def test_url_that_is_wrong_is_named_and_not_that_of_the_app(run: Run, command: list[str]) -> None:
-    said = run(*command, "bogus://ann:s3cret@host", status=1).stderr
-    assert said.startswith("Error: the URL bogus://ann:***@host names no store that is known")
-    said = run(*command, "sqlite:///no/such.db", status=1).stderr
-    assert "create it, or name another file in the URL sqlite:///no/such.db" in said
+@pytest.mark.parametrize(
+    ("command", "named"),
+    [
+        (["diff"], "ONE"),
+        (["diff", "{file}"], "OTHER"),
+        (["copy", "--to"], "--to"),
+        (["copy", "--to", "sqlite:///:memory:", "--from"], "--from"),
+        (["create-tables", "--url"], "--url"),
+    ],
+)
+def test_url_that_is_wrong_is_named_as_it_was_given(
+    run: Run, command: list[str], named: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "one.json"
+    file.write_text("{}")
+    command = [each.format(file=file) for each in command]
+    for url, says in (
+        ("bogus://ann:s3cret@host", f"{named} names no store that is known"),
+        ("sqlite:///no/such.db", f"create it, or name another file in {named}\n"),
+        ("redis://h:x", f"{named} does not name a Redis"),
+        ("redis://127.0.0.1:1/0", f"check that it is running, and that {named} names it\n"),
+    ):
+        said = run(*command, url, status=1).stderr
+        assert says in said
+        assert "WAFFLE_STORE_URL" not in said
+        assert "s3cret" not in said
 
 
 def test_file_that_can_not_be_compared_is_named(run: Run, tmp_path: Path) -> None:

@@ -237,7 +237,7 @@ def test_outage_names_the_server() -> None:
 
 
 def test_url_whose_options_are_none_is_refused_at_the_start() -> None:
-    with pytest.raises(ConfigurationError, match="WAFFLE_STORE_URL"):
+    with pytest.raises(ConfigurationError, match="the URL does not name a Redis"):
         RedisStore("redis://nowhere/0?no_such_option=1")
 
 

@@ -97,8 +97,10 @@ def copy(state: WaffleState, to: str, from_: str | None, overwrite: bool, yes: b
     are copied. Afterwards, put the URL into WAFFLE_STORE_URL and reload every worker.
     """
     with contextlib.ExitStack() as stack:
-        source = state.store if from_ is None else stack.enter_context(opened(state, from_))
-        target = stack.enter_context(opened(state, to))
+        source = state.store
+        if from_ is not None:
+            source = stack.enter_context(opened(state, from_, "--from"))
+        target = stack.enter_context(opened(state, to, "--to"))
         if overwrite and not yes:
             ask(f"Replace what {target!r} holds?")
         dump = operations.copy(source, target, overwrite=overwrite)

@@ -20,16 +20,13 @@ from flask.cli import ScriptInfo
 
 from .. import operations
 from ..app_state import WaffleState, state_of
-from ..config import ConfigKeys
 from ..errors import (
     ChangeRefused,
-    ConfigurationError,
     Laggards,
     OutcomeUnknown,
     RevisionConflict,
     WaffleError,
 )
-from ..masking import redact
 from ..stores import Store, store_from_url
 from .tables import json_text, visible
 
@@ -151,24 +148,21 @@ def with_state(function: Callable[..., R]) -> Callable[..., R]:
 
 
 @contextlib.contextmanager
-def opened(state: WaffleState, url: str) -> Iterator[Store]:
+def opened(state: WaffleState, url: str, named: str) -> Iterator[Store]:
     """Return a context with the store that a URL names, set up as the app's own is.
 
+    :param named: the option or argument that gave the URL, for messages.
     :raises ConfigurationError: no store knows this URL, or what it needs is not installed.
     """
     options = state.options
-    try:
-        store = store_from_url(
-            url,
-            folder=Path(state.app.instance_path),
-            timeout_s=options.store_timeout_s,
-            write_timeout_s=options.write_timeout_s,
-            history_limit=options.history_limit,
-        )
-    except ConfigurationError as exc:
-        # It was not the app's own URL that was given.
-        said = str(exc).replace(ConfigKeys.STORE_URL, f"the URL {redact(url)}")
-        raise ConfigurationError(said) from exc
+    store = store_from_url(
+        url,
+        folder=Path(state.app.instance_path),
+        timeout_s=options.store_timeout_s,
+        write_timeout_s=options.write_timeout_s,
+        history_limit=options.history_limit,
+        named=named,
+    )
     try:
         yield store
     finally:

@@ -21,7 +21,7 @@ def create_tables_(ctx: click.Context, url: str | None) -> None:
     """
     state = load_state(ctx)
     with contextlib.ExitStack() as stack:
-        store = state.store if url is None else stack.enter_context(opened(state, url))
+        store = state.store if url is None else stack.enter_context(opened(state, url, "--url"))
         # Stores without tables make what they need when it is needed.
         getattr(store, "create_tables", store.prepare)()
         click.echo(f"{visible(repr(store))} has all its tables")

@@ -68,7 +68,7 @@ def diff(
     Each is the URL of a store, a backup, or a file that "export" printed. Settings that such a
     file does not name are left out. Secrets are compared, but shown masked.
     """
-    sides = [_read(state, source) for source in (one, other)]
+    sides = [_read(state, one, "ONE"), _read(state, other, "OTHER")]
     differences = [
         operations.Difference(
             name,
@@ -102,11 +102,11 @@ def _differs(declarations: Declarations, name: str, one: str | None, other: str 
     return not operations.is_same(declaration, one, other)
 
 
-def _read(state: WaffleState, source: str | None) -> _Side:
+def _read(state: WaffleState, source: str | None, named: str) -> _Side:
     if source is None:
         return _Side(dict(state.snapshot.stored), whole=True)
     if "://" in source:
-        with opened(state, source) as store:
+        with opened(state, source, named) as store:
             rows = store.read_since(0, "").rows
         return _Side({name: raw for name, raw in rows if raw is not None}, whole=True)
     path = Path(source)

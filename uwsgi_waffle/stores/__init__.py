@@ -10,7 +10,7 @@ from ..errors import ConfigurationError
 from ..forking import PerProcess
 from ..redis_servers import SCHEMES
 from ..snapshot import Delta, Row
-from .base import Channel, Dump, HistoryEntry, Store, WorkerReport
+from .base import URL_NAMED, Channel, Dump, HistoryEntry, Store, WorkerReport
 
 __all__ = [
     "Channel",
@@ -36,6 +36,7 @@ def store_from_url(
     history_limit: int | None = None,
     prefix: str = "",
     makes_folder: bool = False,
+    named: str = URL_NAMED,
 ) -> Store:
     """Return the store that a URL names; opens nothing.
 
@@ -49,6 +50,7 @@ def store_from_url(
     :param folder: what a relative file is relative to.
     :param makes_folder: it is made later, if it is not there.
     :param history_limit: how many changes the history keeps; the store's own default if ``None``.
+    :param named: where the URL was given, such as a key of ``app.config``, for messages.
     :raises ConfigurationError: no store knows this URL, what it needs is not installed, or the
         file's folder does not exist.
     """
@@ -57,7 +59,7 @@ def store_from_url(
         given["history_limit"] = history_limit
     # Before its parts are split: that refuses an IPv6 address among several hosts.
     if url.partition("://")[0] in SCHEMES:
-        return _redis_store(url, prefix, given)
+        return _redis_store(url, prefix, named, given)
     parts = urlsplit(url)
     dialect, _, driver = parts.scheme.partition("+")
     # Each is imported only when it is used: a worker pays memory for every module.
@@ -73,7 +75,7 @@ def store_from_url(
         if not path.parent.is_dir() and not (makes_folder and path.parent == folder):
             raise ConfigurationError(
                 f"the folder {path.parent} of the settings database does not exist: "
-                "create it, or name another file in WAFFLE_STORE_URL"
+                f"create it, or name another file in {named}"
             )
         if not driver:
             from .sqlite import SqliteStore
@@ -88,26 +90,26 @@ def store_from_url(
         try:
             from .sqlalchemy import AlchemyWaffleStore
         except ImportError as exc:
-            raise _missing("sqlalchemy", exc) from exc
+            raise _missing("sqlalchemy", named, exc) from exc
         if prefix:
             given["prefix"] = prefix
         return AlchemyWaffleStore(url, **given)
     raise ConfigurationError(
-        f"WAFFLE_STORE_URL names no store that is known ({parts.scheme or 'no scheme'}): write "
+        f"{named} names no store that is known ({parts.scheme or 'no scheme'}): write "
         "sqlite:///file.db, postgresql+psycopg://user:password@host/database, "
         "mysql+pymysql://…, redis://host:6379/0 or redis+sentinel://host:26379,host2/service/0"
     )
 
 
-def _redis_store(url: str, prefix: str, given: Any) -> Store:
+def _redis_store(url: str, prefix: str, named: str, given: Any) -> Store:
     try:
         from .redis import RedisStore
     except ImportError as exc:
-        raise _missing("redis", exc) from exc
+        raise _missing("redis", named, exc) from exc
     query = url.partition("?")[2]
     if prefix and "prefix" not in dict(parse_qsl(query, keep_blank_values=True)):
-        return RedisStore(url, prefix=prefix, **given)
-    return RedisStore(url, **given)
+        given["prefix"] = prefix
+    return RedisStore(url, named=named, **given)
 
 
 def _prefix(query: str, prefix: str) -> str:
@@ -124,8 +126,8 @@ def _prefix(query: str, prefix: str) -> str:
     return prefix
 
 
-def _missing(extra: str, exc: ImportError) -> ConfigurationError:
+def _missing(extra: str, named: str, exc: ImportError) -> ConfigurationError:
     return ConfigurationError(
-        f"WAFFLE_STORE_URL needs a package that is not installed ({exc}): "
+        f"{named} needs a package that is not installed ({exc}): "
         f"pip install 'uwsgi-waffle[{extra}]'"
     )

@@ -15,6 +15,8 @@ from ..snapshot import Delta
 HISTORY_LIMIT = 100_000
 #: the most revisions that one change removes from the history, so that none takes long
 PRUNED_AT_ONCE = 320
+#: how messages name a URL of which nothing says where it was given
+URL_NAMED = "the URL"
 
 
 class HistoryEntry(NamedTuple):

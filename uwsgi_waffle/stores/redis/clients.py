@@ -14,8 +14,6 @@ from ...redis_servers.clients import close, doubt, make_client
 from ...redis_servers.failures import Place, failure_of
 from ...redis_servers.urls import RedisUrl
 
-KEY = "WAFFLE_STORE_URL"
-
 
 class Clients(NamedTuple):
     """The client for Redis of one process; connects when it is used."""
@@ -30,17 +28,20 @@ class Clients(NamedTuple):
     report: Any
 
     @classmethod
-    def make(cls, url: RedisUrl, key: str, timeout_s: float, write_timeout_s: float) -> Clients:
+    def make(
+        cls, url: RedisUrl, key: str, named: str, timeout_s: float, write_timeout_s: float
+    ) -> Clients:
         """Return the clients of a store.
 
         :param key: one of its keys.
+        :param named: where the URL was given, for messages.
         """
         reader, writer = (
             make_client(
                 url,
                 connect_s=timeout_s,
                 answer_s=answer_s,
-                key=KEY,
+                key=named,
                 slot_of=key,
                 decode_responses=True,
                 # A backslash followed by an x is no JSON: of a text that is no UTF-8, the default

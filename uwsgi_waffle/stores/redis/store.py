@@ -24,10 +24,10 @@ from ...masking import redact
 from ...redis_servers.failures import Place, is_moved
 from ...redis_servers.urls import parse_redis_url
 from ...snapshot import Delta, Row
-from ..base import PRUNED_AT_ONCE, Channel, Dump, HistoryEntry, Store, WorkerReport
+from ..base import PRUNED_AT_ONCE, URL_NAMED, Channel, Dump, HistoryEntry, Store, WorkerReport
 from ..epochs import words_in
 from ..soundness import Found, sound_entries, sound_reports
-from .clients import KEY, Clients, translated
+from .clients import Clients, translated
 from .rows import aged_report, entry_of, fields_of, id_before, optional_text
 
 logger = logging.getLogger("uwsgi_waffle")
@@ -58,6 +58,7 @@ class RedisStore(Store):
     :param timeout_s: longest time that connecting may take, and an answer to a read.
     :param write_timeout_s: longest time that an answer to a write may take.
     :param history_limit: how many changes the history keeps; they are in Redis's memory.
+    :param named: where the URL was given, such as a key of ``app.config``, for messages.
     """
 
     calls_before_commit = True
@@ -72,9 +73,11 @@ class RedisStore(Store):
         timeout_s: float = 1.0,
         write_timeout_s: float = 5.0,
         history_limit: int = REDIS_HISTORY_LIMIT,
+        named: str = URL_NAMED,
     ) -> None:
         self._shown = redact(url)
-        self._url = parse_redis_url(url, key=KEY, own=("prefix", "channel"))
+        self._named = named
+        self._url = parse_redis_url(url, key=named, own=("prefix", "channel"))
         ours = self._url.own
         prefix = _tagged(prefix or ours.get("prefix") or DEFAULT_PREFIX)
         self._channel = channel or ours.get("channel", "")
@@ -87,7 +90,7 @@ class RedisStore(Store):
         self._prefix = prefix
         self._keys = [prefix + name for name in ("meta", "raws", "revisions", "history")]
         self._clients = PerProcess(
-            lambda: Clients.make(self._url, self._keys[0], timeout_s, write_timeout_s)
+            lambda: Clients.make(self._url, self._keys[0], named, timeout_s, write_timeout_s)
         )
         # Made once here, so that a bad URL is an error at the start.
         self._clients.get()
@@ -331,7 +334,7 @@ class RedisStore(Store):
         self._refusal = refusal
 
     def _translated(self, *, sent: bool = False) -> contextlib.AbstractContextManager[Clients]:
-        place = Place(self._shown, KEY, self._prefix, self._channel)
+        place = Place(self._shown, self._named, self._prefix, self._channel)
         return translated(self._clients.get(), place, sent=sent)
 
     def _lost(self) -> StoreMissing:
