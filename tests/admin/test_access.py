@@ -95,6 +95,16 @@ def test_name_that_is_a_page_is_refused(name: str, kind: Any) -> None:
         Guard(lambda: kind(name)).admit()
 
 
+@pytest.mark.parametrize("name", [7, b"ann", "a\0b", "\ud800"])
+def test_name_that_no_history_can_have_is_refused_when_the_page_opens(name: Any) -> None:
+    for guard, says in (
+        (Guard(lambda: True, lambda: name), "author must return a name"),
+        (Guard(lambda: Access(name)), "authorize must return a name"),
+    ):
+        with pytest.raises(ConfigurationError, match=says):
+            guard.admit()
+
+
 @pytest.mark.parametrize("kind", [str, Access])
 def test_name_may_have_255_characters(kind: Any) -> None:
     assert admitted(kind("a" * 255)).name == "a" * 255

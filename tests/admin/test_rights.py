@@ -90,6 +90,48 @@ def test_nobody_goes_back_over_what_may_not_be_changed(admit: Admit, query: str)
     assert admin.worker.waffle.history()[0].author == "ann"
 
 
+@pytest.mark.parametrize("query", ["to=1", "undo=2", "to=1&name=PRICE", "to=0"])
+def test_refused_way_back_shows_nothing_of_what_may_not_be_seen(admit: Admit, query: str) -> None:
+    admin = admit(Access("ann", view={"Shop"}, edit={"Shop"}))
+    write = admin.worker.state.store.write
+    # Of a release before: one does not fit any more, one is not declared any more.
+    write({"FREE": '"elsewhere"', "GONE": "1", "PRICE": '"dear"'})
+    write({"FREE": "4", "GONE": None, "PRICE": "5"})
+    page = admin.open(f"/rollback?{query}")
+    for hidden in ("elsewhere", "FREE", "GONE"):
+        assert hidden not in page.text
+    if query != "to=0":
+        assert page.code == 422
+        assert "PRICE</strong>: its value of then does not fit any more" in page.text
+
+
+def test_setting_that_may_not_be_seen_is_as_one_that_is_not_there(
+    make_worker: Callable[..., Worker],
+) -> None:
+    confs = {**CONFS, "HOST": {**CONFS["HOST"], "label": "The mail server"}}
+    worker = make_worker(confs=confs, SECRET_KEY="k")
+    access = Access("ann", view={"Shop"}, edit={"Shop"})
+    worker.app.register_blueprint(
+        worker.waffle.admin_blueprint(lambda: access), url_prefix="/settings"
+    )
+    admin = Admin(worker)
+    worker.waffle.update({"HOST": "elsewhere", "PRICE": 7})
+    worker.waffle.update({"HOST": "h", "PRICE": 8})
+    for path in ("/history?", "/rollback?to=1&", "/rollback?undo=1&"):
+        real = admin.open(f"{path}name=HOST")
+        other = admin.open(f"{path}name=NOSUCH")
+        assert real.code == other.code
+        assert real.text.replace("HOST", "NOSUCH") == other.text
+    for path in ("/edit", "/preview", "/save"):
+        answers = []
+        for name in ("HOST", "NOSUCH"):
+            fields = admin.open().form("/preview")
+            fields[f"v-{name}"] = ["x"]
+            answers.append(browse(admin.client, f"/settings{path}", fields, method="post"))
+        assert answers[0].code == answers[1].code
+        assert "HOST" not in answers[0].text
+
+
 def test_nobody_is_let_in_by_a_redirect() -> None:
     app = Flask("x")
     with app.test_request_context():

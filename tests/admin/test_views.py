@@ -500,6 +500,15 @@ class TestSaving:
         assert page.form("/save")["reason"] == ["x" * 501]
         assert "Saved as revision 1" in page.submit("/save", reason=["why"]).text
 
+    @pytest.mark.parametrize("path", ["/preview", "/rollback?to=0"])
+    def test_reason_that_no_store_can_keep_is_refused(self, admin: Admin, path: str) -> None:
+        admin.save(v_LIMIT="20")
+        page = admin.open(path) if "?" in path else admin.open().submit(path, v_LIMIT="30")
+        page = page.submit("/rollback" if "?" in path else "/save", reason=["a\0b"])
+        assert page.code == 422
+        assert "The reason has a character that" in page.text
+        assert admin.conf["LIMIT"] == 20
+
     def test_reason_may_be_required(self, make_admin: MakeAdmin) -> None:
         admin = make_admin(pages={"require_reason": True})
         page = admin.open().submit("/preview", v_LIMIT="20").submit("/save")

@@ -10,6 +10,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response
 
 from ..errors import ConfigurationError
+from ..settings.arguments import is_storable
 from ..settings.declarations import PINNED, Declaration
 
 Authorize = Callable[[], object]
@@ -104,6 +105,7 @@ class Guard:
             abort(403)
         if not access.name and self._author is not None:
             access = replace(access, name=self._author() or "")
+            _check_name(access.name, "author")
         setattr(g, _ACCESS, access)
         return None
 
@@ -137,20 +139,34 @@ def _access_of(verdict: object) -> Access | None:
         return None
     if verdict is True:
         return EVERYTHING
-    name = verdict.name if isinstance(verdict, Access) else verdict
-    if not isinstance(name, str):
+    if not isinstance(verdict, Access | str):
         raise ConfigurationError(
             "authorize must return True, the author's name, an Access, False, None or a response, "
             f"got {type(verdict).__name__}"
         )
+    if isinstance(verdict, str):
+        verdict = replace(EVERYTHING, name=verdict)
+    _check_name(verdict.name, "authorize")
+    name = verdict.name
+    # A page that asks people to log in, for example.
     if len(name) > _MAX_NAME_LENGTH or "<" in name or len(name.splitlines()) > 1:
         raise ConfigurationError(
             "authorize must return a name of one line, with at most "
             f"{_MAX_NAME_LENGTH} characters and no '<'; got {len(name)} characters"
         )
-    if isinstance(verdict, Access):
-        return verdict
-    return replace(EVERYTHING, name=name)
+    return verdict
+
+
+def _check_name(name: object, returned_by: str) -> None:
+    """Refuse a name that no history can have, before anything is typed under it."""
+    if not isinstance(name, str):
+        raise ConfigurationError(
+            f"{returned_by} must return a name that is a string, got {type(name).__name__}"
+        )
+    if not is_storable(name):
+        raise ConfigurationError(
+            f"{returned_by} must return a name that UTF-8 can write, without a NUL character"
+        )
 
 
 def _is_within(scope: bool | Collection[str], declaration: Declaration) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 from urllib.parse import quote
@@ -118,15 +119,15 @@ def fingerprint(declaration: Declaration, widget: Widget, snapshot: Snapshot) ->
     return sign("base", declaration.name, widget.kind, text, str(null))
 
 
-def read_draft(form: MultiDict[str, str], declarations: Declarations) -> Draft:
-    """Return the draft that a form sent; names that are not declared are left aside."""
+def read_draft(form: MultiDict[str, str], names: Iterable[str]) -> Draft:
+    """Return the draft that a form sent; what it says of other settings is left aside."""
     try:
         revision = int(form.get("revision", "0"))
     except ValueError:
         revision = 0
     choosing = "choose" in form
     entries: dict[str, Entry] = {}
-    for name in declarations:
+    for name in names:
         key = key_of(name)
         text = _text_of(form, key)
         reset = f"r-{key}" in form

@@ -29,7 +29,7 @@ class FormPages(Frame):
 
     def edit(self) -> Answer:
         """Show every setting, with what was typed already."""
-        draft = read_draft(request.form, state_of(current_app).declarations)
+        draft = self._sent(state_of(current_app))
         refused = self._refused(draft)
         return self._form(draft) if refused is None else refused
 
@@ -84,8 +84,13 @@ class FormPages(Frame):
         return redirect(url_for(".index", saved=revision, left=left or None), 303)
 
     def _draft(self, state: WaffleState) -> Draft:
-        draft = read_draft(request.form, state.declarations)
-        return touched(draft, state.declarations, state.snapshot)
+        return touched(self._sent(state), state.declarations, state.snapshot)
+
+    @staticmethod
+    def _sent(state: WaffleState) -> Draft:
+        access = current_access()
+        seen = [name for name, each in state.declarations.items() if access.may_view(each)]
+        return read_draft(request.form, seen)
 
     @staticmethod
     def _work_out(state: WaffleState, draft: Draft, *, saving: bool = False) -> Outcome:

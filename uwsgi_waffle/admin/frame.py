@@ -11,6 +11,7 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from ..app_state import WaffleState, state_of
 from ..errors import OutcomeUnknown, StoreError
+from ..settings.arguments import is_storable
 from ..version import __version__
 from .access import current_author
 from .drafts import MAX_REASON_LENGTH
@@ -97,6 +98,8 @@ class Frame:
                 f"The reason has {len(reason)} characters, and may have {MAX_REASON_LENGTH}. "
                 "Nothing is saved yet."
             )
+        if not is_storable(reason):
+            return "The reason has a character that can't be kept (NUL). Nothing is saved yet."
         return NO_REASON if self._require_reason and not reason else ""
 
     def page(self, template: str, code: int = 200, **context: Any) -> Response:

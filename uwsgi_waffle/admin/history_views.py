@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
 from datetime import datetime, timezone
 
 from flask import current_app, redirect, request, url_for
@@ -13,7 +12,7 @@ from ..app_state import WaffleState, state_of
 from ..errors import ChangeRefused, OutcomeUnknown, RevisionConflict, StoreError, WaffleError
 from .access import current_access, current_author, why_locked
 from .frame import EXPIRED, FOREIGN, Answer, Frame, not_saved
-from .past import DAMAGED, Asked, Made, make_history, title_of
+from .past import DAMAGED, Asked, Made, make_history, may_see, title_of
 from .review import make_lines
 from .tokens import is_token_valid, was_ours
 
@@ -35,6 +34,7 @@ class HistoryPages(Frame):
         )
         page = min(max(args.get("page", 1, type=int), 1), _MAX_PAGE)
         access = current_access()
+        name = asked.name or ""
         made: list[Made] = []
         more, damaged, notice, code = False, 0, "", 200
         try:
@@ -53,7 +53,8 @@ class HistoryPages(Frame):
             name=asked.name,
             by=asked.author,
             since=args.get("since", "") if asked.since else "",
-            title=title_of(state, asked.name or ""),
+            # The label of a setting that this person may not see is not for them.
+            title=title_of(state, name) if may_see(state, access, name) else name,
             names=[(n, d.label or n) for n, d in state.declarations.items() if access.may_view(d)],
             notice=notice,
         )
@@ -86,7 +87,7 @@ class HistoryPages(Frame):
             if isinstance(exc, OutcomeUnknown):
                 outcome = "It is not known whether this was done: look at the history later"
         except WaffleError as exc:
-            return self._refuse(revision, exc)
+            return self._refuse(state, revision, exc)
         except DAMAGED:
             pass  # shown below
         try:
@@ -98,15 +99,16 @@ class HistoryPages(Frame):
             text = f"The store fails: {exc}. {outcome}."
             return self.page("stop.html", 503, title="Not now", notice=text, problems={})
         except WaffleError as exc:
-            return self._refuse(revision, exc)
+            return self._refuse(state, revision, exc)
         except DAMAGED as exc:
             text = f"A row of the history is damaged: {exc}. {outcome}."
             return self.page("stop.html", 503, title="Not now", notice=text, problems={})
-        seen = [n for n in plan.by_hand if current_access().may_view(state.declarations[n])]
+        access = current_access()
+        seen = [n for n in plan.by_hand if may_see(state, access, n)]
         if seen and not notice:
             text = operations.by_hand_notice(seen)
             notice = f"{text[0].upper()}{text[1:]}."
-        left = self._seen_of(state, plan.left)
+        left = {n: app for n, app in plan.left.items() if may_see(state, access, n)}
         if left and not notice:
             text = operations.left_notice(left)
             notice = f"{text[0].upper()}{text[1:]}."
@@ -146,6 +148,10 @@ class HistoryPages(Frame):
     def _plan(
         state: WaffleState, revision: int, undo: int | None, name: str | None
     ) -> tuple[operations.Plan, frozenset[str]]:
+        access = current_access()
+        if name is not None and not may_see(state, access, name):
+            # The same for every such name, whether there is a setting of it or not.
+            raise operations.UnknownRevisionError(f"the history has no change of {name}")
         names = None if name is None else [name]
         if undo is None:
             plan, overtaken = (
@@ -154,28 +160,17 @@ class HistoryPages(Frame):
             )
         else:
             plan, overtaken = operations.plan_undo(state, undo, names=names)
-        access = current_access()
         locked = [n for n in plan.raws if not access.may_edit(state.declarations[n])]
         if locked:
-            shown = [n for n in locked if access.may_view(state.declarations[n])]
-            hidden = {"settings that you may not see": "they would be changed too"}
-            problems = {n: why_locked(state.declarations[n]) for n in shown}
-            raise ChangeRefused(problems if len(shown) == len(locked) else {**problems, **hidden})
+            raise ChangeRefused({n: why_locked(state.declarations[n]) for n in locked})
         return plan, overtaken
 
-    @staticmethod
-    def _seen_of(state: WaffleState, left: Mapping[str, str]) -> dict[str, str]:
-        """Return what this person may know of the settings that were left to other apps."""
-        access = current_access()
-        return {
-            name: app
-            for name, app in left.items()
-            if access.view is True
-            or (name in state.declarations and access.may_view(state.declarations[name]))
-        }
-
-    def _refuse(self, revision: int | None, exc: WaffleError) -> Answer:
-        problems = exc.problems if isinstance(exc, ChangeRefused) else {}
+    def _refuse(self, state: WaffleState, revision: int | None, exc: WaffleError) -> Answer:
+        found = exc.problems if isinstance(exc, ChangeRefused) else {}
+        # A problem quotes the value of then.
+        problems = {n: why for n, why in found.items() if may_see(state, current_access(), n)}
+        if len(problems) < len(found):
+            problems["settings that you may not see"] = "they would be changed too"
         text = str(exc)[:1].upper() + str(exc)[1:]
         title = f"Can't go back to revision {revision}"
         notice = "Nothing was changed." if problems else f"{text}. Nothing was changed."

@@ -70,7 +70,7 @@ def make_history(
     while True:
         found = operations.read_history(state, name=asked.name, limit=limit)
         entries = [
-            entry for entry in found if asked.wants(entry) and _may_see(state, access, entry.name)
+            entry for entry in found if asked.wants(entry) and may_see(state, access, entry.name)
         ]
         if len(entries) >= wanted or len(found) + found.damaged < limit:
             break
@@ -89,7 +89,7 @@ def made_since(state: WaffleState, revision: int, access: Access) -> list[Item]:
         return [
             _item(state, entry)
             for entry in operations.read_history(state, limit=_MEANWHILE_LIMIT)
-            if entry.revision > revision and _may_see(state, access, entry.name)
+            if entry.revision > revision and may_see(state, access, entry.name)
         ]
     return []
 
@@ -109,6 +109,12 @@ def title_of(state: WaffleState, name: str) -> str:
     return name if declaration is None else declaration.label or name
 
 
+def may_see(state: WaffleState, access: Access, name: str) -> bool:
+    """Return whether a person may know of a setting, also of one that is no longer declared."""
+    declaration = state.declarations.get(name)
+    return access.view is True if declaration is None else access.may_view(declaration)
+
+
 def _item(state: WaffleState, entry: HistoryEntry) -> Item:
     declaration = state.declarations.get(entry.name)
     return Item(
@@ -121,11 +127,6 @@ def _item(state: WaffleState, entry: HistoryEntry) -> Item:
         entry.reason,
         entry.at,
     )
-
-
-def _may_see(state: WaffleState, access: Access, name: str) -> bool:
-    declaration = state.declarations.get(name)
-    return access.view is True if declaration is None else access.may_view(declaration)
 
 
 def _aware(at: datetime) -> datetime:
