@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import date
 
 import pytest
 
@@ -10,9 +11,10 @@ from .support.find import need_module
 
 need_module("selenium")
 
+from selenium.webdriver import ActionChains  # noqa: E402
 from selenium.webdriver.common.keys import Keys  # noqa: E402
 
-from .support.admin_site import chromium  # noqa: E402
+from .support.admin_site import chromium, serving  # noqa: E402
 from .support.admin_tour import Tour, touring  # noqa: E402
 from .support.browser import Browser, need_browser  # noqa: E402
 
@@ -176,3 +178,43 @@ def test_locked_settings_have_no_control(tour: Tour, browser: Browser) -> None:
     assert (locked.tag_name, locked.text) == ("p", "1000")
     assert "locked" in browser.one("#s-UPLOAD_LIMIT").text
     assert browser.one("#f-SMTP_PASSWORD").text == "a secret, not shown"
+
+
+DATES = {
+    "SITENAME": {"desc": "d", "default": "Shop", "group": "Site"},
+    "WHEN": {"desc": "d", "default": date(2026, 1, 31), "group": "Times"},
+    "TOKEN": {"desc": "d", "default": "hush", "secret": True, "group": "Site"},
+}
+
+
+COUNT_SENT = """
+window.sent = [];
+document.addEventListener("submit", (event) => {
+  window.sent.push(!event.defaultPrevented);
+  event.preventDefault();
+});
+"""
+
+
+def test_double_click_sends_a_form_once(browser: Browser) -> None:
+    with serving(DATES) as site:
+        browser.open(site.url)
+        browser.one("#f-SITENAME").send_keys("x")
+        browser.one(".wa-bar button").click()
+        browser.wait_for_text("compared with revision")
+        browser.run(COUNT_SENT)
+        button = browser.one("main button.wa-primary")
+        ActionChains(browser.driver).double_click(button).perform()
+        assert browser.run("return window.sent") == [True, False]
+
+
+def test_date_that_is_not_complete_is_shown_wherever_it_is(browser: Browser) -> None:
+    with serving(DATES) as site:
+        browser.open(site.url)
+        browser.one("#f-WHEN").send_keys(Keys.BACKSPACE)
+        assert browser.run("return document.querySelector('#f-WHEN').validity.badInput")
+        browser.run("document.querySelector('#f-WHEN').closest('details').open = false")
+        browser.one("#f-SITENAME").send_keys("x")
+        browser.one(".wa-bar button").click()
+        browser.wait_for_text("it is not complete")
+        assert browser.run("return document.activeElement.id") == "f-WHEN"

@@ -290,6 +290,9 @@
       if (bad && !(event.submitter && event.submitter.matches("[data-add-row]"))) {
         event.preventDefault();
         check(bad, bad.closest("[data-setting]"));
+        // It may be filtered out, or in a group that is closed.
+        refilter();
+        bad.closest("details").open = true;
         bad.focus();
         return;
       }
@@ -377,6 +380,20 @@
         refusal.hidden = false;
       }
     });
+  };
+
+  // Without this, the answer to the second click of a double click would be shown: that nothing was
+  // changed, or that someone else was faster. After a while a form may be sent again: the answer to
+  // the first may have been stopped.
+  const sendOnce = () => {
+    for (const sent of all("form[method=post]")) {
+      let last = -Infinity;
+      sent.addEventListener("submit", (event) => {
+        if (event.defaultPrevented) return;
+        if (event.timeStamp - last < 1000) event.preventDefault();
+        else last = event.timeStamp;
+      });
+    }
   };
 
   // --- what others do --------------------------------------------------------------------------------
@@ -480,6 +497,7 @@
   localTimes(document);
   filter();
   switches(edits());
+  sendOnce();
   news();
   reach();
   workers();
