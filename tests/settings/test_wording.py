@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import re
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from typing import Annotated, Any, Literal
@@ -145,3 +146,21 @@ def test_value_is_written_as_people_write_it(value: object, text: str) -> None:
 
 def test_unknown_message_stays_as_it_is() -> None:
     assert explained("Something new - at `$.a`") == ".a: Something new"
+
+
+@pytest.mark.parametrize(
+    ("default", "typed", "text"),
+    [
+        (1.0, "1e400", "the number is too large"),
+        (1, "9" * 5000, "the number is too large"),
+        ([1.0], "[1e400]", "[0]: the number is too large"),
+        (Decimal(1), "NaN", "it must be a number that equals itself, got NaN"),
+        (Decimal(1), "sNaN", "it must be a number that equals itself, got NaN"),
+    ],
+)
+def test_number_that_can_not_be_kept_is_named_in_plain_words(
+    default: Any, typed: str, text: str
+) -> None:
+    declaration = declare({"A": {"desc": "d", "default": default}})["A"]
+    with pytest.raises(ValueError, match=f"^{re.escape(text)}$"):
+        declaration.parse(typed)

@@ -88,6 +88,8 @@ class Declaration:
             raise ValueError("it must be a finite number: JSON has neither inf nor nan")
         decoded = self.decode(raw)
         if differ(decoded, typed):
+            if differ(typed, typed):
+                raise ValueError("it must be a number that equals itself, got NaN")
             raise ValueError(
                 "it does not survive being stored as JSON"
                 + ("" if self.secret else f": {typed!r} would come back as {decoded!r}")

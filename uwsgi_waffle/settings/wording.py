@@ -42,6 +42,8 @@ _FORMATS = {
     "Invalid RFC3339 encoded time": "it must be a time, such as 14:30:00",
     "Invalid RFC3339 encoded datetime": "it must be a date and time, such as 2026-01-31T14:30:00Z",
     "Invalid UUID": "it must be a UUID",
+    "Number out of range": "the number is too large",
+    "Integer value out of range": "the number is too large",
     "Invalid decimal string": "it must be a decimal number, such as 9.90",
     "Invalid base64 encoded string": "it must be base64",
     "Expected `datetime` with a timezone component": "it must have a time zone, such as a Z at its "
