@@ -64,6 +64,29 @@ def test_backup_is_for_its_owner_only_and_replaces_the_one_before(
     assert list(file.parent.glob(".shop*")) == []
 
 
+def test_backup_goes_into_a_pipe_and_leaves_it_there(worker: Worker, file: Path) -> None:
+    os.mkfifo(file)
+    # Both ends, so that no one waits for the other.
+    descriptor = os.open(file, os.O_RDWR)
+    try:
+        run(worker, "backup", str(file))
+        assert json.loads(os.read(descriptor, 1 << 16))["revision"] == 2
+    finally:
+        os.close(descriptor)
+    assert stat.S_ISFIFO(file.stat().st_mode)
+
+
+def test_backup_follows_a_link_and_leaves_it_there(worker: Worker, file: Path) -> None:
+    link = file.with_name("latest")
+    link.symlink_to(file.name)
+    for number in (1, 2):
+        worker.waffle.update({"LIMIT": 50 + number})
+        run(worker, "backup", str(link))
+        assert link.is_symlink()
+        assert json.loads(file.read_text())["settings"]["LIMIT"] == str(50 + number)
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
 def test_secrets_are_in_a_backup_only_when_it_is_asked_for(worker: Worker, file: Path) -> None:
     run(worker, "backup", str(file))
     assert "open-sesame" not in file.read_text()

@@ -150,3 +150,63 @@ def test_status_of_waiting_is_named_where_a_command_can_wait(run: Run) -> None:
     for name, command in group.commands.items():
         waits = any(parameter.name == "wait_s" for parameter in command.params)
         assert waits or "within --wait" not in run(name, "--help", status=0).stdout, name
+
+
+APP = """
+from flask import Flask
+from uwsgi_waffle import WaffleConf
+
+app = Flask("shop", instance_path={folder!r})
+app.config["WAFFLE_CONFS"] = {{
+    "LIMIT": {{"desc": "d", "default": 1}},
+    "TOKEN": {{"desc": "d", "default": "x", "secret": True}},
+}}
+WaffleConf(app)
+"""
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Callable[[str], subprocess.CompletedProcess[str]]:
+    """Return what runs ``flask waffle`` with what a shell does to its streams."""
+    (tmp_path / "app.py").write_text(APP.format(folder=str(tmp_path)))
+
+    def shell(command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["bash", "-c", f'"$0" -m flask waffle {command}', sys.executable],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    return shell
+
+
+Shell = Callable[[str], subprocess.CompletedProcess[str]]
+
+
+@pytest.mark.parametrize(
+    ("command", "status", "says"),
+    [
+        ("list >&-", 0, ""),
+        ("set LIMIT=2 >&-", 0, ""),
+        ("set TOKEN <&-", 1, "Error: TOKEN: there is no value, and nothing was written"),
+        ("import - <&-", 1, "Error: it is not JSON: it is empty"),
+        ("rollback 0 <&-", 0, ""),
+    ],
+)
+def test_stream_that_is_closed_is_an_empty_one(
+    shell: Shell, command: str, status: int, says: str
+) -> None:
+    done = shell(command)
+    assert done.returncode == status, done.stderr
+    assert done.stderr.startswith(says)
+    assert "Traceback" not in done.stderr
+
+
+def test_change_whose_output_can_not_be_written_is_no_failure(shell: Shell) -> None:
+    done = shell("set LIMIT=2 > /dev/full")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == "the change is made, but can't be printed: No space left on device\n"
+    assert shell("get LIMIT").stdout == "2\n"

@@ -14,6 +14,7 @@ from .. import operations
 from ..app_state import WaffleState
 from ..masking import MASK, counted
 from .base import (
+    after_change,
     ask,
     group,
     opened,
@@ -39,15 +40,15 @@ def backup(state: WaffleState, file: str, secrets: bool) -> None:
     """
     if not file:
         raise click.UsageError("FILE is empty: name a file, or - for standard output")
-    made = operations.back_up(state, state.app.name, secrets=secrets)
-    text = json_text(made) + "\n"
+    held = operations.back_up(state, state.app.name, secrets=secrets)
+    text = json_text(held) + "\n"
     if file == "-":
         click.echo(text, nl=False)
     else:
         _write(Path(file), text.encode())
-    held = _held(len(made.settings), len(made.history))
-    click.echo(f"{held}, at revision {made.revision}", err=True)
-    masked = sum(raw == MASK for raw in made.settings.values())
+    counts = _held(len(held.settings), len(held.history))
+    click.echo(f"{counts}, at revision {held.revision}", err=True)
+    masked = sum(raw == MASK for raw in held.settings.values())
     if masked:
         click.echo(f"left out, kept by --secrets: {counted(masked, 'value')}", err=True)
 
@@ -80,8 +81,9 @@ def restore(
     if not yes:
         ask("Replace the settings and their history?")
     state.replace(dump, expected_revision=seen)
-    click.echo("restored")
-    warn_unannounced(state, dump.revision)
+    with after_change():
+        click.echo("restored")
+        warn_unannounced(state, dump.revision)
 
 
 @group.command(short_help="Copy settings and history to another store.")
@@ -105,7 +107,8 @@ def copy(state: WaffleState, to: str, from_: str | None, overwrite: bool, yes: b
             ask(f"Replace what {target!r} holds?")
         dump = operations.copy(source, target, overwrite=overwrite)
         held = _held(len(dump.raws), len(dump.history))
-        click.echo(f"{held}, at revision {dump.revision}, are in {visible(repr(target))}")
+        with after_change():
+            click.echo(f"{held}, at revision {dump.revision}, are in {visible(repr(target))}")
         newest = source.read_since(0, "").revision
     if newest != dump.revision:
         raise click.ClickException(
@@ -120,7 +123,17 @@ def _held(settings: int, entries: int) -> str:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Write a file that only its owner may read, whole or not at all."""
+    """Write a file that only its owner may read, whole or not at all.
+
+    A pipe or a device is written into, and what a link names is replaced, not the link.
+    """
+    if path.exists() and not path.is_file():
+        try:
+            path.write_bytes(content)
+        except OSError as exc:
+            raise click.ClickException(f"{path} can't be written: {exc.strerror}") from exc
+        return
+    path = Path(os.path.realpath(path))
     beside = path.with_name(f".{path.name}.{random.token_hex(4)}")
     flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
     try:

@@ -69,6 +69,11 @@ class WaffleGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; its errors become messages with an exit status."""
+        # Who started this may have closed them.
+        if sys.stdin is None:
+            sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115
+        if sys.stdout is None:
+            sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
         # A value may hold what the terminal can't show.
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")
@@ -292,15 +297,31 @@ def change(
         expect_revision=expect_revision,
         dry_run=dry_run,
     )
-    # Shown when it is done, so that a refused change is not taken for one.
-    if not asked:
-        print_differences(differences)
-    click.echo(outcome)
-    warn_unannounced(state, revision)
+    with after_change() if differences and not dry_run else contextlib.nullcontext():
+        # Shown when it is done, so that a refused change is not taken for one.
+        if not asked:
+            print_differences(differences)
+        click.echo(outcome)
+        warn_unannounced(state, revision)
     # Also if nothing was to change: of two equal commands the second may be the patient one.
     if wait_s is not None and not dry_run:
         served = state.wait(revision, timeout_s=wait_s).served
         click.echo(f"served by {served} of {served}" if served else "no process serves this app")
+
+
+@contextlib.contextmanager
+def after_change() -> Iterator[None]:
+    """Return a context for what is printed about a change that is made.
+
+    That it can't be printed is said on stderr: the exit status of a failure would say that nothing
+    was written.
+    """
+    try:
+        yield
+    except OSError as exc:
+        # Also the one that click, or the end of the process, would write to.
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+        click.echo(f"the change is made, but can't be printed: {exc.strerror}", err=True)
 
 
 def ask(question: str) -> None:

@@ -12,6 +12,7 @@ from ..app_state import WaffleState
 from ..masking import counted
 from ..stores import Dump
 from .base import (
+    after_change,
     ask,
     group,
     lines,
@@ -106,8 +107,9 @@ def recreate(
     if not yes:
         ask("Have every worker of every host serve this?")
     state.recreate(content.dump, {*loss.epochs, *known}, revision=loss.revision)
-    click.echo("recreated")
-    warn_unannounced(state, content.revision)
+    with after_change():
+        click.echo("recreated")
+        warn_unannounced(state, content.revision)
 
 
 def _say_nothing_is_lost(state: WaffleState, known: tuple[str, ...], *, dry_run: bool) -> None:
