@@ -163,3 +163,18 @@ def test_editor_of_the_environment_is_run_on_a_private_file(
     assert result.exit_code == 0, result.output
     assert worker.waffle.conf["LIMIT"] == 5
     assert (tmp_path / "mode").read_text() == "600\n"
+
+
+@pytest.mark.parametrize("script", ['rm "$1"', "printf '\\377\\376' > \"$1\""])
+def test_editor_that_leaves_nothing_readable_is_reported(
+    make_worker: MakeWorker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, script: str
+) -> None:
+    worker = make_worker()
+    editor = tmp_path / "editor.sh"
+    editor.write_text(f"#!/bin/sh\n{script}\n")
+    editor.chmod(0o755)
+    monkeypatch.setenv("VISUAL", str(editor))
+    result = worker.app.test_cli_runner().invoke(group, ["edit"])
+    assert result.exit_code == 1, repr(result.exception)
+    assert result.stderr.startswith("Error: what the editor saved can't be read (")
+    assert worker.waffle.revision == 0

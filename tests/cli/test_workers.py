@@ -174,6 +174,18 @@ def test_wait_after_a_change_names_who_does_not_serve_it(make_worker: MakeWorker
     assert (result.exit_code, worker.waffle.revision) == (0, 2)
 
 
+def test_ctrl_c_while_a_change_is_waited_for_does_not_say_that_nothing_was_written(
+    make_worker: MakeWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*arguments: Any, **options: Any) -> None:
+        raise KeyboardInterrupt
+
+    worker = make_worker()
+    monkeypatch.setattr(type(worker.state), "wait", interrupt)
+    result = worker.app.test_cli_runner().invoke(group, ["set", "LIMIT=5", "--wait", "9"])
+    assert (result.exit_code, result.stderr) == (5, "Error: stopped waiting: revision 1 stands\n")
+
+
 @pytest.mark.parametrize("command", [["set", "LIMIT=5", "--wait"], ["workers", "--wait"]])
 def test_wait_for_what_is_no_time_is_refused(make_worker: MakeWorker, command: list[str]) -> None:
     worker = make_worker()

@@ -203,6 +203,28 @@ def test_backup_whose_history_is_newer_than_its_revision_is_refused(
         read_backup(json.dumps({**document, "revision": 0}).encode())
 
 
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"revision": 2**53}, "no store counts to its revision"),
+        ({"revision": -1, "history": []}, "no store counts to its revision"),
+        ({"revision": "1"}, r"\.revision: it must be an int, got a string"),
+        ({"settings": {"LIMIT": 5}}, "it must be a string, got an int"),
+    ],
+)
+def test_damaged_backup_is_refused_before_a_store_sees_it(
+    make_worker: MakeWorker, change: dict[str, Any], reason: str
+) -> None:
+    worker = make_worker()
+    worker.waffle.update({"LIMIT": 20})
+    document = json.loads(msgspec_json(back_up(worker.state, "shop")))
+    with pytest.raises(BackupError, match=reason):
+        read_backup(json.dumps({**document, **change}).encode())
+    document["history"] *= 2
+    with pytest.raises(BackupError, match="has a change twice"):
+        read_backup(json.dumps(document).encode())
+
+
 def test_restored_settings_are_served_by_every_worker_of_the_host(make_worker: MakeWorker) -> None:
     one, two = make_worker(), make_worker()
     one.waffle.update({"LIMIT": 20}, author="ann")

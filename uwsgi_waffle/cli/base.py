@@ -305,7 +305,10 @@ def change(
         warn_unannounced(state, revision)
     # Also if nothing was to change: of two equal commands the second may be the patient one.
     if wait_s is not None and not dry_run:
-        served = state.wait(revision, timeout_s=wait_s).served
+        try:
+            served = state.wait(revision, timeout_s=wait_s).served
+        except KeyboardInterrupt:
+            raise _Behind(f"stopped waiting: revision {revision} stands") from None
         click.echo(f"served by {served} of {served}" if served else "no process serves this app")
 
 

@@ -57,7 +57,12 @@ def edit(
     text = _document([info for info in infos if not names or info.name in names], values)
     before = documents.load(text.encode(), "toml")
     while True:
-        edited = click.edit(text, extension=".toml")
+        try:
+            edited = click.edit(text, extension=".toml")
+        except (OSError, UnicodeError) as exc:
+            raise click.ClickException(
+                f"what the editor saved can't be read ({exc}); nothing was written"
+            ) from exc
         if edited is None:
             click.echo(f"nothing to change, the settings are at revision {start.revision}")
             return

@@ -10,11 +10,14 @@ import msgspec
 
 from ..errors import StoreMissing, WaffleError
 from ..masking import MASK
+from ..settings.wording import explained
 from ..stores.base import Dump, HistoryEntry
 from .base import Settings
 
 FORMAT = "uwsgi_waffle backup"
 VERSION = 1
+# From there on, Lua in Redis takes two numbers for one.
+_NO_REVISION = 2**53
 
 
 class BackupError(WaffleError):
@@ -116,9 +119,13 @@ def read_backup(text: bytes) -> Backup:
             raise BackupError("it is not a backup: `flask waffle import` reads exports")
         backup = msgspec.convert(head, Backup)
     except (ValueError, RecursionError) as exc:
-        raise BackupError(f"it is not a backup, or it is damaged: {exc}") from exc
+        raise BackupError(f"it is not a backup, or it is damaged: {explained(str(exc))}") from exc
     if any(entry.revision > backup.revision for entry in backup.history):
         raise BackupError("it is damaged: its history goes on after its revision")
+    if not 0 <= backup.revision < _NO_REVISION:
+        raise BackupError("it is damaged: no store counts to its revision")
+    if len({(entry.revision, entry.name) for entry in backup.history}) < len(backup.history):
+        raise BackupError("it is damaged: its history has a change twice")
     return backup
 
 
