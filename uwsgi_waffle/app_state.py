@@ -250,9 +250,7 @@ class WaffleState:
             except OutcomeUnknown as exc:
                 self._events.unknown(raws, exc, author=author, reason=reason)
                 raise
-        self._events.changed(
-            raws, revision, before=before, after=manager.snapshot, author=author, reason=reason
-        )
+        self._events.changed(raws, revision, before=before, author=author, reason=reason)
         return revision
 
     def replace(self, dump: Dump, *, expected_revision: int | None) -> None:

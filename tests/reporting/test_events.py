@@ -227,6 +227,21 @@ def test_old_value_is_that_before_the_change_though_another_process_was_faster(
     assert (update.revision, update.old, update.new) == (2, {"LIMIT": 7}, {"LIMIT": 5})
 
 
+def test_old_value_is_that_before_the_change_though_the_revision_came_back_as_another(
+    make_worker: MakeWorker,
+) -> None:
+    worker, other = make_worker(), make_worker()
+    store = worker.state.store
+    backup = store.dump()
+    worker.update(LIMIT=7)
+    received = Received(worker.app)
+    store.load(backup)
+    other.state.store.write({"LIMIT": "8"})
+    assert worker.update(LIMIT=5) == 2
+    (update,) = received.updates
+    assert (update.old, update.new) == ({"LIMIT": 8}, {"LIMIT": 5})
+
+
 def test_history_that_fails_leaves_what_this_process_knew(
     make_worker: MakeWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

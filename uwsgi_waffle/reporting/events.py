@@ -69,25 +69,22 @@ class Events:
         revision: int,
         *,
         before: Snapshot,
-        after: Snapshot,
         author: str | None,
         reason: str | None,
     ) -> None:
         """Say that this process has committed a change.
 
-        If there are receivers of ``settings_updated``, and another process has changed something
-        since this one last looked, this reads the history: it blocks for at most the store's
-        timeout, and for the receivers.
+        If there are receivers of ``settings_updated``, this reads the history: it blocks for at
+        most the store's timeout, and for the receivers.
 
         :param before: what this process knew before the change.
-        :param after: and after it.
         """
         update = self._update(raws, revision, author, reason)
         self._log(update)
         if settings_updated.has_receivers_for(self._app):
-            old = {name: before.stored.get(name) for name in raws}
-            if (before.epoch, before.revision) != (after.epoch, revision - 1):
-                old |= self._kept(revision, len(raws))
+            # A revision that is one higher does not show that nobody was faster: the one that this
+            # process knew may have come back as another, after a restore.
+            old = {name: before.stored.get(name) for name in raws} | self._kept(revision, len(raws))
             self._send(update, old, raws)
 
     def replaced(self, before: Snapshot, after: Snapshot) -> None:
