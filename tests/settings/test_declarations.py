@@ -260,6 +260,8 @@ def test_exit_within_a_declared_class_refuses_the_value() -> None:
         (7, {"desc": "d", "default": 1}, "name must be a string"),
         ("half \ud83d", {"desc": "d", "default": 1}, "that UTF-8 can write, without a NUL"),
         ("A\0B", {"desc": "d", "default": 1}, "that UTF-8 can write, without a NUL"),
+        ("A ", {"desc": "d", "default": 1}, "must not begin or end with a space"),
+        ("\tA", {"desc": "d", "default": 1}, "must not begin or end with a space"),
     ],
 )
 def test_malformed_declaration_names_the_setting_and_the_fix(

@@ -67,6 +67,9 @@ def _make_declaration(name: object, spec: object) -> Declaration:
         raise ValueError(f"a setting's name must be a string of 1 to {MAX_NAME_LENGTH} characters")
     if not is_storable(name):
         raise ValueError("a setting's name must be text that UTF-8 can write, without a NUL")
+    if name != name.strip():
+        # MySQL takes "NAME " for "NAME".
+        raise ValueError("a setting's name must not begin or end with a space")
     if name.startswith(RESERVED_PREFIX):
         raise ValueError(f"names that begin with {RESERVED_PREFIX} can't be settings")
     if not isinstance(spec, Mapping):
