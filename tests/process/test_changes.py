@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from uwsgi_waffle import NotifierError, RevisionConflict, StoreUnavailable
+from uwsgi_waffle import NotifierError, RevisionConflict, StoreError, StoreUnavailable
 from uwsgi_waffle.process.page import is_open
 from uwsgi_waffle.snapshot import Delta
 from uwsgi_waffle.stores.sqlite import SqliteStore
@@ -54,6 +54,17 @@ def test_change_that_the_watch_file_could_not_announce_is_seen_on_the_page(
     here.update(LIMIT=7)
     assert "announcing by watch file" in here.manager.health.failing()
     assert there.begin_request()["LIMIT"] == 7
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a bug"), StoreUnavailable("RuntimeError: a bug")])
+def test_whatever_a_store_raises_in_a_write_is_an_error_of_the_store(
+    folder: Path, error: Exception
+) -> None:
+    rig = Rig(folder)
+    rig.memory.errors["write"] = error
+    with pytest.raises(StoreError, match="RuntimeError: a bug"):
+        rig.update(LIMIT=7)
+    assert not is_open(rig.manager.page.words())
 
 
 def test_failed_write_changes_and_announces_nothing(folder: Path) -> None:

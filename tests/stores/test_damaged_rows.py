@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sqlite3
 from collections.abc import Callable
 from datetime import datetime, timezone
@@ -13,7 +14,7 @@ from typing import Any
 import peewee
 import pytest
 
-from uwsgi_waffle import operations
+from uwsgi_waffle import StoreError, operations
 from uwsgi_waffle.cli import group
 from uwsgi_waffle.doctor.workers import reports_of
 from uwsgi_waffle.masking import counted
@@ -103,6 +104,22 @@ class SpoiltStore(MemoryStore):
     def workers(self, max_age_s: float) -> list[WorkerReport]:
         broken: Any = None
         return [REPORT, REPORT._replace(state=broken)]
+
+
+@pytest.mark.parametrize("revision", ["'abc'", "-3", "1.5", str(2**63 - 1)])
+def test_revision_that_is_none_leaves_what_is_served_and_is_an_error_of_the_store(
+    worker: Worker, folder: Path, revision: str
+) -> None:
+    by_sql(folder, f"UPDATE waffle_meta SET revision = {revision}")
+    os.utime(worker.state.options.watcher_file)
+    assert worker.get("LIMIT") == 12
+    for _ in range(2):
+        with pytest.raises(StoreError):
+            worker.update(LIMIT=5)
+    assert worker.get("LIMIT") == 12
+    if revision != str(2**63 - 1):
+        with pytest.raises(StoreError, match="which is no revision"):
+            worker.state.store.dump()
 
 
 def test_what_an_own_store_returns_is_looked_at_too(make_worker: MakeWorker) -> None:

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from ..errors import OutcomeUnknown, RevisionConflict, StoreLost, StoreMissing, raise_unheld
+from ..errors import (
+    OutcomeUnknown,
+    RevisionConflict,
+    StoreError,
+    StoreLost,
+    StoreMissing,
+    WaffleError,
+    raise_unheld,
+)
 from ..notifiers.base import Notifier
 from ..snapshot import Change
 from ..stores.base import Dump, Store
@@ -180,7 +188,14 @@ class Changes:
         return revision
 
     def _written(self, write: Callable[..., int], change: PageChange) -> int:
-        if self._store.calls_before_commit:
-            return write(before_commit=change.open)
-        change.open()
-        return write()
+        try:
+            if self._store.calls_before_commit:
+                return write(before_commit=change.open)
+            change.open()
+            return write()
+        except WaffleError:
+            raise
+        except Exception as exc:
+            # A store may be the user's own, or spoilt; those who change settings expect errors of
+            # a store.
+            raise StoreError(f"{type(exc).__name__}: {exc}") from exc

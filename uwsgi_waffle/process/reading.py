@@ -10,8 +10,8 @@ from typing import NamedTuple
 from ..backoff import Backoff
 from ..errors import NotifierError, StoreError, StoreLost, StoreMissing
 from ..notifiers.file import FileNotifier, Signature
-from ..snapshot import MAX_REVISION, Delta, Snapshot
-from ..stores.base import Store
+from ..snapshot import Delta, Snapshot
+from ..stores.base import Store, sound_revision
 from ..stores.epochs import word_of
 from .health import Health, describe_source
 from .page import identity_of
@@ -314,10 +314,8 @@ class Reading:
         else:
             # A user's own store may know no marks.
             delta = self._store.read_since(base.revision, base.epoch)
-        revision: object = delta.revision
-        if not isinstance(revision, int) or not 0 <= revision <= MAX_REVISION:
-            # A store may be spoilt, or the user's own.
-            raise StoreError(f"{self._store!r} is at {revision!r}, which is no revision")
+        # A store may be spoilt, or the user's own.
+        sound_revision(delta.revision, self._store)
         return delta
 
 

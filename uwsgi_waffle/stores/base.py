@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import StoreError
-from ..snapshot import Delta
+from ..snapshot import MAX_REVISION, Delta
 
 #: the changes that a store keeps in its history, unless another number is given
 HISTORY_LIMIT = 100_000
@@ -107,6 +107,16 @@ class Channel(NamedTuple):
     def __repr__(self) -> str:
         # A URL may hold a password.
         return f"Channel(kind={self.kind!r}, name={self.name!r})"
+
+
+def sound_revision(revision: object, store: object) -> int:
+    """Return the revision that a store says it is at.
+
+    :raises StoreError: it is none.
+    """
+    if type(revision) is not int or not 0 <= revision <= MAX_REVISION:
+        raise StoreError(f"{store!r} is at {revision!r}, which is no revision")
+    return revision
 
 
 class Store(ABC):
@@ -243,6 +253,7 @@ class Store(ABC):
         """
         while True:
             delta = self.read_since(0, "")
+            sound_revision(delta.revision, self)
             entries = _whole_history(self)
             # A store that was replaced while it was read begins again.
             if not self.read_since(delta.revision, delta.epoch, delta.mark).complete or (

@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ...errors import RevisionConflict, StoreMissing, StoreUnavailable
 from ...ownership import make_shared_file
-from ..base import HISTORY_LIMIT, PRUNED_AT_ONCE, Channel, Dump, Store, history_row
+from ..base import (
+    HISTORY_LIMIT,
+    PRUNED_AT_ONCE,
+    Channel,
+    Dump,
+    Store,
+    history_row,
+    sound_revision,
+)
 from ..epochs import apps_in, with_app, with_words, words_in
 from .attempts import Attempts, is_collision
 from .databases import translated
@@ -299,8 +307,9 @@ class SqlStore(Store, Generic[C]):
         revision = to.raise_revision(mark)
         if revision is None:
             raise self._lost()
-        if expected not in (None, revision - 1):
-            raise RevisionConflict(expected, revision - 1)
+        before = sound_revision(revision - 1, self)
+        if expected not in (None, before):
+            raise RevisionConflict(expected, before)
         return revision
 
     def _announce(self, to: Statements) -> None:

@@ -24,6 +24,7 @@ from ..base import (
     Store,
     WorkerReport,
     history_row,
+    sound_revision,
 )
 from ..epochs import apps_in, with_app, with_words, words_in
 from ..soundness import entries_within
@@ -224,9 +225,10 @@ class SqliteStore(Store):
             row = connection.execute(self._tables.revision).fetchone()
             if row is None:
                 raise self._lost()
-            if expected_revision not in (None, row[0]):
-                raise RevisionConflict(expected_revision, row[0])
-            yield connection, int(row[0])
+            current = sound_revision(row[0], self)
+            if expected_revision not in (None, current):
+                raise RevisionConflict(expected_revision, current)
+            yield connection, current
 
     def _create_file(self) -> None:
         # SQLite gives the files that it makes beside it to its owner itself.
