@@ -8,7 +8,13 @@ from typing import Any
 
 import pytest
 
-from uwsgi_waffle import NotifierError, RevisionConflict, StoreError, StoreUnavailable
+from uwsgi_waffle import (
+    NotifierError,
+    OutcomeUnknown,
+    RevisionConflict,
+    StoreError,
+    StoreUnavailable,
+)
 from uwsgi_waffle.process.page import is_open
 from uwsgi_waffle.snapshot import Delta
 from uwsgi_waffle.stores.sqlite import SqliteStore
@@ -65,6 +71,42 @@ def test_whatever_a_store_raises_in_a_write_is_an_error_of_the_store(
     with pytest.raises(StoreError, match="RuntimeError: a bug"):
         rig.update(LIMIT=7)
     assert not is_open(rig.manager.page.words())
+
+
+class Cancelled(BaseException):
+    """As gevent.Timeout and asyncio.CancelledError are."""
+
+
+@pytest.mark.parametrize(
+    ("within", "error"),
+    [
+        ("write", OutcomeUnknown("broke")),
+        ("write", Cancelled()),
+        ("read_since", Cancelled()),
+    ],
+)
+def test_change_that_was_made_though_it_raised_is_announced_by_the_watcher(
+    folder: Path, within: str, error: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remote = StubNotifier()
+    rig = Rig(folder, remote=remote)
+    rig.begin_request()
+
+    does = getattr(rig.memory, within)
+
+    def do_and_fail(*given: Any, **more: Any) -> None:
+        does(*given, **more)
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rig.memory, within, do_and_fail)
+        with pytest.raises(type(error)):
+            rig.update(LIMIT=7)
+    rig.manager.follow(None)
+    assert remote.announced == [1]
+    assert rig.begin_request()["LIMIT"] == 7
+    rig.manager.follow(None)
+    assert remote.announced == [1]
 
 
 def test_failed_write_changes_and_announces_nothing(folder: Path) -> None:

@@ -149,6 +149,7 @@ class Changes:
     def _change(self, write: Callable[..., int], may_apply: Callable[[], bool]) -> int:
         """Write, read back and announce, with the page held; the whole sequence of a change."""
         changes: list[Change] = []
+        announced = False
         try:
             with self._page.change() as change:
                 try:
@@ -156,6 +157,7 @@ class Changes:
                 except BaseException as exc:
                     # It may have been committed; and a conflict names a revision that this
                     # host may not have seen.
+                    announced = not change.opened
                     if change.opened or isinstance(exc, RevisionConflict):
                         self._refresher.catch_up(
                             force=True, may_apply=may_apply, change=change, receive=changes
@@ -183,7 +185,11 @@ class Changes:
                     base.mark,
                     done_by=self._remote if self._store.announces else None,
                 )
+                announced = True
         finally:
+            if not announced:
+                # Its outcome is unknown, or a timeout of gevent's came in between.
+                self._announcer.owe()
             self._changed(changes)
         return revision
 
