@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from uwsgi_waffle import Laggard, Laggards, StoreUnavailable
+from uwsgi_waffle.notifiers import Notice
 from uwsgi_waffle.reporting.barrier import Barrier
 from uwsgi_waffle.reporting.host_rows import KEPT_S, ROW, HostReporter, HostRow, is_host, row_of
 from uwsgi_waffle.testing.forked import children
@@ -291,8 +292,6 @@ def test_row_of_a_host_says_what_all_its_processes_serve(
 def test_question_is_answered_at_once_and_after_a_read(
     worker: Worker, reporter: HostReporter
 ) -> None:
-    from uwsgi_waffle.notifiers import Notice
-
     reporter.turn()
     worker.state.store.write({"LIMIT": "7"})
     worker.manager.follow(Notice(1, "", "", ("abc",)))
@@ -302,8 +301,6 @@ def test_question_is_answered_at_once_and_after_a_read(
 
 
 def test_flood_of_questions_costs_a_bounded_number_of_rows(worker: Worker) -> None:
-    from uwsgi_waffle.notifiers import Notice
-
     worker.get("LIMIT")
     store, clock = worker.state.store, Clock()
     written: list[Any] = []
@@ -349,8 +346,6 @@ def test_row_that_a_busy_store_drops_once_is_made_again_and_no_fault(
 
 
 def test_question_right_after_a_report_is_answered_at_once(worker: Worker) -> None:
-    from uwsgi_waffle.notifiers import Notice
-
     worker.update(LIMIT=5)
     worker.get("LIMIT")
     store, clock = worker.state.store, Clock()
@@ -365,8 +360,6 @@ def test_question_right_after_a_report_is_answered_at_once(worker: Worker) -> No
 
 
 def test_row_that_nobody_asks_for_leaves_the_store_to_those_who_read(worker: Worker) -> None:
-    from uwsgi_waffle.notifiers import Notice
-
     worker.update(LIMIT=5)
     worker.get("LIMIT")
     store, clock = worker.state.store, Clock()
@@ -394,8 +387,6 @@ def test_row_that_nobody_asks_for_leaves_the_store_to_those_who_read(worker: Wor
 def test_process_that_is_asked_which_requests_run_does_not_wait_for_its_own_answer(
     worker: Worker, reporter: HostReporter
 ) -> None:
-    from uwsgi_waffle.notifiers import Notice
-
     worker.update(LIMIT=5)
     worker.manager.follow(Notice(worker.manager.snapshot.revision, "", "", ("a.drained",)))
     wait_until(lambda: not worker.manager.reading.is_asked or worker.manager.follow(None))
@@ -444,8 +435,6 @@ def test_barrier_reads_the_store_and_nothing_else_when_all_is_well(worker: Worke
 
 
 def test_host_without_a_process_that_serves_says_nothing(worker: Worker) -> None:
-    from uwsgi_waffle.notifiers import Notice
-
     worker.update(LIMIT=5)
     reporter = HostReporter(worker.manager, worker.state.store, app="shop", interval_s=10.0)
     worker.manager.follow(Notice(1, "", "", ("abc",)))
@@ -465,8 +454,6 @@ def test_host_without_a_process_that_serves_says_nothing(worker: Worker) -> None
 def test_question_which_requests_run_is_answered_when_every_process_has(
     worker: Worker, reporter: HostReporter
 ) -> None:
-    from uwsgi_waffle.notifiers import Notice
-
     worker.update(LIMIT=5)
     reporter.turn()
     other = worker.manager.slots.take("blog", 0)
@@ -487,6 +474,43 @@ def test_question_which_requests_run_is_answered_when_every_process_has(
     other.answer(worker.manager.page.asked, 2**62)
     turn_until(reporter, lambda: rows(worker)[0].asks == ["a.drained", "b.drained"])
     assert rows(worker)[0].oldest == 2**62
+
+
+def test_question_of_a_barrier_of_this_host_does_not_keep_its_answer_from_another(
+    worker: Worker, reporter: HostReporter
+) -> None:
+    worker.update(LIMIT=5)
+    reporter.turn()
+    other = worker.manager.slots.take("blog", 0)
+    revision = worker.manager.snapshot.revision
+    worker.manager.follow(Notice(revision, "", "", ("a.drained",)))
+    reporter.turn()
+    worker.manager.page.ask()
+    worker.manager.follow(None)
+    other.answer(worker.manager.page.asked, 0)
+    turn_until(reporter, lambda: rows(worker)[0].asks == ["a.drained"])
+    # Nor does a page that was replaced, once the question is asked again.
+    worker.manager.follow(Notice(revision, "", "", ("b.drained",)))
+    reporter.turn()
+    worker.manager.page.path.unlink()
+    worker.manager.page.follow_path()
+    worker.manager.refresh()
+    worker.manager.follow(Notice(revision, "", "", ("c.drained",)))
+    reporter.turn()
+    worker.manager.follow(None)
+    other.answer(worker.manager.page.asked, 0)
+    turn_until(reporter, lambda: "b.drained" in rows(worker)[0].asks)
+
+
+def test_many_barriers_at_once_share_their_questions(worker: Worker) -> None:
+    worker.update(LIMIT=5)
+    other = worker.manager.slots.take("blog", 0)
+    barriers = [worker.state.barrier(1, drained=True) for _ in range(5)]
+    for barrier in barriers:
+        assert [each.why for each in barrier.look().laggards]
+    other.answer(worker.manager.page.asked, 2**62)
+    for barrier in barriers:
+        assert barrier.look().laggards == ()
 
 
 def test_drained_host_has_to_answer_and_to_hold_nothing_older(worker: Worker) -> None:

@@ -91,7 +91,7 @@ class Barrier:
         self._ask = secrets.token_hex(8) + (".drained" if drained else "")
         self._ask_at = float("-inf")
         self._ask_pause_s = _ASK_AGAIN_S
-        self._question = Question(manager.slots, manager.page.ask, clock=clock)
+        self._question = Question(manager.slots, manager.page, clock=clock)
         self._done: set[int] = set()
         self._host = os.uname().nodename
 

@@ -190,6 +190,9 @@ class HostReporter:
             self._question = self._new_question()
             self._question.ask()
             self._new, self._draining = [], drains
+        elif drains:
+            # What stood on the page may have been lost.
+            self._question.ask()
         if self._draining:
             oldest = self._oldest_of(slots, wait_s=_ANSWERS_S if drains else 0.0)
             if oldest is not None:
@@ -207,6 +210,7 @@ class HostReporter:
         """
         until = time.monotonic() + wait_s
         while True:
+            self._question.follow()
             held = [
                 self._manager.oldest_held()
                 if slot.number == self._manager.slot.number
@@ -222,7 +226,7 @@ class HostReporter:
             slots = self._manager.slots.living()
 
     def _new_question(self) -> Question:
-        return Question(self._manager.slots, self._manager.page.ask, clock=self._clock)
+        return Question(self._manager.slots, self._manager.page, clock=self._clock)
 
     def end(self) -> None:
         """Do nothing: a process whose watcher stops still serves."""
