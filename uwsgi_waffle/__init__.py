@@ -29,7 +29,7 @@ from .process.health import Failure, State, Status
 from .settings.classes import Setting
 from .signals import SettingsUpdate, setting_changed, settings_updated
 from .snapshot import Delta, Row, Snapshot
-from .stores import Channel, Dump, HistoryEntry, Store, WorkerReport
+from .stores import Channel, Committed, Dump, HistoryEntry, Store, WorkerReport
 from .stores.mixin import WaffleMixin
 from .version import __version__ as __version__
 
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ChangeRefused",
     "Channel",
+    "Committed",
     "ConfigurationError",
     "Delta",
     "Dump",

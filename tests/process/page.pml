@@ -66,7 +66,7 @@ proctype Writer() {
   :: d_step { LATE && deaths < ND -> deaths++; pending++; held-- }; goto gone
   fi;
   MAYDIE(held--);
-  v = store;                                              /* Refresher._read, within it */
+  if :: v = store :: v = mine fi;                         /* Refresher._read, within it */
   if :: id != v -> id = v :: else fi;
   MAYDIE(held--);
   held--;                                                 /* PageChange.end */

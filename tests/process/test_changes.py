@@ -1,7 +1,8 @@
-"""The changes of one process: committed, read back, announced, and what of it can fail."""
+"""The changes of one process: committed, applied, announced, and what of it can fail."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from uwsgi_waffle import (
 )
 from uwsgi_waffle.process.page import is_open
 from uwsgi_waffle.snapshot import Delta
+from uwsgi_waffle.stores import Committed
 from uwsgi_waffle.stores.sqlite import SqliteStore
 
 from ..support.rig import MemoryStore, Rig, StubNotifier
@@ -253,3 +255,113 @@ def test_process_that_only_read_makes_what_is_missing_for_its_change(
     assert manager.may_make
     assert rig.watch_file.path.exists()
     rig.store.close()
+
+
+class Reporting(MemoryStore):
+    """A store that reports what it has committed."""
+
+    reports_committed = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.after_commit: Callable[[], object] = lambda: None
+
+    def write(
+        self,
+        raws: Mapping[str, str | None],
+        *,
+        committed: Callable[[Committed], None] | None = None,
+        **more: Any,
+    ) -> int:
+        revision = super().write(raws, **more)
+        known = revision - 1, self.marks[revision - 1]
+        if committed is not None:
+            committed(Committed(*known, self._read(known[0], self.epoch, known[1])))
+        self.after_commit()
+        return revision
+
+
+@pytest.fixture
+def reporting(folder: Path) -> Rig:
+    """A process that has read its store, which is at revision 1."""
+    rig = Rig(folder, store=Reporting())
+    rig.changed_silently(LIMIT=1)
+    rig.begin_request()
+    return rig
+
+
+def reads_of(rig: Rig, **values: object) -> int:
+    """Return how often the store is read for a change."""
+    assert isinstance(rig.store, MemoryStore)
+    before = rig.store.calls["read_since"]
+    revision = rig.update(**values)
+    assert revision == rig.store.revision
+    assert rig.config.items() >= values.items()
+    assert rig.manager.snapshot.revision == revision
+    assert rig.manager.is_current()
+    assert not is_open(rig.manager.page.words())
+    return rig.store.calls["read_since"] - before
+
+
+def test_own_change_is_not_read_back_if_nothing_else_happened(reporting: Rig) -> None:
+    assert reads_of(reporting, LIMIT=7) == 0
+    assert reads_of(reporting, LIMIT=8, SITENAME="Shop") == 0
+    assert reporting.begin_request().revision == 3
+
+
+def test_own_change_is_read_back_with_what_others_changed_before(reporting: Rig) -> None:
+    reporting.changed_silently(SITENAME="Other")
+    assert reads_of(reporting, LIMIT=7) == 1
+    assert reporting.config["SITENAME"] == "Other"
+
+
+def test_own_change_is_read_back_if_others_marked_the_page_meanwhile(reporting: Rig) -> None:
+    store = reporting.store
+    assert isinstance(store, Reporting)
+    other = Rig(reporting.watch_file.path.parent, store=store)
+
+    def overtake() -> None:
+        store.after_commit = lambda: None
+        reporting.changed_silently(SITENAME="Other")
+        other.manager.refresh()
+
+    store.after_commit = overtake
+    assert reporting.update(LIMIT=7) == 2
+    assert reporting.manager.snapshot.revision == 3
+    assert reporting.config["SITENAME"] == "Other"
+
+
+@pytest.mark.parametrize("epoch", ["other", "first"])
+def test_own_change_to_another_store_is_read_back(reporting: Rig, epoch: str) -> None:
+    store = reporting.store
+    assert isinstance(store, MemoryStore)
+    # At the same revision, by its epoch or its mark alone another one.
+    store.epoch = epoch
+    store.marks[1] = "another"
+    assert reads_of(reporting, LIMIT=7) == 1
+
+
+def test_own_change_is_read_back_by_a_process_that_has_not_read_or_whose_store_failed(
+    folder: Path,
+) -> None:
+    store = Reporting()
+    rig = Rig(folder, store=store)
+    assert reads_of(rig, LIMIT=7) == 1
+    # At revision 0 there is no mark.
+    store.error = StoreUnavailable("away")
+    with pytest.raises(StoreUnavailable):
+        rig.manager.refresh()
+    store.error = None
+    assert reads_of(rig, LIMIT=8) == 1
+    assert rig.manager.health.state == "VALID"
+
+
+def test_touch_of_the_watch_file_is_still_noticed_after_an_own_change(reporting: Rig) -> None:
+    store = reporting.store
+    assert isinstance(store, MemoryStore)
+    # As by hand, without a new revision.
+    store.rows["SITENAME"] = '"Corrected"', 1
+    later = reporting.watch_file.path.stat().st_mtime_ns + 5_000_000_000
+    os.utime(reporting.watch_file.path, ns=(later, later))
+    reads_of(reporting, LIMIT=7)
+    assert reporting.begin_request()["SITENAME"] == "Corrected"

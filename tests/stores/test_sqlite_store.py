@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from uwsgi_waffle.errors import ConfigurationError, StoreError
+from uwsgi_waffle.stores import Committed
 from uwsgi_waffle.stores.redis import RedisStore
 from uwsgi_waffle.stores.sql.changes import SqlStore
 from uwsgi_waffle.stores.sqlite import SqliteStore
@@ -251,3 +252,26 @@ def test_store_in_memory_lies_in_a_folder_of_its_own_and_goes_with_it(
 def test_built_in_stores_call_before_the_commit_and_know_what_they_stand_in_for() -> None:
     for kind in (SqliteStore, RedisStore, SqlStore):
         assert (kind.calls_before_commit, kind.keeps_replaced) == (True, True)
+
+
+def test_change_to_a_file_that_was_replaced_meanwhile_reports_nothing(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "waffle.db")
+    store.prepare()
+    found: list[Committed] = []
+    store.write({"A": "1"}, committed=found.append)
+    assert [each.delta.revision for each in found] == [1]
+    store.write({"A": "2"}, before_commit=store.path.unlink, committed=found.append)
+    assert len(found) == 1
+    SqliteStore(store.path).prepare()
+    store.write({"A": "3"}, committed=found.append)
+    assert found[1].delta.epoch != found[0].delta.epoch
+
+
+def test_text_that_was_broken_by_hand_keeps_no_change_from_being_made(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "waffle.db")
+    store.prepare()
+    store.write({"A": "1"})
+    with contextlib.closing(sqlite3.connect(store.path, isolation_level=None)) as connection:
+        connection.execute("UPDATE waffle_meta SET mark = CAST(x'ff' AS TEXT)")
+    assert store.write({"A": "2"}) == 2
+    assert store.read_since(0, "").rows == (("A", "2"),)

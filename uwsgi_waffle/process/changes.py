@@ -1,8 +1,8 @@
-"""The changes of one process: each committed, read back, and announced, in one sequence."""
+"""The changes of one process: each committed, applied here, and announced, in one sequence."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ..errors import (
@@ -16,7 +16,7 @@ from ..errors import (
 )
 from ..notifiers.base import Notifier
 from ..snapshot import Change
-from ..stores.base import Dump, Store
+from ..stores.base import Committed, Dump, Store
 from .announcer import Announcer
 from .layers import Layers
 from .page import Page, PageChange
@@ -79,13 +79,17 @@ class Changes:
         :raises StoreError: the store failed; nothing was written.
         """
 
+        committed: list[Committed] = []
+
         def write(**more: Any) -> int:
+            if self._store.reports_committed:
+                more["committed"] = committed.append
             return self._store.write(
                 raws, author=author, reason=reason, expected_revision=expected_revision, **more
             )
 
         self._know_store(may_apply)
-        return self._change(write, may_apply)
+        return self._change(write, may_apply, committed)
 
     def replace(
         self,
@@ -146,8 +150,16 @@ class Changes:
                 (StoreLost, StoreMissing),
             )
 
-    def _change(self, write: Callable[..., int], may_apply: Callable[[], bool]) -> int:
-        """Write, read back and announce, with the page held; the whole sequence of a change."""
+    def _change(
+        self,
+        write: Callable[..., int],
+        may_apply: Callable[[], bool],
+        committed: Sequence[Committed] = (),
+    ) -> int:
+        """Write, apply and announce, with the page held; the whole sequence of a change.
+
+        :param committed: has what was written, afterwards, if the store reports that.
+        """
         changes: list[Change] = []
         announced = False
         try:
@@ -170,6 +182,7 @@ class Changes:
                     complete=revision <= self._layers.base.revision,
                     may_apply=may_apply,
                     change=change,
+                    committed=committed[0] if committed else None,
                     receive=changes,
                 )
                 lost = str(error) if isinstance(error, StoreLost) else ""

@@ -264,6 +264,7 @@ class PageChange:
     """One change of this process; the page shows that it may be under way.
 
     :ivar opened: the change may have been committed.
+    :ivar words: of the page from before the commit, by then open.
     """
 
     def __init__(self, page: Page) -> None:
@@ -271,6 +272,7 @@ class PageChange:
         self._lock = page.lock()
         self._inode = page.inode
         self.opened = False
+        self.words = b""
 
     @property
     def covers(self) -> bool:
@@ -284,6 +286,7 @@ class PageChange:
         """
         self.opened = True
         self._page.open()
+        self.words = self._page.words()
 
     def end(self) -> None:
         """Let go of the page, and close it if no other change is under way."""

@@ -11,7 +11,7 @@ from ..backoff import Backoff
 from ..errors import NotifierError, StoreError, StoreLost, StoreMissing
 from ..notifiers.file import FileNotifier, Signature
 from ..snapshot import Delta, Snapshot
-from ..stores.base import Store, sound_revision
+from ..stores.base import Committed, Store, sound_revision
 from ..stores.epochs import word_of
 from .health import Health, describe_source
 from .page import identity_of
@@ -174,6 +174,22 @@ class Reading:
             mark = self._watch_file.mark()
         self._health.works(self._watch_file.name)
         return Look(mark.signature, mark.touch, notices)
+
+    def lacks_only(self, committed: Committed, base: Snapshot) -> bool:
+        """Return whether a snapshot, read here before, lacks nothing but a change of this process.
+
+        As the change's own transaction shows: then a read would say the same, that nothing was
+        lost included.
+        """
+        before = (committed.delta.epoch, committed.revision, committed.mark)
+        return (
+            self._complete
+            and not self.failing
+            # Without a mark it may be what someone has loaded at revision 0.
+            and bool(base.mark)
+            and (base.epoch, base.revision, base.mark) == before
+            and self._known_epoch(base) in ("", word_of(base.epoch))
+        )
 
     def read(self, base: Snapshot, look: Look, *, complete: bool) -> Delta:
         """Return what the store has that a snapshot lacks; blocks for the store's own bound.

@@ -8,13 +8,13 @@ from typing import Any
 
 from ..errors import StoreError, StoreUnavailable
 from ..snapshot import Change, Snapshot
-from ..stores.base import Store
+from ..stores.base import Committed, Store
 from ..stores.epochs import word_of
 from .health import Health
 from .kept_slot import KeptSlot
 from .layers import Layers
 from .page import Page, PageChange, identity_of, is_open
-from .reading import Reading
+from .reading import Look, Reading
 from .tickets import Ticket, Tickets
 
 #: the part that fails when this process can't use the page
@@ -125,6 +125,7 @@ class Refresher:
         force: bool = False,
         complete: bool = False,
         change: PageChange | None = None,
+        committed: Committed | None = None,
         receive: list[Change] | None = None,
         wait_s: float | None = None,
     ) -> StoreError | None:
@@ -138,6 +139,8 @@ class Refresher:
         :param force: read in any case.
         :param complete: read every row again, not only those that are newer.
         :param change: the own change that this is a part of.
+        :param committed: what that has committed; it is read back only if anything else happened
+            since the last read.
         :param receive: takes the changes for the app's receivers, which else are called here.
         :param wait_s: longest time to wait for another thread's refresh, if not the usual one.
         """
@@ -154,7 +157,7 @@ class Refresher:
             # A read that began after this call saw all that this one would see.
             shared = self._reading.done > begun
             if force or (not shared and may_read() and self._must_read()):
-                failure = self._read(complete, change)
+                failure = self._read(complete, change, committed)
             if not self._layers.settled and may_apply():
                 changes = self._layers.apply()
         finally:
@@ -173,19 +176,29 @@ class Refresher:
     def _must_read(self) -> bool:
         return self._reading.may_try(self._page.identity) and self.is_due(0.0)
 
-    def _read(self, complete: bool, change: PageChange | None) -> StoreError | None:
+    def _read(
+        self, complete: bool, change: PageChange | None, committed: Committed | None
+    ) -> StoreError | None:
         """Read, take and mark; the one sequence in which the orders of the protocol show."""
         page, layers, reading = self._page, self._layers, self._reading
+        covers = change is not None and change.covers
+        own = committed and covers and not complete and reading.lacks_only(committed, layers.base)
         for attempt in range(1, _READS + 1):
-            # 1. What is to notice comes before the rows: what is announced later differs again.
-            words = page.words()
-            look = reading.look()
-            # 2. The rows.
-            try:
-                delta = reading.read(layers.base, look, complete=complete)
-            except StoreError as exc:
-                self._fall_back(exc)
-                return exc
+            look: Look | None = None
+            if own and change and committed and attempt == 1:
+                # 1. and 2. at its commit, before which the page was opened. The watch file and
+                # notices stay unseen.
+                words, delta = change.words, committed.delta
+            else:
+                # 1. What is to notice comes before the rows: what is announced later differs again.
+                words = page.words()
+                look = reading.look()
+                # 2. The rows.
+                try:
+                    delta = reading.read(layers.base, look, complete=complete)
+                except StoreError as exc:
+                    self._fall_back(exc)
+                    return exc
             # 3. Unsettled before it is seen: a request that starts now must wait for the rest.
             if layers.take(delta):
                 self._tickets.revoke()
@@ -200,14 +213,16 @@ class Refresher:
                     identity,
                     base.revision,
                     epoch=word_of(base.epoch) if self._store.keeps_replaced else "",
-                    within_change=bool(change and change.covers),
+                    within_change=covers,
                 )
                 self._marked = words[:16] + seq if seq and not is_open(words) else None
             break
         # 5. Seen and served.
-        reading.succeeded(look)
+        if look is not None:
+            reading.succeeded(look)
         if is_open(words):
-            page.close_if_unused()
+            if not covers:
+                page.close_if_unused()
             self._vouched = None
         else:
             self._vouched = words

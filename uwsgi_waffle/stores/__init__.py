@@ -10,10 +10,11 @@ from ..errors import ConfigurationError
 from ..forking import PerProcess
 from ..redis_servers import SCHEMES
 from ..snapshot import Delta, Row
-from .base import URL_NAMED, Channel, Dump, HistoryEntry, Store, WorkerReport
+from .base import URL_NAMED, Channel, Committed, Dump, HistoryEntry, Store, WorkerReport
 
 __all__ = [
     "Channel",
+    "Committed",
     "Delta",
     "Dump",
     "HistoryEntry",

@@ -45,6 +45,19 @@ class HistoryEntry(NamedTuple):
         )
 
 
+class Committed(NamedTuple):
+    """A committed change, as its own transaction has it.
+
+    :ivar revision: the one before the change.
+    :ivar mark: of that revision.
+    :ivar delta: what a reader of that revision lacks, as :meth:`Store.read_since` returns it.
+    """
+
+    revision: int
+    mark: str
+    delta: Delta
+
+
 class Dump(NamedTuple):
     """All that a store keeps of settings, as of one revision.
 
@@ -134,6 +147,10 @@ class Store(ABC):
 
     #: whether :meth:`write` calls ``before_commit``; it is passed to no other store
     calls_before_commit: bool = False
+    #: whether :meth:`write` has one more parameter, ``committed``, a function that it calls after
+    #: the commit with a :class:`Committed`, so that the writer need not read its change back. It
+    #: does not call it where it is not certain what readers see, as when its file was replaced.
+    reports_committed: bool = False
     #: whether the store keeps which epochs it stands in for: :meth:`replaced`, :meth:`stand_in`.
     #: Only then can a process notice that a store that it knows is gone.
     keeps_replaced: bool = False

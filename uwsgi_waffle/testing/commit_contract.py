@@ -1,4 +1,4 @@
-"""The part of the stores' contract that is about what is called before a commit."""
+"""The part of the stores' contract that is about what is called before and after a commit."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from ..errors import RevisionConflict
 from ..snapshot import Delta
-from ..stores.base import Store
+from ..stores.base import Committed, Store
 from .assertions import raises, skip, stored
 from .forked import LIMIT_S
 
@@ -76,6 +76,48 @@ class CommitContract:
         assert second_called.is_set()
         assert sorted(revisions.values()) == [1, 2]
         assert stored(store) == {"A": "1", "B": "1"}
+
+    def test_what_a_change_reports_is_what_readers_of_the_revision_before_lack(
+        self, store: Store
+    ) -> None:
+        write = self._reporting_write(store)
+        store.prepare()
+        store.write({"A": "0"})
+        found: list[tuple[Committed, Delta]] = []
+
+        def receive(committed: Committed) -> None:
+            known = committed.revision, committed.delta.epoch, committed.mark
+            found.append((committed, store.read_since(*known)))
+
+        for raws in ({"A": "1", "B": '"\u00e9 \U0001f600"'}, {"A": None, "C": "1"}, {"A": "2"}):
+            before = store.read_since(0, "")
+            revision = write(raws, committed=receive)
+            (committed, read) = found.pop()
+            assert not found
+            assert (committed.revision, committed.mark) == (before.revision, before.mark)
+            assert committed.delta.revision == revision == before.revision + 1
+            assert sorted(committed.delta.rows) == sorted(read.rows)
+            assert committed.delta._replace(rows=()) == read._replace(rows=())
+
+    def test_change_that_was_not_committed_reports_nothing(self, store: Store) -> None:
+        write = self._reporting_write(store)
+        store.prepare()
+        found: list[Committed] = []
+
+        def refuse() -> None:
+            raise ZeroDivisionError
+
+        with raises(RevisionConflict):
+            write({"A": "1"}, expected_revision=7, committed=found.append)
+        if store.calls_before_commit:
+            with raises(ZeroDivisionError):
+                write({"A": "1"}, before_commit=refuse, committed=found.append)
+        assert not found
+
+    def _reporting_write(self, store: Store) -> Callable[..., int]:
+        if not store.reports_committed:
+            skip("it reports nothing of its commit")
+        return store.write
 
     def _need_before_commit(self, store: Store) -> None:
         if not store.calls_before_commit:

@@ -147,6 +147,24 @@ class Writer(_Kept):
         ):
             yield connection
 
+    @property
+    def identity(self) -> tuple[int, ...] | None:
+        """Which file the connection is to; ask within a transaction."""
+        return self._identity
+
+    def uses(self, identity: tuple[int, ...] | None) -> bool:
+        """Return whether the path names the file of a connection now; one ``stat``."""
+        try:
+            return self._identity_of(os.stat(self._text_path)) == identity
+        except OSError:
+            return False
+
+    def _open(self, wait_s: float) -> sqlite3.Connection:
+        connection = super()._open(wait_s)
+        # No text that was broken by hand may keep a change from being made.
+        connection.text_factory = _readable
+        return connection
+
     def _identity_of(self, status: os.stat_result) -> tuple[int, ...]:
         # A file that was made read-only is not to be written by who has it open already.
         return *super()._identity_of(status), status.st_mode, status.st_uid, status.st_gid

@@ -15,10 +15,11 @@ from typing import Any
 from ...errors import RevisionConflict, StoreError, StoreMissing
 from ...forking import PerProcess
 from ...ownership import make_shared_file
-from ...snapshot import Delta
+from ...snapshot import Delta, Row
 from ..base import (
     HISTORY_LIMIT,
     PRUNED_AT_ONCE,
+    Committed,
     Dump,
     HistoryEntry,
     Store,
@@ -60,6 +61,7 @@ class SqliteStore(Store):
     """
 
     calls_before_commit = True
+    reports_committed = True
     keeps_replaced = True
 
     def __init__(
@@ -128,11 +130,16 @@ class SqliteStore(Store):
         reason: str | None = None,
         expected_revision: int | None = None,
         before_commit: Callable[[], None] | None = None,
+        committed: Callable[[Committed], None] | None = None,
     ) -> int:
-        with self._changing(expected_revision, before_commit) as (connection, current):
+        writer = self._writer.get()
+        with self._changing(expected_revision, before_commit) as (connection, found):
+            file = writer.identity
+            current, epoch, mark_before = found
+            mark = secrets.token_hex(8)
             change = {
                 "revision": current + 1,
-                "mark": secrets.token_hex(8),
+                "mark": mark,
                 "author": author,
                 "reason": reason,
                 "at": datetime.now(timezone.utc).isoformat(),
@@ -145,6 +152,12 @@ class SqliteStore(Store):
             last = current + 1 - self._history_limit
             if last > 0:
                 connection.execute(self._tables.forget, {"last": last, "most": PRUNED_AT_ONCE})
+        # Else it was written where no one reads it.
+        if committed is not None and writer.uses(file):
+            delta = Delta(
+                current + 1, epoch, tuple(map(Row._make, raws.items())), complete=False, mark=mark
+            )
+            committed(Committed(current, mark_before, delta))
         return current + 1
 
     def history(self, *, name: str | None = None, limit: int = 100) -> list[HistoryEntry]:
@@ -219,8 +232,11 @@ class SqliteStore(Store):
     @contextlib.contextmanager
     def _changing(
         self, expected_revision: int | None, before_commit: Callable[[], None] | None
-    ) -> Iterator[tuple[sqlite3.Connection, int]]:
-        """Give a connection that has the write lock, and the revision; commit at the end."""
+    ) -> Iterator[tuple[sqlite3.Connection, tuple[int, str, str]]]:
+        """Give a connection that has the write lock, and what is there; commit at the end.
+
+        That is revision, epoch and mark.
+        """
         with self._writer.get().transaction(before_commit) as connection:
             row = connection.execute(self._tables.revision).fetchone()
             if row is None:
@@ -228,7 +244,7 @@ class SqliteStore(Store):
             current = sound_revision(row[0], self)
             if expected_revision not in (None, current):
                 raise RevisionConflict(expected_revision, current)
-            yield connection, current
+            yield connection, (current, *row[1:])
 
     def _create_file(self) -> None:
         # SQLite gives the files that it makes beside it to its owner itself.

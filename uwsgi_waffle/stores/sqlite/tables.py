@@ -104,7 +104,7 @@ class Tables:
         self.meta = f"{prefix}meta"
         self.schema = tuple(named(statement) for statement in _SCHEMA)
         self.is_prepared = named("SELECT 1 FROM {p}meta")
-        self.revision = named("SELECT revision FROM {p}meta")
+        self.revision = named("SELECT revision, epoch, mark FROM {p}meta")
         self.raise_revision = named("UPDATE {p}meta SET revision = :revision, mark = :mark")
         self.replaced = named("SELECT replaced FROM {p}meta")
         self.stand_in = named("UPDATE {p}meta SET replaced = :replaced")
