@@ -523,8 +523,7 @@ def test_refresh_of_a_thousand_settings_is_one_query(
     statements: list[str] = []
     store = other.state.store
     assert isinstance(store, SqliteStore)
-    with store._reader.get()._used() as (connection, _):
-        connection.set_trace_callback(statements.append)
+    store._reader.get().use(lambda connection, _: connection.set_trace_callback(statements.append))
     worker.waffle.update(dict.fromkeys(confs, 7))
     assert other.get("S999") == 7
     assert len(statements) == 1
@@ -792,7 +791,9 @@ def test_teardown_of_the_app_that_fails_harms_no_request(
             raise ZeroDivisionError(bugs.pop())
 
     worker.waffle.update({"LIMIT": 7})
-    assert other.get("LIMIT") == 7
+    with listening(other.app) as heard:
+        assert other.get("LIMIT") == 7
+    assert heard
     assert "a teardown's bug" in caplog.text
     assert other.waffle.status().state is State.VALID
 

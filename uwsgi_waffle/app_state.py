@@ -234,22 +234,25 @@ class WaffleState:
         check_texts(author=author, reason=reason)
         check_whole(expected_revision=expected_revision)
         self.declarations.refuse_pinned(raws)
-        manager = self.engine.manager
+        engine = self.engine
+        manager = engine.manager
         if not raws:
             return manager.current().revision
         before = manager.snapshot
-        with self._followed():
-            try:
-                revision = manager.changes.commit(
-                    raws,
-                    author=author,
-                    reason=reason,
-                    expected_revision=expected_revision,
-                    may_apply=self._requests.may_apply,
-                )
-            except OutcomeUnknown as exc:
-                self._events.unknown(raws, exc, author=author, reason=reason)
-                raise
+        try:
+            revision = manager.changes.commit(
+                raws,
+                author=author,
+                reason=reason,
+                expected_revision=expected_revision,
+                may_apply=self._requests.may_apply,
+            )
+        except OutcomeUnknown as exc:
+            self._events.unknown(raws, exc, author=author, reason=reason)
+            raise
+        finally:
+            self._requests.renew()
+        self._keep(engine)
         self._events.changed(raws, revision, before=before, author=author, reason=reason)
         return revision
 
@@ -260,12 +263,16 @@ class WaffleState:
         :raises OutcomeUnknown: the connection broke within the commit.
         :raises StoreError: the store refuses, or can't do this; nothing was written.
         """
-        manager = self.engine.manager
+        engine = self.engine
+        manager = engine.manager
         before = manager.snapshot
-        with self._followed():
+        try:
             manager.changes.replace(
                 dump, expected_revision=expected_revision, may_apply=self._requests.may_apply
             )
+        finally:
+            self._requests.renew()
+        self._keep(engine)
         self._events.replaced(before, manager.snapshot)
 
     def recreate(self, dump: Dump | None, epochs: Iterable[str], *, revision: int | None) -> None:
@@ -275,20 +282,18 @@ class WaffleState:
         :raises OutcomeUnknown: the connection broke within a commit.
         :raises StoreError: the store refuses, or can't do this.
         """
-        manager = self.engine.manager
+        engine = self.engine
+        manager = engine.manager
         before = manager.snapshot
-        with self._followed():
-            manager.changes.recreate(dump, epochs, revision=revision)
-        self._events.replaced(before, manager.snapshot)
-
-    @contextlib.contextmanager
-    def _followed(self) -> Iterator[None]:
-        """Have the caller's request and the last known values follow the change that is made."""
         try:
-            yield
+            manager.changes.recreate(dump, epochs, revision=revision)
         finally:
             self._requests.renew()
-        engine = self.engine
+        self._keep(engine)
+        self._events.replaced(before, manager.snapshot)
+
+    def _keep(self, engine: Engine) -> None:
+        """Have the last known values follow a change that was made."""
         if not engine.watching:
             self.tasks.changed(engine.manager)
 

@@ -60,6 +60,8 @@ def send_updated(app: Flask, update: SettingsUpdate) -> None:
 
 def send_changed(app: Flask, changes: Iterable[Change]) -> None:
     """Call the receivers of :data:`setting_changed`, within a context of the app; never raises."""
+    if not setting_changed.has_receivers_for(app):
+        return
 
     def send() -> None:
         for change in changes:

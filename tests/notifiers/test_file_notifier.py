@@ -392,9 +392,9 @@ def test_other_owner_waits_for_the_next_tick_of_the_clock_and_no_longer_than_a_s
     utime, put = os.utime, module._put
     ticks: list[int] = []
 
-    def put_within_a_tick(descriptor: int, text: bytes) -> None:
+    def put_within_a_tick(descriptor: int, text: bytes, size: int) -> None:
         before = os.fstat(descriptor)
-        put(descriptor, text)
+        put(descriptor, text, size)
         utime(descriptor, ns=(before.st_atime_ns, before.st_mtime_ns))
 
     def only_now(target: Any, ns: tuple[int, int] | None = None) -> None:

@@ -17,7 +17,7 @@ import pytest
 
 from uwsgi_waffle.errors import OutcomeUnknown, StoreMissing, StoreUnavailable
 from uwsgi_waffle.stores.sqlite import SqliteStore, connections
-from uwsgi_waffle.stores.sqlite.connections import Reader, connect, transaction, translated
+from uwsgi_waffle.stores.sqlite.connections import Reader, commit, connect, translated
 from uwsgi_waffle.testing.report_contract import a_report
 
 from ..support.rig import Clock, ordinary_user
@@ -146,11 +146,8 @@ def test_commit_that_fails_is_unknown_unless_nothing_can_be_on_the_disk(
     message: str, unknown: bool
 ) -> None:
     connection: object = _FailingCommit(message)
-    with (
-        pytest.raises(OutcomeUnknown if unknown else sqlite3.OperationalError, match=message),
-        transaction(connection),  # type: ignore[arg-type]  # only what it uses
-    ):
-        pass
+    with pytest.raises(OutcomeUnknown if unknown else sqlite3.OperationalError, match=message):
+        commit(connection, lambda _: None)  # type: ignore[arg-type]  # only what it uses
 
 
 @pytest.mark.parametrize(
@@ -180,9 +177,9 @@ def levels(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int]]:
 
     def noted(connection: sqlite3.Connection) -> None:
         levels.extend(connection.execute("PRAGMA synchronous"))
-        commit(connection)
+        commit_(connection)
 
-    commit = connections._commit
+    commit_ = connections._commit
     monkeypatch.setattr(connections, "_commit", noted)
     return levels
 

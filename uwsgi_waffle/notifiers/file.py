@@ -309,16 +309,16 @@ def _write_later(descriptor: int, revision: int, before: os.stat_result, touch: 
     now_ns = time.time_ns()
     for step_ns in _MTIME_STEPS_NS:
         wanted_ns = max(now_ns, before.st_mtime_ns + step_ns)
-        written = _write(descriptor, revision, wanted_ns, touch)
+        written = _write(descriptor, revision, wanted_ns, touch, before.st_size)
         if written[1] > before.st_mtime_ns:
             if written[1] != wanted_ns:
-                written = _write(descriptor, revision, written[1], touch)
+                written = _write(descriptor, revision, written[1], touch, written[2])
             return written
     raise OSError(errno.EINVAL, "its mtime can't be set to a later time")
 
 
-def _write(descriptor: int, revision: int, mtime_ns: int, touch: int) -> Signature:
-    _put(descriptor, b"%d\n%d\n%d\n" % (revision, mtime_ns, touch))
+def _write(descriptor: int, revision: int, mtime_ns: int, touch: int, size: int) -> Signature:
+    _put(descriptor, b"%d\n%d\n%d\n" % (revision, mtime_ns, touch), size)
     os.utime(descriptor, ns=(mtime_ns, mtime_ns))
     status = os.fstat(descriptor)
     return status.st_ino, status.st_mtime_ns, status.st_size
@@ -330,7 +330,7 @@ def _write_now(descriptor: int, revision: int, before: os.stat_result) -> None:
     Source: utimensat(2): only the owner may choose a time; who can write may set the present.
     """
     deadline = time.monotonic() + _LOCK_TIMEOUT_S
-    _put(descriptor, b"%d\n" % revision)
+    _put(descriptor, b"%d\n" % revision, before.st_size)
     # The kernel's clock ticks every 1 to 10 ms.
     while os.fstat(descriptor).st_mtime_ns == before.st_mtime_ns:
         if time.monotonic() > deadline:
@@ -339,6 +339,7 @@ def _write_now(descriptor: int, revision: int, before: os.stat_result) -> None:
         os.utime(descriptor)
 
 
-def _put(descriptor: int, text: bytes) -> None:
+def _put(descriptor: int, text: bytes, size: int) -> None:
     os.pwrite(descriptor, text, 0)
-    os.ftruncate(descriptor, len(text))
+    if size > len(text):
+        os.ftruncate(descriptor, len(text))

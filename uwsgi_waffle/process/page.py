@@ -24,13 +24,12 @@ forked siblings.
 
 from __future__ import annotations
 
-import contextlib
 import errno
+import functools
 import hashlib
 import logging
 import os
 import struct
-from collections.abc import Iterator
 from pathlib import Path
 
 from ..ownership import scarcity
@@ -60,6 +59,7 @@ class Page:
 
     def __init__(self, path: Path, *, may_make: bool = True) -> None:
         self.path = path
+        self._text_path = os.fspath(path)
         self.may_make = may_make
         self.problem = ""
         self._file = PageFile()
@@ -111,7 +111,7 @@ class Page:
     def follow_path(self) -> None:
         """Use the page that the path names now; one ``lstat`` unless it was replaced or is gone."""
         try:
-            inode = inode_of(os.lstat(self.path))
+            inode = inode_of(os.lstat(self._text_path))
         except OSError:
             inode = None
         if inode is not None and inode == self._file.inode:
@@ -168,7 +168,8 @@ class Page:
                 file.put(_SEQ, new := os.urandom(_WORD))
                 seq = new
             file.put(_REVISION, struct.pack("=q", revision))
-            file.put(_EPOCH, bytes.fromhex(epoch) or bytes(_WORD))
+            if epoch != self.epoch:
+                file.put(_EPOCH, bytes.fromhex(epoch) or bytes(_WORD))
             file.put(_IDENTITY, identity)
         except OSError as exc:
             self._failed("written", exc)
@@ -185,14 +186,9 @@ class Page:
         except OSError as exc:
             self._failed("written", exc)
 
-    @contextlib.contextmanager
-    def change(self) -> Iterator[PageChange]:
-        """Hold the page while this process makes a change; never waits for another's."""
-        change = PageChange(self)
-        try:
-            yield change
-        finally:
-            change.end()
+    def change(self) -> PageChange:
+        """Hold the page until the end of a context; never waits for another's change."""
+        return PageChange(self)
 
     def open(self) -> None:
         """Say that a change may be committed from now on; see :meth:`PageChange.open`."""
@@ -274,6 +270,12 @@ class PageChange:
         self.opened = False
         self.words = b""
 
+    def __enter__(self) -> PageChange:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.end()
+
     @property
     def covers(self) -> bool:
         """Whether it is open, and held so that no other process closes it: no ticket is shared."""
@@ -308,5 +310,11 @@ def is_open(words: bytes) -> bool:
 
 def identity_of(read: Snapshot | Delta) -> bytes:
     """Return the 64-bit hash by which a page names the state of a store that was read."""
-    text = f"{read.epoch}\0{read.revision}\0{read.mark}"
+    return _identity(read.epoch, read.revision, read.mark)
+
+
+# A change asks several times for the same one.
+@functools.lru_cache(maxsize=8)
+def _identity(epoch: str, revision: int, mark: str) -> bytes:
+    text = f"{epoch}\0{revision}\0{mark}"
     return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=8).digest()

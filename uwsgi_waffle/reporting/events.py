@@ -79,9 +79,12 @@ class Events:
 
         :param before: what this process knew before the change.
         """
+        heard = settings_updated.has_receivers_for(self._app)
+        if not heard and not logger.isEnabledFor(logging.INFO):
+            return
         update = self._update(raws, revision, author, reason)
         self._log(update)
-        if settings_updated.has_receivers_for(self._app):
+        if heard:
             # A revision that is one higher does not show that nobody was faster: the one that this
             # process knew may have come back as another, after a restore.
             old = {name: before.stored.get(name) for name in raws} | self._kept(revision, len(raws))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterable
 
 import msgspec
 
 
+@functools.lru_cache(maxsize=8)
 def word_of(epoch: str) -> str:
     """Return the 64-bit hash of an epoch, as 16 digits: how a page and a store name it."""
     return hashlib.blake2b(epoch.encode(errors="surrogatepass"), digest_size=8).hexdigest()

@@ -17,6 +17,8 @@ from ...errors import OutcomeUnknown, StoreError, StoreMissing, StoreUnavailable
 
 T = TypeVar("T")
 
+#: raised for a text or a number that SQLite does not take
+UNSTORABLE = (UnicodeError, OverflowError)
 # Between two attempts to get a lock: a commit takes 1 to 3 ms.
 _PAUSE_S = 0.001
 _LONGEST_PAUSE_S = 0.02
@@ -42,9 +44,10 @@ class _Kept:
         with self._lock:
             self._drop()
 
-    @contextlib.contextmanager
-    def _used(self) -> Iterator[tuple[sqlite3.Connection, float]]:
-        """Give the connection, and how many seconds of the timeout are left.
+    def use(self, run: Callable[[sqlite3.Connection, float], T]) -> T:
+        """Return what a function makes of the connection, and of the rest of the timeout.
+
+        Plain functions, here and below: contexts made of generators take a tenth of a change.
 
         :raises StoreUnavailable: another thread keeps it, or the file is not there.
         """
@@ -52,7 +55,7 @@ class _Kept:
         if not self._lock.acquire(timeout=self._timeout_s):
             raise StoreUnavailable(f"{self._path}: another thread of the process takes too long")
         try:
-            yield self._connected(deadline), max(0.0, deadline - time.monotonic())
+            return run(self._connected(deadline), max(0.0, deadline - time.monotonic()))
         except BaseException:
             # In what state it is would be a guess.
             self._drop()
@@ -99,12 +102,8 @@ class Reader(_Kept):
 
         :raises StoreUnavailable: the file can't be read within the bound.
         """
-        with (
-            translated(self._path),
-            storable(self._path),
-            self._used() as (connection, wait_s),
-        ):
 
+        def read(connection: sqlite3.Connection, wait_s: float) -> list[tuple[Any, ...]]:
             def run() -> list[tuple[Any, ...]]:
                 return connection.execute(statement, parameters).fetchall()
 
@@ -118,6 +117,9 @@ class Reader(_Kept):
                 connection.text_factory = _readable
                 return patiently(run, wait_s)
 
+        with translated(self._path), storable(self._path):
+            return self.use(read)
+
     def _open(self, wait_s: float) -> sqlite3.Connection:
         connection = super()._open(wait_s)
         connection.execute("PRAGMA query_only = ON")
@@ -130,29 +132,34 @@ class Writer(_Kept):
     Kept, because to open one costs as much as a commit: the file's schema is read again.
     """
 
-    @contextlib.contextmanager
-    def transaction(
-        self, before_commit: Callable[[], None] | None = None
-    ) -> Iterator[sqlite3.Connection]:
-        """Run the body in one transaction; block for at most the timeout before it begins.
+    def commit(
+        self,
+        run: Callable[[sqlite3.Connection], T],
+        before_commit: Callable[[], None] | None = None,
+    ) -> T:
+        """Return what a function returns whose statements are committed in one transaction.
 
-        :param before_commit: see :func:`transaction`.
+        Blocks for at most the timeout before that begins.
+
+        :param before_commit: see :func:`commit`.
         :raises StoreUnavailable: the write lock can't be had within the bound.
-        :raises OutcomeUnknown: see :func:`transaction`.
+        :raises OutcomeUnknown: see :func:`commit`.
         """
-        with (
-            translated(self._path),
-            self._used() as (connection, wait_s),
-            transaction(connection, wait_s=wait_s, before_commit=before_commit),
-        ):
-            yield connection
+        try:
+            return self.use(
+                lambda connection, wait_s: commit(
+                    connection, run, wait_s=wait_s, before_commit=before_commit
+                )
+            )
+        except sqlite3.Error as exc:
+            raise translation(self._path, exc) from exc
 
     @property
     def identity(self) -> tuple[int, ...] | None:
         """Which file the connection is to; ask within a transaction."""
         return self._identity
 
-    def uses(self, identity: tuple[int, ...] | None) -> bool:
+    def uses(self, identity: object) -> bool:
         """Return whether the path names the file of a connection now; one ``stat``."""
         try:
             return self._identity_of(os.stat(self._text_path)) == identity
@@ -215,16 +222,17 @@ def patiently(run: Callable[[], T], wait_s: float) -> T:
         pause_s = min(pause_s * 1.5, _LONGEST_PAUSE_S)
 
 
-@contextlib.contextmanager
-def transaction(
+def commit(
     connection: sqlite3.Connection,
+    run: Callable[[sqlite3.Connection], T],
     *,
     wait_s: float = 0.0,
     before_commit: Callable[[], None] | None = None,
-) -> Iterator[None]:
-    """Run the body in one transaction that has the write lock from its beginning.
+) -> T:
+    """Return what a function returns whose statements are committed in one transaction.
 
-    In WAL mode a commit waits for no one, so all waiting is over when the body begins.
+    It has the write lock from its beginning. In WAL mode a commit waits for no one, so all waiting
+    is over when the function is called.
 
     Source: SQLite documentation, "Write-Ahead Logging": readers do not block a writer.
 
@@ -234,10 +242,11 @@ def transaction(
     """
     patiently(lambda: connection.execute("BEGIN IMMEDIATE"), wait_s)
     try:
-        yield
+        result = run(connection)
         if before_commit is not None:
             before_commit()
         _commit(connection)
+        return result
     except BaseException:
         # The first error is the one to know; what is open ends with the connection.
         with contextlib.suppress(sqlite3.Error):
@@ -275,8 +284,13 @@ def storable(path: Path) -> Iterator[None]:
     """Raise as an error of the store that a text or a number is none that SQLite takes."""
     try:
         yield
-    except (UnicodeError, OverflowError) as exc:
-        raise StoreError(f"{path}: {exc}; SQLite takes no such text or number") from exc
+    except UNSTORABLE as exc:
+        raise unstorable(path, exc) from exc
+
+
+def unstorable(path: Path, exc: Exception) -> StoreError:
+    """Return the error of the store for one that is raised of such a text or number."""
+    return StoreError(f"{path}: {exc}; SQLite takes no such text or number")
 
 
 def translation(path: Path, exc: Exception) -> StoreError:

@@ -10,7 +10,7 @@ from pathlib import Path
 from ...errors import StoreMissing
 from ..base import WorkerReport
 from ..soundness import sound_reports
-from .connections import Reader, connect, transaction, translated
+from .connections import Reader, commit, connect, translated
 
 _TABLE = """CREATE TABLE IF NOT EXISTS {p}workers (
     app TEXT NOT NULL,
@@ -93,24 +93,28 @@ class Reports:
 
     def _run(self, report: WorkerReport, *statements: str) -> None:
         values = {**report._asdict(), "now": time.time()}
+
+        def run(connection: sqlite3.Connection) -> None:
+            for statement in statements:
+                connection.execute(self._named(statement), values)
+
+        def run_with_table(connection: sqlite3.Connection) -> None:
+            # Made only now, so that a database of an earlier release has it too.
+            connection.execute(self.table)
+            run(connection)
+
         with (
             translated(self._path),
             contextlib.closing(connect(self._path, _TIMEOUT_S)) as connection,
         ):
             # Lost with the power it may be, so it need not be flushed.
             connection.execute("PRAGMA synchronous = NORMAL")
-            for attempt in range(2):
-                try:
-                    with transaction(connection, wait_s=_TIMEOUT_S):
-                        if attempt:
-                            # Made only now, so that a database of an earlier release has it too.
-                            connection.execute(self.table)
-                        for statement in statements:
-                            connection.execute(self._named(statement), values)
-                    return
-                except sqlite3.OperationalError as exc:
-                    if attempt or not self._is_missing(exc):
-                        raise
+            try:
+                commit(connection, run, wait_s=_TIMEOUT_S)
+            except sqlite3.OperationalError as exc:
+                if not self._is_missing(exc):
+                    raise
+                commit(connection, run_with_table, wait_s=_TIMEOUT_S)
 
     def _is_missing(self, exc: BaseException | None) -> bool:
         return isinstance(exc, sqlite3.OperationalError) and self._missing in str(exc)

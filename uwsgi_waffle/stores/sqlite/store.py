@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import sqlite3
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ...errors import RevisionConflict, StoreError, StoreMissing
 from ...forking import PerProcess
@@ -31,17 +30,23 @@ from ..epochs import apps_in, with_app, with_words, words_in
 from ..soundness import entries_within
 from ..sql.rows import delta_of, entry_of
 from .connections import (
+    UNSTORABLE,
     Reader,
     Writer,
+    commit,
     connect,
     patiently,
     storable,
-    transaction,
     translated,
     translation,
+    unstorable,
 )
 from .reports import Reports
 from .tables import DEFAULT_PREFIX, Tables
+
+T = TypeVar("T")
+#: what a transaction finds: revision, epoch and mark
+_Found = tuple[int, str, str]
 
 
 class SqliteStore(Store):
@@ -108,11 +113,7 @@ class SqliteStore(Store):
                     return
             with contextlib.closing(connect(self.path, self._write_timeout_s)) as connection:
                 self._switch_to_wal(connection)
-                with transaction(connection, wait_s=self._write_timeout_s):
-                    *schema, first_row = self._tables.schema
-                    for statement in [*schema, self._reports.table]:
-                        connection.execute(statement)
-                    connection.execute(first_row, {"epoch": uuid.uuid4().hex})
+                commit(connection, self._make_tables, wait_s=self._write_timeout_s)
 
     def read_since(self, revision: int, epoch: str, mark: str = "") -> Delta:
         reader = self._reader.get()
@@ -133,32 +134,37 @@ class SqliteStore(Store):
         committed: Callable[[Committed], None] | None = None,
     ) -> int:
         writer = self._writer.get()
-        with self._changing(expected_revision, before_commit) as (connection, found):
-            file = writer.identity
-            current, epoch, mark_before = found
-            mark = secrets.token_hex(8)
-            change = {
+
+        def change(connection: sqlite3.Connection, found: _Found) -> tuple[Committed, object]:
+            current, epoch, known = found
+            mark = _new_mark()
+            about = {
                 "revision": current + 1,
                 "mark": mark,
                 "author": author,
                 "reason": reason,
                 "at": datetime.now(timezone.utc).isoformat(),
             }
-            connection.execute(self._tables.raise_revision, change)
-            rows = [{**change, "name": name, "raw": raw} for name, raw in raws.items()]
-            with storable(self.path):
+            connection.execute(self._tables.raise_revision, about)
+            rows = [{**about, "name": name, "raw": raw} for name, raw in raws.items()]
+            try:
                 connection.executemany(self._tables.write_history, rows)
                 connection.executemany(self._tables.write_setting, rows)
+            except UNSTORABLE as exc:
+                raise unstorable(self.path, exc) from exc
             last = current + 1 - self._history_limit
             if last > 0:
                 connection.execute(self._tables.forget, {"last": last, "most": PRUNED_AT_ONCE})
-        # Else it was written where no one reads it.
-        if committed is not None and writer.uses(file):
             delta = Delta(
                 current + 1, epoch, tuple(map(Row._make, raws.items())), complete=False, mark=mark
             )
-            committed(Committed(current, mark_before, delta))
-        return current + 1
+            return Committed(current, known, delta), writer.identity
+
+        made, file = self._change(change, expected_revision, before_commit)
+        # Else it was written where no one reads it.
+        if committed is not None and writer.uses(file):
+            committed(made)
+        return made.delta.revision
 
     def history(self, *, name: str | None = None, limit: int = 100) -> list[HistoryEntry]:
         def read(most: int) -> list[Any]:
@@ -174,14 +180,14 @@ class SqliteStore(Store):
         before_commit: Callable[[], None] | None = None,
     ) -> None:
         # No reader has this mark yet, so that one for all revisions is enough.
-        mark = secrets.token_hex(8) if dump.revision else ""
+        mark = _new_mark() if dump.revision else ""
         # Rows of revision 0 would be newer than nothing.
         rows = [
             {"name": name, "raw": raw, "revision": dump.revision or 1}
             for name, raw in dump.raws.items()
         ]
-        changing = self._changing(expected_revision, before_commit)
-        with changing as (connection, _), storable(self.path):
+
+        def replace(connection: sqlite3.Connection, _: _Found) -> None:
             for statement in self._tables.clear:
                 connection.execute(statement)
             connection.execute(
@@ -193,6 +199,9 @@ class SqliteStore(Store):
             )
             connection.executemany(self._tables.write_setting, rows)
 
+        with storable(self.path):
+            self._change(replace, expected_revision, before_commit)
+
     def replaced(self) -> frozenset[str]:
         rows = self._reader.get().query(self._tables.replaced, {})
         if not rows:
@@ -202,14 +211,18 @@ class SqliteStore(Store):
     def stand_in(
         self, epochs: Iterable[str], *, before_commit: Callable[[], None] | None = None
     ) -> None:
-        with self._changing(None, before_commit) as (connection, _):
+        def note(connection: sqlite3.Connection, _: _Found) -> None:
             (known,) = connection.execute(self._tables.replaced).fetchone()
             connection.execute(self._tables.stand_in, {"replaced": with_words(known, epochs)})
 
+        self._change(note, None, before_commit)
+
     def enroll(self, app: str, record: str) -> None:
-        with self._changing(None, None) as (connection, _):
+        def note(connection: sqlite3.Connection, _: _Found) -> None:
             (known,) = connection.execute(self._tables.apps).fetchone()
             connection.execute(self._tables.enroll, {"apps": with_app(known, app, record)})
+
+        self._change(note, None, None)
 
     def apps(self) -> dict[str, str]:
         rows = self._reader.get().query(self._tables.apps, {})
@@ -229,22 +242,24 @@ class SqliteStore(Store):
             if kept is not None:
                 kept.close()
 
-    @contextlib.contextmanager
-    def _changing(
-        self, expected_revision: int | None, before_commit: Callable[[], None] | None
-    ) -> Iterator[tuple[sqlite3.Connection, tuple[int, str, str]]]:
-        """Give a connection that has the write lock, and what is there; commit at the end.
+    def _change(
+        self,
+        run: Callable[[sqlite3.Connection, _Found], T],
+        expected_revision: int | None,
+        before_commit: Callable[[], None] | None,
+    ) -> T:
+        """Return what a function makes of a connection that has the write lock; commit then."""
 
-        That is revision, epoch and mark.
-        """
-        with self._writer.get().transaction(before_commit) as connection:
-            row = connection.execute(self._tables.revision).fetchone()
-            if row is None:
+        def changed(connection: sqlite3.Connection) -> T:
+            found = connection.execute(self._tables.revision).fetchone()
+            if found is None:
                 raise self._lost()
-            current = sound_revision(row[0], self)
+            current = sound_revision(found[0], self)
             if expected_revision not in (None, current):
                 raise RevisionConflict(expected_revision, current)
-            yield connection, (current, *row[1:])
+            return run(connection, found)
+
+        return self._writer.get().commit(changed, before_commit)
 
     def _create_file(self) -> None:
         # SQLite gives the files that it makes beside it to its owner itself.
@@ -252,6 +267,12 @@ class SqliteStore(Store):
             make_shared_file(self.path)
         except OSError as exc:
             raise translation(self.path, exc) from exc
+
+    def _make_tables(self, connection: sqlite3.Connection) -> None:
+        *schema, first_row = self._tables.schema
+        for statement in [*schema, self._reports.table]:
+            connection.execute(statement)
+        connection.execute(first_row, {"epoch": uuid.uuid4().hex})
 
     def _has_schema(self, connection: sqlite3.Connection) -> bool:
         query = "SELECT 1 FROM sqlite_master WHERE name = ?"
@@ -274,3 +295,7 @@ class SqliteStore(Store):
 
     def _lost(self) -> StoreMissing:
         return StoreMissing(f"{self.path}: the revision is missing from {self._tables.meta}")
+
+
+def _new_mark() -> str:
+    return os.urandom(8).hex()
