@@ -96,7 +96,7 @@ class FileNotifier(Notifier):
             status = os.lstat(self._text_path)
         except OSError:
             return None
-        return status.st_ino, status.st_mtime_ns, status.st_size
+        return _signature(status)
 
     def mark(self) -> Mark:
         """Return the signature with the revision that the file holds."""
@@ -234,7 +234,7 @@ class FileNotifier(Notifier):
                 self._lock(descriptor, deadline)
                 before = os.fstat(descriptor)
                 try:
-                    touch = _touch(_words(descriptor), before.st_mtime_ns)
+                    touch = self._touch_of(descriptor, before)
                     written = _write_later(descriptor, revision, before, touch)
                 except PermissionError:
                     _write_now(descriptor, revision, before)
@@ -246,6 +246,12 @@ class FileNotifier(Notifier):
         except FileNotFoundError:
             self.ensure()
             return False
+
+    def _touch_of(self, descriptor: int, status: os.stat_result) -> int:
+        left = self._left
+        if left is not None and left.touch is not None and left.signature == _signature(status):
+            return left.touch
+        return _touch(_words(descriptor), status.st_mtime_ns)
 
     def _lock(self, descriptor: int, deadline: float) -> None:
         # flock(2) has no time limit of its own, and each user who can open the file can hold it.
@@ -285,6 +291,10 @@ class FileNotifier(Notifier):
         )
 
 
+def _signature(status: os.stat_result) -> Signature:
+    return status.st_ino, status.st_mtime_ns, status.st_size
+
+
 def _words(descriptor: int) -> list[bytes]:
     return os.pread(descriptor, 64, 0).split()
 
@@ -320,8 +330,7 @@ def _write_later(descriptor: int, revision: int, before: os.stat_result, touch: 
 def _write(descriptor: int, revision: int, mtime_ns: int, touch: int, size: int) -> Signature:
     _put(descriptor, b"%d\n%d\n%d\n" % (revision, mtime_ns, touch), size)
     os.utime(descriptor, ns=(mtime_ns, mtime_ns))
-    status = os.fstat(descriptor)
-    return status.st_ino, status.st_mtime_ns, status.st_size
+    return _signature(os.fstat(descriptor))
 
 
 def _write_now(descriptor: int, revision: int, before: os.stat_result) -> None:

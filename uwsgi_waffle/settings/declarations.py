@@ -221,6 +221,9 @@ class Declarations(Mapping[str, Declaration]):
     def __getitem__(self, name: str) -> Declaration:
         return self._by_name[name]
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._by_name
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._by_name)
 
@@ -245,7 +248,7 @@ class Declarations(Mapping[str, Declaration]):
 
         :raises PinnedSettingError: names every one that is.
         """
-        pinned = [name for name in names if name in self and self[name].pinned]
+        pinned = [name for name in names if name in self._by_name and self._by_name[name].pinned]
         if pinned:
             raise PinnedSettingError(dict.fromkeys(pinned, PINNED))
 

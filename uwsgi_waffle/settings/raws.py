@@ -12,6 +12,7 @@ import msgspec
 #: the longest raw text that is taken, in bytes of UTF-8: each worker holds it in memory
 MAX_BYTES = 1 << 20
 _SHOWN = 100
+_PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
 def too_long(raw: str) -> str:
@@ -46,6 +47,9 @@ def dump(value: Any) -> str:
 
 def _ordered(value: Any) -> Any:
     """Return what is encoded like a value, with a list in the place of each set."""
+    # Nearly all: the questions below take longer than to encode one.
+    if type(value) in _PLAIN:
+        return value
     if isinstance(value, Set):
         return _sorted(value) if value else value
     if isinstance(value, dict):
