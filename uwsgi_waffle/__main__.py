@@ -236,7 +236,9 @@ def check(
         answers = [{"file": file, "error": "the folder holds no ini"}]
     if as_json:
         alone = files == [file]
-        click.echo(json_text(answers[0] if alone else {"file": file, "reports": answers}))
+        document = json_text(answers[0] if alone else {"file": file, "reports": answers})
+        # As UTF-8, whatever the locale is.
+        click.echo(document.encode(errors="backslashreplace"))
     else:
         for answer in answers:
             if isinstance(answer, Report):

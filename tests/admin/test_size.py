@@ -10,7 +10,7 @@ from ..support.many_settings import MANY
 from ..support.rig import Worker
 from .test_views import Admin
 
-#: of every kind, in twenty groups
+#: of every kind, in 36 groups
 HUNDREDS: dict[str, dict[str, Any]] = {
     f"{name}_{turn}": {**spec, "group": f"Group {turn} {spec['group'] or ''}".strip()}
     for turn in range(9)

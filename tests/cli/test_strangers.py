@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,6 +20,7 @@ from uwsgi_waffle.cli import group
 from ..support.rig import CONFS
 
 Run = Callable[..., Result]
+Shell = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
@@ -160,30 +163,29 @@ app = Flask("shop", instance_path={folder!r})
 app.config["WAFFLE_CONFS"] = {{
     "LIMIT": {{"desc": "d", "default": 1}},
     "TOKEN": {{"desc": "d", "default": "x", "secret": True}},
+    "SITENAME": {{"desc": "Über € 😀", "default": "x"}},
 }}
 WaffleConf(app)
 """
 
 
 @pytest.fixture
-def shell(tmp_path: Path) -> Callable[[str], subprocess.CompletedProcess[str]]:
+def shell(tmp_path: Path) -> Shell:
     """Return what runs ``flask waffle`` with what a shell does to its streams."""
-    (tmp_path / "app.py").write_text(APP.format(folder=str(tmp_path)))
+    (tmp_path / "app.py").write_text(APP.format(folder=str(tmp_path)), encoding="utf-8")
 
-    def shell(command: str) -> subprocess.CompletedProcess[str]:
+    def shell(command: str, **environ: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             ["bash", "-c", f'"$0" -m flask waffle {command}', sys.executable],
             cwd=tmp_path,
+            env={**os.environ, **environ},
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             timeout=60,
             check=False,
         )
 
     return shell
-
-
-Shell = Callable[[str], subprocess.CompletedProcess[str]]
 
 
 @pytest.mark.parametrize(
@@ -210,3 +212,23 @@ def test_change_whose_output_can_not_be_written_is_no_failure(shell: Shell) -> N
     assert done.returncode == 0, done.stderr
     assert done.stderr == "the change is made, but can't be printed: No space left on device\n"
     assert shell("get LIMIT").stdout == "2\n"
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "ascii", "utf-8"])
+def test_document_is_utf_8_whatever_the_locale_is(shell: Shell, encoding: str) -> None:
+    assert shell("set SITENAME='ü € 😀'", PYTHONUTF8="1").returncode == 0
+    for command in (
+        "export",
+        "backup -",
+        "list --json",
+        "get SITENAME --json",
+        "describe SITENAME --json",
+        "history --json",
+    ):
+        done = shell(command, PYTHONIOENCODING=encoding)
+        assert done.returncode == 0, done.stderr
+        json.loads(done.stdout)
+        assert "ü € 😀" in done.stdout
+    assert (
+        'SITENAME = "ü € 😀"\n' in shell("export --format toml", PYTHONIOENCODING=encoding).stdout
+    )

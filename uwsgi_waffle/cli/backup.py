@@ -24,7 +24,7 @@ from .base import (
     with_state,
     yes_option,
 )
-from .tables import json_text, visible
+from .tables import json_text, print_document, visible
 
 
 @group.command(short_help="Write settings and history to a file.")
@@ -43,7 +43,7 @@ def backup(state: WaffleState, file: str, secrets: bool) -> None:
     held = operations.back_up(state, state.app.name, secrets=secrets)
     text = json_text(held) + "\n"
     if file == "-":
-        click.echo(text, nl=False)
+        print_document(text)
     else:
         _write(Path(file), text.encode())
     counts = _held(len(held.settings), len(held.history))

@@ -28,7 +28,7 @@ from ..errors import (
     WaffleError,
 )
 from ..stores import Store, store_from_url
-from .tables import json_text, visible
+from .tables import json_text, print_document, visible
 
 R = TypeVar("R")
 
@@ -393,4 +393,4 @@ def lines(text: str) -> str:
 
 def print_json(value: object) -> None:
     """Print one JSON document."""
-    click.echo(json_text(value))
+    print_document(json_text(value) + "\n")

@@ -47,6 +47,12 @@ def table(
     return "\n".join(texts)
 
 
+def print_document(text: str) -> None:
+    """Print a text that programs read: in a pipe or a file as UTF-8, whatever the locale is."""
+    # What the locale can't write would become a Python escape, which no JSON knows.
+    click.echo(text if is_terminal() else text.encode(errors="backslashreplace"), nl=False)
+
+
 def _narrow(widths: list[int], flexible: Sequence[int]) -> None:
     room = shutil.get_terminal_size().columns - _GAP * (len(widths) - 1)
     room -= sum(width for column, width in enumerate(widths) if column not in flexible)

@@ -11,7 +11,7 @@ from ..app_state import WaffleState
 from ..masking import MASK
 from . import documents
 from .base import change, change_options, group, secrets_option, wait_option, with_state
-from .tables import visible
+from .tables import print_document, visible
 
 _FORMAT = click.Choice(["json", "toml"])
 
@@ -28,7 +28,7 @@ def export(state: WaffleState, format_: documents.Format, stored: bool, show_sec
     setting that is null becomes a comment.
     """
     values = operations.export(state, show_secrets=show_secrets, stored_only=stored)
-    click.echo(documents.dump(values, format_), nl=False)
+    print_document(documents.dump(values, format_))
     declarations = [state.declarations[name] for name in values]
     for said, names in (
         ("pinned", [one.name for one in declarations if one.pinned]),

@@ -13,7 +13,7 @@ from ..errors import StoreError
 from ..operations import HistoryItem
 from ..snapshot import Snapshot
 from .base import group, lines, secrets_option, with_state
-from .tables import json_text, visible
+from .tables import json_text, print_document, visible
 
 
 @group.command()
@@ -31,7 +31,7 @@ def watch(state: WaffleState, as_json: bool, show_secrets: bool) -> None:
         click.echo(f"watching from revision {start.revision}; Ctrl-C ends", err=True)
         for item in _changes(state, start, show_secrets):
             if as_json:
-                click.echo(json_text(item, indent=0))
+                print_document(json_text(item, indent=0) + "\n")
             else:
                 click.echo(_line(item))
     except KeyboardInterrupt:
