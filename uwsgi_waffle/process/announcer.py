@@ -51,7 +51,6 @@ class Announcer:
     def owe(self) -> None:
         """Have the watcher announce the newest revision of this process at its next turn."""
         self._owing.update(self._notifiers)
-        self._retry_at = 0.0
 
     def retry(self, revision: int, epoch: str = "", mark: str = "") -> None:
         """Announce by those that failed, once their backoff is over.
