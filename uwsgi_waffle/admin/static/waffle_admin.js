@@ -393,6 +393,8 @@
         if (event.timeStamp - last < 1000) event.preventDefault();
         else last = event.timeStamp;
       });
+      // The back button may bring this very page again.
+      window.addEventListener("pageshow", () => { last = -Infinity; });
     }
   };
 
