@@ -426,6 +426,7 @@ class WaffleState:
             page,
             # What app.config holds here.
             snapshot=self._seed if parent is None else parent.manager.applied,
+            source="defaults" if parent is None else parent.manager.source_after_fork,
             apply=self._apply,
             changed=self._send_changed,
             remote=self.notices.publisher(),

@@ -576,6 +576,18 @@ def test_forked_worker_takes_the_newer_of_file_and_master(
     assert child.manager.reading.source == ("a file" if served == 90 else "master")
 
 
+def test_forked_worker_names_where_the_settings_of_its_parent_come_from(folder: Path) -> None:
+    kept = LastKnown(Delta(1, "first", (Row("LIMIT", "90"),), True), "a file")
+    parent = Rig(folder, last_known=lambda: kept)
+    assert parent.manager.source_after_fork == "defaults"
+    parent.memory.error = StoreUnavailable("down")
+    assert parent.manager.current()["LIMIT"] == 90
+    assert parent.manager.source_after_fork == "a file"
+    parent.memory.error = None
+    parent.manager.refresh()
+    assert parent.manager.source_after_fork == "master"
+
+
 def test_watcher_keeps_what_another_process_changed(make_worker: Callable[..., Worker]) -> None:
     worker = make_worker(WAFFLE_POLL_INTERVAL=0.005)
     worker.waffle.start()

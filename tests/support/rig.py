@@ -258,6 +258,7 @@ class Rig:
             self.watch_file,
             Page(folder / "waffle.page"),
             snapshot=snapshot or initial_snapshot(self.declarations),
+            source="defaults" if snapshot is None else "master",
             apply=self._apply,
             changed=self.changes.extend,
             remote=remote,

@@ -22,7 +22,7 @@ from .health import Health
 from .kept_slot import KeptSlot
 from .layers import Layers
 from .page import Page, identity_of
-from .reading import LastKnown, Reading
+from .reading import STORE, LastKnown, Reading
 from .refresher import Refresher, always
 from .slots import Slots
 from .tickets import Ticket, Tickets
@@ -52,6 +52,7 @@ class Manager:
     :ivar slot: by which this process shows them what it serves.
 
     :param snapshot: served until the store was read.
+    :param source: where it comes from; see ``Status.source``.
     :param apply: called with the values that changed, to put them into ``app.config``.
     :param changed: called with the changes, after they were applied and announced, without any
         lock held.
@@ -71,6 +72,7 @@ class Manager:
         page: Page,
         *,
         snapshot: Snapshot,
+        source: str = "defaults",
         apply: Callable[[Mapping[str, Any]], None],
         changed: Callable[[list[Change]], None],
         remote: Notifier | None = None,
@@ -103,7 +105,7 @@ class Manager:
             store,
             watch_file,
             self.health,
-            source="defaults" if not snapshot.epoch else "master",
+            source=source,
             may_make=page.may_make,
             host_epoch=lambda: page.epoch,
             last_known=last_known,
@@ -145,6 +147,11 @@ class Manager:
     def applied(self) -> Snapshot:
         """The snapshot in ``app.config``; takes no lock, so that a child may ask its parent's."""
         return self._layers.applied
+
+    @property
+    def source_after_fork(self) -> str:
+        """The ``Status.source`` of a process that is forked from this one, until it reads the store."""
+        return "master" if self.reading.source == STORE else self.reading.source
 
     @property
     def watched(self) -> bool:
