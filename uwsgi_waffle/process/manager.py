@@ -150,7 +150,7 @@ class Manager:
 
     @property
     def source_after_fork(self) -> str:
-        """The ``Status.source`` of a process that is forked from this one, until it reads the store."""
+        """The ``Status.source`` of a child of this process, until the child reads the store."""
         return "master" if self.reading.source == STORE else self.reading.source
 
     @property
