@@ -127,7 +127,7 @@ def _merged(earlier: dict[str, Any], later: dict[str, Any], names: str) -> dict[
     """Return results with what a later run has measured again, and a word about that."""
     measures = {row["measure"] for row in later["rows"]}
     kept = [row for row in earlier["rows"] if row["measure"] not in measures]
-    again = ", ".join(str(later["about"][name]) for name in ("date", "commit"))
+    again = ", ".join(str(later["about"][name]) for name in ("date", "commit", "machine"))
     about = {**earlier["about"], f"measured again: {names}": again}
     return {"about": about, "rows": kept + later["rows"]}
 
