@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import flask.globals
 from flask import Flask, Request, has_request_context, request
@@ -48,6 +48,8 @@ from .stores import Dump, Store, store_from_url
 
 if TYPE_CHECKING:
     from .reporting.barrier import Barrier, Reach
+
+T = TypeVar("T")
 
 EXTENSION_NAME = "waffleconf"
 # The proxy, which pretends to be a request.
@@ -234,25 +236,25 @@ class WaffleState:
         check_texts(author=author, reason=reason)
         check_whole(expected_revision=expected_revision)
         self.declarations.refuse_pinned(raws)
-        engine = self.engine
-        manager = engine.manager
+        manager = self.engine.manager
         if not raws:
             return manager.current().revision
         before = manager.snapshot
-        try:
-            revision = manager.changes.commit(
-                raws,
-                author=author,
-                reason=reason,
-                expected_revision=expected_revision,
-                may_apply=self._requests.may_apply,
-            )
-        except OutcomeUnknown as exc:
-            self._events.unknown(raws, exc, author=author, reason=reason)
-            raise
-        finally:
-            self._requests.renew()
-        self._keep(engine)
+
+        def commit() -> int:
+            try:
+                return manager.changes.commit(
+                    raws,
+                    author=author,
+                    reason=reason,
+                    expected_revision=expected_revision,
+                    may_apply=self._requests.may_apply,
+                )
+            except OutcomeUnknown as exc:
+                self._events.unknown(raws, exc, author=author, reason=reason)
+                raise
+
+        revision = self._followed(commit)
         self._events.changed(raws, revision, before=before, author=author, reason=reason)
         return revision
 
@@ -263,16 +265,13 @@ class WaffleState:
         :raises OutcomeUnknown: the connection broke within the commit.
         :raises StoreError: the store refuses, or can't do this; nothing was written.
         """
-        engine = self.engine
-        manager = engine.manager
+        manager = self.engine.manager
         before = manager.snapshot
-        try:
-            manager.changes.replace(
+        self._followed(
+            lambda: manager.changes.replace(
                 dump, expected_revision=expected_revision, may_apply=self._requests.may_apply
             )
-        finally:
-            self._requests.renew()
-        self._keep(engine)
+        )
         self._events.replaced(before, manager.snapshot)
 
     def recreate(self, dump: Dump | None, epochs: Iterable[str], *, revision: int | None) -> None:
@@ -282,20 +281,21 @@ class WaffleState:
         :raises OutcomeUnknown: the connection broke within a commit.
         :raises StoreError: the store refuses, or can't do this.
         """
-        engine = self.engine
-        manager = engine.manager
+        manager = self.engine.manager
         before = manager.snapshot
-        try:
-            manager.changes.recreate(dump, epochs, revision=revision)
-        finally:
-            self._requests.renew()
-        self._keep(engine)
+        self._followed(lambda: manager.changes.recreate(dump, epochs, revision=revision))
         self._events.replaced(before, manager.snapshot)
 
-    def _keep(self, engine: Engine) -> None:
-        """Have the last known values follow a change that was made."""
+    def _followed(self, change: Callable[[], T]) -> T:
+        """Make a change; have the caller's request and the last known values follow it."""
+        try:
+            made = change()
+        finally:
+            self._requests.renew()
+        engine = self.engine
         if not engine.watching:
             self.tasks.changed(engine.manager)
+        return made
 
     def wait(
         self,

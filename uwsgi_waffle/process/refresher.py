@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..errors import StoreError, StoreUnavailable
-from ..snapshot import Change, Snapshot
+from ..snapshot import Change, Delta, Snapshot
 from ..stores.base import Committed, Store
 from ..stores.epochs import word_of
 from .health import Health
@@ -182,13 +182,21 @@ class Refresher:
         """Read, take and mark; the one sequence in which the orders of the protocol show."""
         page, layers, reading = self._page, self._layers, self._reading
         covers = change is not None and change.covers
-        own = committed and covers and not complete and reading.lacks_only(committed, layers.base)
+        own: tuple[bytes, Delta] | None = None
+        if (
+            change
+            and covers
+            and committed
+            and not complete
+            and reading.lacks_only(committed, layers.base)
+        ):
+            own = change.words, committed.delta
         for attempt in range(1, _READS + 1):
             look: Look | None = None
-            if own and change and committed and attempt == 1:
+            if own is not None:
                 # 1. and 2. at its commit, before which the page was opened. The watch file and
                 # notices stay unseen.
-                words, delta = change.words, committed.delta
+                (words, delta), own = own, None
             else:
                 # 1. What is to notice comes before the rows: what is announced later differs again.
                 words = page.words()
