@@ -1,14 +1,16 @@
-"""A connection is cut when its time is over, not before, by one thread for all of them."""
+"""Calls of a driver are over when their time is, and leave nothing to a forked child."""
 
 from __future__ import annotations
 
+import contextvars
+import os
 import socket
 import threading
 from collections.abc import Iterator
 
 import pytest
 
-from uwsgi_waffle.stores.sql.deadline import Cut, cut_after
+from uwsgi_waffle.stores.sql.deadline import Cut, cut_after, within
 from uwsgi_waffle.testing import in_processes
 
 LATER_S = 60.0
@@ -106,3 +108,98 @@ def test_connection_without_a_descriptor_has_no_bound() -> None:
     cut.fire()
     cut.cancel()
     assert not cut.happened
+
+
+def callers() -> int:
+    return sum(thread.name == "waffle-connect" for thread in threading.enumerate())
+
+
+def nothing(_: object) -> None:
+    """Discard what came too late."""
+
+
+def test_child_that_is_forked_after_a_call_meets_no_lock_of_the_calls_thread() -> None:
+    parent = os.getpid()
+    lock = threading.Lock()
+    begun = threading.Event()
+
+    class Cleaned:
+        """As a library in C has it, that forgets a thread when it ends."""
+
+        def __del__(self) -> None:
+            # A child's interpreter drops what it inherits of the parent's threads.
+            if os.getpid() != parent:
+                return
+            with lock:
+                begun.set()
+                # So long that the fork happens within.
+                forked.wait(30)
+
+    forked = threading.Event()
+    of_thread = threading.local()
+
+    def connect() -> str:
+        of_thread.cleaned = Cleaned()
+        return "connected"
+
+    assert within(LATER_S, connect, nothing) == "connected"
+    # Set only if the thread ends.
+    begun.wait(0.2)
+    try:
+        assert in_processes(1, lambda _: lock.acquire(timeout=5)) == [True]
+        assert in_processes(2, lambda _: within(LATER_S, connect, nothing)) == ["connected"] * 2
+    finally:
+        forked.set()
+
+
+def test_calls_one_after_another_take_one_thread() -> None:
+    within(LATER_S, threading.get_ident, nothing)
+    before = callers()
+    for _ in range(100):
+        within(LATER_S, threading.get_ident, nothing)
+    assert callers() == before
+
+
+def test_calls_at_once_take_a_thread_each() -> None:
+    together = threading.Barrier(3)
+
+    def call() -> None:
+        within(LATER_S, lambda: together.wait(30), nothing)
+
+    threads = [threading.Thread(target=call) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert not together.broken
+    assert not any(thread.is_alive() for thread in threads)
+
+
+def test_call_that_takes_too_long_leaves_its_thread_for_the_next_ones() -> None:
+    go_on = threading.Event()
+    discarded: list[str] = []
+    done = threading.Event()
+
+    def late() -> str:
+        go_on.wait(30)
+        return "late"
+
+    def discard(result: str) -> None:
+        discarded.append(result)
+        done.set()
+
+    with pytest.raises(TimeoutError, match="did not connect in time"):
+        within(0.01, late, discard)
+    assert within(LATER_S, lambda: "next", nothing) == "next"
+    go_on.set()
+    assert done.wait(30)
+    assert discarded == ["late"]
+    assert within(LATER_S, lambda: "last", nothing) == "last"
+
+
+def test_call_sees_the_variables_of_its_caller_alone() -> None:
+    of_context: contextvars.ContextVar[str] = contextvars.ContextVar("name", default="none")
+    for name in ("first", "second"):
+        of_context.set(name)
+        assert within(LATER_S, of_context.get, nothing) == name
+    assert contextvars.Context().run(within, LATER_S, of_context.get, nothing) == "none"
