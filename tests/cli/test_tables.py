@@ -48,6 +48,13 @@ def test_text_is_cut_by_columns_not_by_characters(text: str, width: int, shown: 
     assert cells(shown) <= width
 
 
+def test_long_cell_does_not_widen_the_lines_of_others_where_nothing_is_cut() -> None:
+    rows = [("BLOB", "x" * 100_000, "str"), ("LIMIT", "5", "int")]
+    _, long, short = table(("NAME", "VALUE", "TYPE"), rows, flexible=(1,)).splitlines()
+    assert long == f"BLOB   {'x' * 100_000}  str"
+    assert short == f"LIMIT  5{' ' * 79}  int"
+
+
 def test_rows_are_colored_whole() -> None:
     lines = table(("A",), [("1",), ("2",)], flexible=(), colors=["red", None]).splitlines()
     assert lines == ["\x1b[1mA\x1b[0m", "\x1b[31m1\x1b[0m", "2"]

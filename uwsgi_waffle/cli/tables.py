@@ -15,6 +15,8 @@ from ..masking import visible as visible
 
 _GAP = 2
 _NARROWEST = 8
+# Where nothing is cut, one value of 1 MiB would make each of 10,000 lines as long.
+_WIDEST = 80
 
 
 def table(
@@ -26,7 +28,8 @@ def table(
     """Return rows under a header, without a newline at the end.
 
     :param flexible: indices of the columns whose cells are cut, with an ellipsis, to make a
-        line fit the terminal. Where there is none, nothing is cut.
+        line fit the terminal. Where there is none, nothing is cut, and a cell of more than 80
+        columns moves the rest of its line.
     :param colors: the color of each row; :func:`click.echo` leaves it out where there is no
         terminal.
     """
@@ -34,12 +37,10 @@ def table(
     widths = [max(cells(line[column]) for line in lines) for column in range(len(header))]
     if is_terminal():
         _narrow(widths, flexible)
-    texts = [
-        (" " * _GAP)
-        .join(_fitted(cell, width) for cell, width in zip(line, widths, strict=True))
-        .rstrip()
-        for line in lines
-    ]
+        lines = [list(map(cut, line, widths)) for line in lines]
+    else:
+        widths = [min(width, _WIDEST) for width in widths]
+    texts = [(" " * _GAP).join(map(_padded, line, widths)).rstrip() for line in lines]
     texts[0] = click.style(texts[0], bold=True)
     for index, color in enumerate(colors, 1):
         if color is not None:
@@ -87,8 +88,7 @@ def cut(text: str, width: int) -> str:
     return text[:end] + "…"
 
 
-def _fitted(text: str, width: int) -> str:
-    text = cut(text, width)
+def _padded(text: str, width: int) -> str:
     return text + " " * (width - cells(text))
 
 
