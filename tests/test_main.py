@@ -44,6 +44,17 @@ def run(*arguments: str, status: int = 0) -> Result:
     return result
 
 
+def shell(command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", "-c", f'"$0" -m uwsgi_waffle {command}', sys.executable],
+        env={**os.environ, "PYTHONPATH": ROOT},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
 @pytest.mark.parametrize("name", SNIPPETS)
 def test_ini_prints_the_snippet(name: str) -> None:
     assert run("ini", name).stdout == snippet_path(name).read_text()
@@ -192,6 +203,25 @@ def test_closed_pipe_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     os.close(write_end)
     assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", ["--help > /dev/full", "ini > /dev/full"])
+def test_full_disk_is_no_traceback(command: str) -> None:
+    done = shell(command)
+    assert done.returncode == 1
+    assert done.stderr == "Error: the output can't be written: No space left on device\n"
+
+
+def test_closed_standard_input_is_an_empty_ini() -> None:
+    done = shell("check --stdin <&-")
+    assert done.returncode == 2
+    assert done.stderr.startswith("not checked: uwsgi.ini has no section [uwsgi]")
+
+
+def test_file_that_can_not_be_read_is_named() -> None:
+    # It opens, and its first byte is no memory.
+    said = run("check", "/proc/self/mem", status=2).stderr
+    assert said == "not checked: /proc/self/mem can't be read: Input/output error\n"
 
 
 def test_folder_of_vassals_is_checked_file_by_file() -> None:

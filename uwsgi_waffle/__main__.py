@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import io
 import os
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ import click
 from .checks import CheckError, Report, check_file, find_server
 from .checks.printing import finding_lines, totals
 from .checks.setup import ini_for_an_app, ini_for_an_emperor
+from .cli.streams import Group
 from .ini import SNIPPETS, snippet_path, snippet_text
 from .ini.hooks import HOOKS
 from .masking import json_text, visible
@@ -32,13 +32,10 @@ _uwsgi_option = click.option(
 )
 
 
-@click.group()
+@click.group(cls=Group)
 @click.version_option(__version__, package_name="uwsgi_waffle", prog_name="uwsgi_waffle")
 def main() -> None:
     """Set up uWSGI for uwsgi_waffle."""
-    # A file may hold what the terminal's encoding can't show.
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 @main.command(
@@ -65,7 +62,7 @@ def alerts(path: bool) -> None:
 Exit status:
   0  it is written, or was as it should be, and passes the check
   1  another file is there, or the check has findings
-  2  it can't be made
+  2  it can't be made, or not be checked
 """
 )
 @click.argument("app", default="app:app", metavar="[MODULE:CALLABLE]")
@@ -111,21 +108,27 @@ def init(
             )
         else:
             text = ini_for_an_emperor(server, emperor, name=path.name)
-        written = _write(path, text, overwrite=overwrite)
-        report = check_file(path, uwsgi=uwsgi)
+        there = _write(path, text, overwrite=overwrite)
     except (CheckError, OSError) as exc:
         reason = f"{path}: {exc.strerror}" if isinstance(exc, OSError) else str(exc)
         click.echo(f"not written: {visible(reason)}", err=True)
         ctx.exit(NOT_CHECKED)
-    if not written:
+    if there is not None and there != text:
+        _print_difference(path, there, text)
         ctx.exit(FOUND)
+    click.echo(f"{visible(str(path))} is {'written' if there is None else 'as it should be'}")
+    try:
+        report = check_file(path, uwsgi=uwsgi)
+    except CheckError as exc:
+        click.echo(f"not checked: {visible(str(exc))}", err=True)
+        ctx.exit(NOT_CHECKED)
     _print_report(report)
     if report.findings:
         ctx.exit(FOUND)
 
 
-def _write(path: Path, text: str, *, overwrite: bool) -> bool:
-    """Write a file, or show how it differs from what is there; return whether it is as wanted.
+def _write(path: Path, text: str, *, overwrite: bool) -> str | None:
+    """Write a file, and return ``None``; without ``overwrite``, return what is there.
 
     :raises OSError: it can't be read or written.
     """
@@ -133,23 +136,21 @@ def _write(path: Path, text: str, *, overwrite: bool) -> bool:
         with open(path, "w" if overwrite else "x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError:
-        there = path.read_text(encoding="utf-8", errors="backslashreplace")
-        if there == text:
-            click.echo(f"{visible(str(path))} is as it should be")
-            return True
-        lines = difflib.unified_diff(
-            there.splitlines(),
-            text.splitlines(),
-            str(path),
-            f"{path}, as written by init",
-            lineterm="",
-        )
-        for line in lines:
-            click.echo(visible(line))
-        click.echo("Another file is there: nothing is written without --overwrite.", err=True)
-        return False
-    click.echo(f"{visible(str(path))} is written")
-    return True
+        return path.read_text(encoding="utf-8", errors="backslashreplace")
+    return None
+
+
+def _print_difference(path: Path, there: str, text: str) -> None:
+    lines = difflib.unified_diff(
+        there.splitlines(),
+        text.splitlines(),
+        str(path),
+        f"{path}, as written by init",
+        lineterm="",
+    )
+    for line in lines:
+        click.echo(visible(line))
+    click.echo("Another file is there: nothing is written without --overwrite.", err=True)
 
 
 @main.command(

@@ -145,3 +145,16 @@ def test_real_uwsgi_of_this_environment_finds_nothing_in_what_is_written(
     assert report.findings == ()
     init("--emperor", "vassals")
     assert check_file("emperor.ini").findings == ()
+
+
+def test_file_that_is_written_is_not_called_unwritten(
+    server: servers.Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise CheckError("uwsgi.ini: uWSGI said nothing")
+
+    monkeypatch.setattr("uwsgi_waffle.__main__.check_file", fail)
+    result = init("shop:app", status=2)
+    assert result.stdout == "uwsgi.ini is written\n"
+    assert result.stderr == "not checked: uwsgi.ini: uWSGI said nothing\n"
+    assert Path("uwsgi.ini").exists()

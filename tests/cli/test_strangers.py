@@ -16,6 +16,7 @@ from flask import Flask
 
 from uwsgi_waffle import WaffleConf
 from uwsgi_waffle.cli import group
+from uwsgi_waffle.cli.base import CONFLICT
 
 from ..support.rig import CONFS
 
@@ -212,6 +213,29 @@ def test_change_whose_output_can_not_be_written_is_no_failure(shell: Shell) -> N
     assert done.returncode == 0, done.stderr
     assert done.stderr == "the change is made, but can't be printed: No space left on device\n"
     assert shell("get LIMIT").stdout == "2\n"
+
+
+def test_status_stands_where_nothing_at_all_can_be_written(shell: Shell) -> None:
+    assert shell("set LIMIT=2 > /dev/full 2>&1").returncode == 0
+    assert shell("get LIMIT").stdout == "2\n"
+    assert shell("set LIMIT=3 --expect-revision 9 2> /dev/full").returncode == CONFLICT
+
+
+@pytest.mark.parametrize(
+    "command", ["--help", "list", "list --help", "list --json", "set LIMIT=3 --dry-run", "backup -"]
+)
+def test_output_that_can_not_be_written_is_no_traceback(shell: Shell, command: str) -> None:
+    done = shell(f"{command} > /dev/full")
+    assert done.returncode == 1, done.stderr
+    assert done.stderr == "Error: the output can't be written: No space left on device\n"
+
+
+@pytest.mark.parametrize("command", ["import", "restore --yes"])
+def test_file_that_can_not_be_read_is_named(shell: Shell, command: str) -> None:
+    # It opens, and its first byte is no memory.
+    done = shell(f"{command} /proc/self/mem")
+    assert done.returncode == 1, done.stderr
+    assert done.stderr == "Error: /proc/self/mem can't be read: Input/output error\n"
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "ascii", "utf-8"])

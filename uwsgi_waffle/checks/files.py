@@ -100,7 +100,10 @@ def _content(name: str, where: str, limit: int) -> bytes:
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise CheckError(f"{where}{name} is not a file{_hint(name)}")
-        return file.read(limit + 1)
+        try:
+            return file.read(limit + 1)
+        except OSError as exc:
+            raise CheckError(f"{where}{name} can't be read: {exc.strerror}") from exc
 
 
 def _hint(name: str) -> str:

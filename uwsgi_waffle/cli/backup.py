@@ -24,6 +24,7 @@ from .base import (
     with_state,
     yes_option,
 )
+from .input import read
 from .tables import json_text, print_document, visible
 
 
@@ -68,7 +69,7 @@ def restore(
     from the history too: make another backup first. A secret that the backup leaves out stays as
     it is.
     """
-    held = operations.read_backup(file.read())
+    held = operations.read_backup(read(file))
     seen = state.snapshot.revision
     dump = operations.plan_restore(state, held)
     raws = operations.differences_of(state, dump)

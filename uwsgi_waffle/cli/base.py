@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import getpass
-import io
 import logging
 import math
 import os
@@ -28,6 +27,7 @@ from ..errors import (
     WaffleError,
 )
 from ..stores import Store, store_from_url
+from . import streams
 from .tables import json_text, print_document, visible
 
 R = TypeVar("R")
@@ -52,31 +52,23 @@ STATUSES = f"""{UNWAITED}\
 """
 
 
-class _Conflict(click.ClickException):
+class _Conflict(streams.Status):
     exit_code = CONFLICT
 
 
-class _Unknown(click.ClickException):
+class _Unknown(streams.Status):
     exit_code = UNKNOWN
 
 
-class _Behind(click.ClickException):
+class _Behind(streams.Status):
     exit_code = BEHIND
 
 
-class WaffleGroup(click.Group):
+class WaffleGroup(streams.Group):
     """A group whose commands may raise any :class:`~uwsgi_waffle.errors.WaffleError`."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; its errors become messages with an exit status."""
-        # Who started this may have closed them.
-        if sys.stdin is None:
-            sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115
-        if sys.stdout is None:
-            sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
-        # A value may hold what the terminal can't show.
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(errors="backslashreplace")
         # Source: no-color.org, "when present and not an empty string".
         if os.environ.get("NO_COLOR"):
             ctx.color = False
@@ -309,7 +301,9 @@ def change(
             served = state.wait(revision, timeout_s=wait_s).served
         except KeyboardInterrupt:
             raise _Behind(f"stopped waiting: revision {revision} stands") from None
-        click.echo(f"served by {served} of {served}" if served else "no process serves this app")
+        with after_change():
+            said = f"served by {served} of {served}" if served else "no process serves this app"
+            click.echo(said)
 
 
 @contextlib.contextmanager
@@ -322,9 +316,11 @@ def after_change() -> Iterator[None]:
     try:
         yield
     except OSError as exc:
-        # Also the one that click, or the end of the process, would write to.
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
-        click.echo(f"the change is made, but can't be printed: {exc.strerror}", err=True)
+        streams.discard("stdout")
+        try:
+            click.echo(f"the change is made, but can't be printed: {exc.strerror}", err=True)
+        except OSError:
+            streams.discard("stderr")
 
 
 def ask(question: str) -> None:

@@ -13,7 +13,7 @@ from ..errors import WaffleError
 from ..masking import MASK
 from ..operations import SettingInfo
 from ..snapshot import Snapshot
-from . import documents
+from . import documents, streams
 from .base import (
     CONFLICT,
     UNDECLARED,
@@ -81,7 +81,7 @@ def edit(
                 raise
 
 
-class _ChangedMeanwhile(click.ClickException):
+class _ChangedMeanwhile(streams.Status):
     exit_code = CONFLICT
 
 

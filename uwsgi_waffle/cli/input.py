@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO, TextIO
 
 import click
 
 from ..settings.raws import MAX_BYTES
 from .base import is_interactive
+from .tables import visible
 
 # What is kept is shorter; JSON may be written with more spaces than it is kept with.
 _MOST = 16 * MAX_BYTES
@@ -19,6 +20,17 @@ _MOST = 16 * MAX_BYTES
 def is_elsewhere(text: str | None) -> bool:
     """Return whether the value is not on the command line itself."""
     return text is None or text == "-" or (text.startswith("@") and not text.startswith("@@"))
+
+
+def read(file: BinaryIO) -> bytes:
+    """Return all of a file that the command line names.
+
+    :raises ClickException: it can't be read.
+    """
+    try:
+        return file.read()
+    except OSError as exc:
+        raise click.ClickException(f"{visible(file.name)} can't be read: {exc.strerror}") from exc
 
 
 class Input:

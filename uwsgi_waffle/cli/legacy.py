@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,16 @@ import click
 from .. import operations
 from ..app_state import WaffleState
 from ..errors import RevisionConflict
-from .base import UNWAITED, change_options, group, load_state, said_once, warn_unannounced, write
+from .base import (
+    UNWAITED,
+    after_change,
+    change_options,
+    group,
+    load_state,
+    said_once,
+    warn_unannounced,
+    write,
+)
 from .tables import table, visible
 
 if TYPE_CHECKING:
@@ -125,6 +135,7 @@ def _write(
     reason: str | None,
     expect_revision: int | None,
     show_secrets: bool,
+    dry_run: bool,
     **details: Any,
 ) -> None:
     revision = state.snapshot.revision
@@ -136,7 +147,9 @@ def _write(
         plan.raws,
         reason=reason or "import from Flask-WaffleConf",
         expect_revision=revision,
+        dry_run=dry_run,
         **details,
     )
-    click.echo(outcome)
-    warn_unannounced(state, made)
+    with after_change() if plan.raws and not dry_run else contextlib.nullcontext():
+        click.echo(outcome)
+        warn_unannounced(state, made)

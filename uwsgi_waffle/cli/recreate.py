@@ -23,6 +23,7 @@ from .base import (
     warn_unannounced,
     yes_option,
 )
+from .input import read
 from .tables import visible
 
 
@@ -116,7 +117,8 @@ def _say_nothing_is_lost(state: WaffleState, known: tuple[str, ...], *, dry_run:
     revision = state.snapshot.revision
     if known and state.snapshot.epoch and not dry_run:
         state.recreate(None, known, revision=revision)
-        click.echo(f"the store at revision {revision} also stands in for {', '.join(known)}")
+        with after_change():
+            click.echo(f"the store at revision {revision} also stands in for {', '.join(known)}")
     else:
         click.echo(
             f"nothing is lost: the store is at revision {revision}, and this host knows no other"
@@ -132,7 +134,7 @@ def _content(
     empty: bool,
 ) -> _Content:
     if file is not None:
-        held = operations.read_backup(file.read())
+        held = operations.read_backup(read(file))
         made = operations.plan_restore(state, held)
         place = f"from the backup of {held.at.astimezone():%Y-%m-%d %H:%M}"
         return _Content(made, made.revision, made.raws, place)

@@ -11,6 +11,7 @@ from ..app_state import WaffleState
 from ..masking import MASK
 from . import documents
 from .base import change, change_options, group, secrets_option, wait_option, with_state
+from .input import read
 from .tables import print_document, visible
 
 _FORMAT = click.Choice(["json", "toml"])
@@ -64,9 +65,9 @@ def import_(
     """
     if format_ is None:
         format_ = "toml" if str(getattr(file, "name", "")).endswith(".toml") else "json"
-    values = documents.load(file.read(), format_)
+    values = documents.load(read(file), format_)
     raws = operations.plan_import(state, values)
-    change(state, raws, **details)
     for name, value in values.items():
         if value == MASK and name not in raws:
             click.echo(f"{visible(name)}: masked in the file, so it stays as it is", err=True)
+    change(state, raws, **details)
