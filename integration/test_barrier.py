@@ -108,6 +108,8 @@ def test_other_host_answers_through_the_channel_and_is_named_when_it_can_not(
         # Only a question is answered sooner.
         "WAFFLE_REPORT_INTERVAL": 600,
         "WAFFLE_RESYNC_INTERVAL": 600,
+        # Waited for at the end, where the server stands still.
+        "WAFFLE_STORE_TIMEOUT": 3,
     }
     hosts = []
     for name in ("one", "two"):

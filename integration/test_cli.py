@@ -22,7 +22,7 @@ from .support.find import missing
 from .support.outsider import make_outsider
 from .support.processes import Process, clean_environment
 from .support.redis_server import RedisServer
-from .support.uwsgi_server import QUICK, ROOT, UwsgiServer
+from .support.uwsgi_server import ROOT, TEST_CONFIG, UwsgiServer
 
 pytestmark = [pytest.mark.short, pytest.mark.uwsgi, pytest.mark.timeout(120)]
 
@@ -44,7 +44,7 @@ class CommandLine:
             "env": clean_environment(
                 FLASK_APP="integration.apps.serve",
                 SITE_INSTANCE=str(folder),
-                SITE_CONFIG=json.dumps({**QUICK, **config}),
+                SITE_CONFIG=json.dumps({**TEST_CONFIG, **config}),
                 LOGNAME="ann",
             ),
         }

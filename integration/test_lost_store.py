@@ -20,7 +20,7 @@ from .support.postgres_server import PostgresServer
 from .support.processes import clean_environment
 from .support.redis_server import RedisServer
 from .support.server_contract import drop_tables
-from .support.uwsgi_server import QUICK, ROOT, UwsgiServer
+from .support.uwsgi_server import ROOT, TEST_CONFIG, UwsgiServer
 
 pytestmark = [pytest.mark.uwsgi, pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -84,7 +84,7 @@ def flask(
     return subprocess.run(
         [sys.executable, "-m", "flask", "--app", "integration.apps.serve:app", *arguments],
         env=clean_environment(
-            SITE_INSTANCE=str(folder), SITE_CONFIG=json.dumps({**QUICK, **config})
+            SITE_INSTANCE=str(folder), SITE_CONFIG=json.dumps({**TEST_CONFIG, **config})
         ),
         cwd=ROOT,
         capture_output=True,

@@ -15,7 +15,7 @@ import pytest
 from .support.client import call
 from .support.outsider import make_outsider
 from .support.processes import Process, clean_environment, free_port
-from .support.uwsgi_server import QUICK, ROOT
+from .support.uwsgi_server import ROOT, TEST_CONFIG
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -40,7 +40,7 @@ class PythonServer(Process):
             [sys.executable, *arguments],
             env=clean_environment(
                 SITE_INSTANCE=str(folder),
-                SITE_CONFIG=json.dumps({**QUICK, **config}),
+                SITE_CONFIG=json.dumps({**TEST_CONFIG, **config}),
                 PYTHONPATH=str(ROOT),
             ),
             cwd=folder,

@@ -25,7 +25,7 @@ from .support.find import need_module
 from .support.outsider import make_outsider
 from .support.processes import Process, clean_environment, free_port
 from .support.redis_server import RedisServer
-from .support.uwsgi_server import QUICK, ROOT
+from .support.uwsgi_server import ROOT, TEST_CONFIG
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -64,7 +64,7 @@ class Site:
             [sys.executable, "-m", module, *command, "integration.apps.serve:app"],
             env=clean_environment(
                 SITE_INSTANCE=str(folder),
-                SITE_CONFIG=json.dumps({**QUICK, **config}),
+                SITE_CONFIG=json.dumps({**TEST_CONFIG, **config}),
                 PYTHONPATH=str(ROOT),
             ),
             cwd=folder,
@@ -203,7 +203,7 @@ def test_tasks_of_celery_are_current_and_its_processes_follow_without_one(
         [sys.executable, "-m", "celery", *arguments, "--concurrency", str(WORKERS)],
         env=clean_environment(
             SITE_INSTANCE=str(folder),
-            SITE_CONFIG=json.dumps(QUICK),
+            SITE_CONFIG=json.dumps(TEST_CONFIG),
             BROKER=redis_server.url,
             PYTHONPATH=str(ROOT),
         ),

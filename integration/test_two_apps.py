@@ -12,7 +12,7 @@ import pytest
 
 from .conftest import StartUwsgi
 from .support.processes import clean_environment
-from .support.uwsgi_server import QUICK
+from .support.uwsgi_server import TEST_CONFIG
 
 pytestmark = [pytest.mark.uwsgi, pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -45,7 +45,7 @@ def test_second_app_is_warned_and_removes_nothing_of_the_first(
         return subprocess.run(
             [sys.executable, "-m", "flask", "--app", "blog:app", "waffle", *arguments],
             env=clean_environment(
-                SITE_INSTANCE=str(folder), SITE_CONFIG=json.dumps({**QUICK, **config, **more})
+                SITE_INSTANCE=str(folder), SITE_CONFIG=json.dumps({**TEST_CONFIG, **config, **more})
             ),
             cwd=tmp_path,
             capture_output=True,

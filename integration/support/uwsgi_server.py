@@ -17,8 +17,16 @@ from .processes import Process, clean_environment, free_port
 ROOT = Path(__file__).resolve().parent.parent.parent
 APPS = ROOT / "integration" / "apps"
 
-#: Small, so that tests don't wait long for what a watcher does between requests.
-QUICK: dict[str, Any] = {"WAFFLE_POLL_INTERVAL": 0.05, "WAFFLE_RESYNC_INTERVAL": 1}
+#: What each site of the tests has that is not told otherwise.
+TEST_CONFIG: dict[str, Any] = {
+    # Small, so that tests don't wait long for what a watcher does between requests.
+    "WAFFLE_POLL_INTERVAL": 0.05,
+    "WAFFLE_RESYNC_INTERVAL": 1,
+    # So long that no load of the machine is taken for an outage; a refused connection is no wait.
+    "WAFFLE_STORE_TIMEOUT": 10,
+    "WAFFLE_WRITE_TIMEOUT": 20,
+    "WAFFLE_REDIS_TIMEOUT": 10,
+}
 
 
 class UwsgiServer(Process):
@@ -66,7 +74,7 @@ class UwsgiServer(Process):
         for number, port in enumerate(self.ports):
             arguments += [f"--http-socket=127.0.0.1:{port}", f"--map-socket={number}:{number + 1}"]
         environment = clean_environment(
-            SITE_INSTANCE=str(folder), SITE_CONFIG=json.dumps({**QUICK, **config}), **env
+            SITE_INSTANCE=str(folder), SITE_CONFIG=json.dumps({**TEST_CONFIG, **config}), **env
         )
         if server.needs_binary_path:
             environment["UWSGI_BINARY_PATH"] = str(Path(server.path).parent / "python")
