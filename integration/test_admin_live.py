@@ -78,7 +78,7 @@ def test_switch_that_somebody_else_overtook_is_refused_in_the_dialog(
     open_dialog(tour, "SEARCH")
     tour.site.waffle.update({"MAIL": False}, author="bob")
     browser.run("document.querySelector('[data-yes]').click()")
-    browser.wait_for_text("Someone else changed settings since.")
+    browser.wait_for_text("Settings were changed since.")
     assert browser.one("[data-refusal]").get_attribute("role") == "alert"
     assert tour.site.waffle.conf["SEARCH"] is True
 

@@ -625,6 +625,45 @@ class TestConflict:
         assert page.submit("/save").code == 409
 
 
+class TestFormThatIsSentTwice:
+    """By a double click where no script runs: the browser shows the answer to the second."""
+
+    def test_saved_secret_is_not_said_to_be_unsaved_and_of_someone_else(self, admin: Admin) -> None:
+        page = admin.open().submit("/preview", v_TOKEN="new")
+        page.submit("/save", v_TOKEN="new")
+        again = page.submit("/save", v_TOKEN="new")
+        assert again.code == 409
+        assert "You changed these settings already" in again.text
+        assert "If you pressed Save twice, it is saved" in again.text
+        for false in ("Someone else", "Nothing of yours was saved"):
+            assert false not in again.text
+
+    def test_guess_at_the_secret_that_was_saved_gets_the_same_answer(self, admin: Admin) -> None:
+        right, wrong = (admin.open().submit("/preview", v_TOKEN=text) for text in ("new", "other"))
+        right.submit("/save", v_TOKEN="new")
+        for page, typed in ((right, "new"), (wrong, "other")):
+            again = page.submit("/save", v_TOKEN=typed)
+            assert again.code == 409
+            assert "You changed these settings already" in again.text
+
+    def test_one_without_a_name_may_be_oneself(self, make_admin: MakeAdmin) -> None:
+        admin = make_admin(lambda: True)
+        page = admin.open().submit("/preview", v_TOKEN="new")
+        page.submit("/save", v_TOKEN="new")
+        again = page.submit("/save", v_TOKEN="new")
+        assert "These settings were changed already" in again.text
+        assert "Someone else" not in again.text
+
+    @pytest.mark.parametrize("way", ["undo=1", "to=0"])
+    def test_way_back_that_is_gone_already_is_no_conflict(self, admin: Admin, way: str) -> None:
+        admin.save(v_LIMIT="20")
+        page = admin.open(f"/rollback?{way}")
+        assert "Saved as revision 2" in page.submit("/rollback").text
+        again = page.submit("/rollback")
+        assert "Nothing was changed: what you sent is current already" in again.text
+        assert admin.worker.state.snapshot.revision == 2
+
+
 class TestHistory:
     def test_history_tells_who_what_when_why(self, admin: Admin) -> None:
         admin.open().submit("/preview", v_LIMIT="20").submit("/save", reason=["Spring sale"])

@@ -13,7 +13,7 @@ from .access import current_access, current_author, why_locked
 from .drafts import Draft, Outcome, read_draft, touched, work_out
 from .fields import make_groups
 from .frame import EXPIRED, FOREIGN, NOTHING_TICKED, Answer, Frame, not_saved
-from .past import made_since
+from .past import made_by, made_since
 from .review import make_lines
 from .tokens import is_token_valid, was_ours
 
@@ -154,6 +154,7 @@ class FormPages(Frame):
             revision=state.snapshot.revision,
             reason=draft.reason,
             conflict=conflict,
+            by=made_by(state, draft.revision, current_author()) if conflict else "others",
             meanwhile=made_since(state, draft.revision, current_access()),
             rollback=None,
             undo=None,

@@ -12,7 +12,7 @@ from ..app_state import WaffleState, state_of
 from ..errors import ChangeRefused, OutcomeUnknown, RevisionConflict, StoreError, WaffleError
 from .access import current_access, current_author, why_locked
 from .frame import EXPIRED, FOREIGN, Answer, Frame, not_saved
-from .past import DAMAGED, Asked, Made, make_history, may_see, title_of
+from .past import DAMAGED, Asked, Made, made_by, make_history, may_see, title_of
 from .review import make_lines
 from .tokens import is_token_valid, was_ours
 
@@ -66,6 +66,7 @@ class HistoryPages(Frame):
         revision = request.values.get("to", type=int) if undo is None else undo
         name = request.values.get("name") or None
         reason = request.form.get("reason", "").strip()
+        sent = request.form.get("revision", -1, type=int)
         notice, code, conflict = "", 200, False
         outcome = "Nothing was changed"
         try:
@@ -77,7 +78,7 @@ class HistoryPages(Frame):
                 elif self.problem_of_reason(reason):
                     notice, code = self.problem_of_reason(reason), 422
                 else:
-                    made = self._go_back(state, revision, undo, name, reason)
+                    made = self._go_back(state, revision, undo, name, reason, sent)
                     self.remember(state)
                     return redirect(url_for(".index", saved=made), 303)
         except RevisionConflict:
@@ -103,6 +104,8 @@ class HistoryPages(Frame):
         except DAMAGED as exc:
             text = f"A row of the history is damaged: {exc}. {outcome}."
             return self.page("stop.html", 503, title="Not now", notice=text, problems={})
+        if conflict and not plan.raws:
+            return redirect(url_for(".index", unchanged=1), 303)
         access = current_access()
         seen = [n for n in plan.by_hand if may_see(state, access, n)]
         if seen and not notice:
@@ -121,6 +124,7 @@ class HistoryPages(Frame):
             reason=reason,
             notice=notice,
             conflict=conflict,
+            by=made_by(state, sent, current_author()) if conflict else "others",
             meanwhile=[],
             rollback=revision,
             undo=undo,
@@ -128,9 +132,14 @@ class HistoryPages(Frame):
         )
 
     def _go_back(
-        self, state: WaffleState, revision: int, undo: int | None, name: str | None, reason: str
+        self,
+        state: WaffleState,
+        revision: int,
+        undo: int | None,
+        name: str | None,
+        reason: str,
+        expected: int,
     ) -> int:
-        expected = request.form.get("revision", -1, type=int)
         plan, _ = self._plan(state, revision, undo, name)
         if expected != plan.revision:
             raise RevisionConflict(expected, plan.revision)

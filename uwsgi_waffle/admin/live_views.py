@@ -80,7 +80,7 @@ class LivePages(Frame):
             return self._answer({"problem": str(exc)}, 422)
         except RevisionConflict:
             return self._answer(
-                {"problem": "Someone else changed settings since. Load the page again."}, 409
+                {"problem": "Settings were changed since. Load the page again."}, 409
             )
         except StoreError as exc:
             return self._answer({"problem": not_saved(exc)}, 503)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from datetime import datetime, timezone
 from itertools import groupby
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from .. import operations
 from ..app_state import WaffleState
@@ -19,6 +19,8 @@ DAMAGED = (ValueError, TypeError, OverflowError, LookupError)
 _MEANWHILE_LIMIT = 200
 #: settings whose last change is older are shown without it
 _LAST_LIMIT = 1000
+
+By = Literal["others", "you", "nobody"]
 
 
 class Item(NamedTuple):
@@ -92,6 +94,20 @@ def made_since(state: WaffleState, revision: int, access: Access) -> list[Item]:
             if entry.revision > revision and may_see(state, access, entry.name)
         ]
     return []
+
+
+def made_by(state: WaffleState, revision: int, author: str | None) -> By:
+    """Return who made the changes after a revision: ``you`` is the author, ``nobody`` has no name.
+
+    One who presses Save twice makes a change, and meets it in the answer to the second.
+    """
+    authors: set[str | None] = set()
+    with contextlib.suppress(StoreError, *DAMAGED):
+        entries = operations.read_history(state, limit=_MEANWHILE_LIMIT)
+        authors = {entry.author or None for entry in entries if entry.revision > revision}
+    if authors != {author or None}:
+        return "others"
+    return "you" if author else "nobody"
 
 
 def last_changes(state: WaffleState) -> dict[str, HistoryEntry]:
