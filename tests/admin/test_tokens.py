@@ -108,8 +108,8 @@ def test_change_that_a_form_was_made_from_is_not_news(admin: Admin) -> None:
     page = admin.open()
     admin.worker.waffle.update({"OPEN": True}, author="eve")
     page = page.submit("/preview", v_SITENAME="Mine")
-    assert "by eve" in page.text
-    assert "by bob" not in page.text
+    assert "<bdi>eve</bdi>" in page.text
+    assert "<bdi>bob</bdi>" not in page.text
 
 
 def test_own_worker_is_listed_once_after_it_reported(admin: Admin) -> None:

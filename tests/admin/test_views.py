@@ -568,7 +568,8 @@ class TestConflict:
         admin.worker.waffle.update({"LIMIT": 30}, author="bob", reason="more")
         page = page.submit("/save")
         assert page.code == 409
-        for shown in ("Someone else changed these settings", "by bob", "“more”", ">30<", ">20<"):
+        heading = "Someone else changed these settings"
+        for shown in (heading, "<bdi>bob</bdi>", "<bdi>more</bdi>", ">30<", ">20<"):
             assert shown in page.text
         assert admin.conf["LIMIT"] == 30
         assert admin.conf["SITENAME"] == "Shop"
@@ -888,6 +889,34 @@ class TestEscaping:
             assert [a for t, a in page.tags if t == "script"] == [
                 {"src": f"/settings/assets/waffle_admin.js?v={__version__}", "defer": ""}
             ]
+
+
+TURNED = "no \u202eevil\u2066"
+
+
+class TestTextThatTurns:
+    """U+202E shows what follows from right to left: "evil" is read as "live"."""
+
+    def test_value_is_shown_with_it_as_an_escape(self, make_admin: MakeAdmin) -> None:
+        confs = {"OURS": {"desc": "d", "default": "x"}, "THEIRS": {"desc": "d", "default": TURNED}}
+        admin = make_admin(lambda: Access("ann", edit=["OURS"]), confs=confs)
+        page = admin.open()
+        assert r"no \u202eevil\u2066</p>" in page.text
+        page = page.submit("/preview", v_OURS=TURNED)
+        assert r">no \u202eevil\u2066</span>" in page.text
+        page.submit("/save")
+        assert admin.conf["OURS"] == TURNED
+        assert r">no \u202eevil\u2066</span>" in admin.open("/history").text
+
+    def test_marks_that_scripts_and_emoji_need_stay(self, make_admin: MakeAdmin) -> None:
+        text = "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645 \U0001f468\u200d\U0001f33e \u200f"
+        admin = make_admin(confs={"OURS": {"desc": "d", "default": "x"}})
+        assert f">{text}</span>" in admin.open().submit("/preview", v_OURS=text).text
+
+    def test_name_and_reason_turn_nothing_beside_them(self, admin: Admin) -> None:
+        admin.worker.waffle.update({"LIMIT": 20}, author=TURNED, reason=TURNED)
+        for path in ("/", "/history"):
+            assert f"<bdi>{TURNED}</bdi>" in admin.open(path).text
 
 
 class TestPlaces:

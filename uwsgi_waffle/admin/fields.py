@@ -15,7 +15,7 @@ from ..stores.base import HistoryEntry
 from .access import NO_GROUP, Access
 from .drafts import Draft, Entry, fingerprint, key_of, prove, widget_of
 from .past import last_changes
-from .shown import Shown, show
+from .shown import Shown, legible, show
 from .texts import describe, in_full, write
 from .widgets import Part, Widget
 
@@ -185,7 +185,7 @@ def _make_field(
         base=f"{widget.kind}.{entry.base if entry else fingerprint(declaration, widget, snapshot)}",
         default=default,
         matches=_matches(info, query, only, entry, error),
-        current="" if info.secret else in_full(widget, value),
+        current="" if info.secret else legible(in_full(widget, value)),
         again=info.secret and entry is not None and not entry.reset,
         error=error,
         edited=entry is not None,

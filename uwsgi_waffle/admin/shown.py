@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from typing import NamedTuple
 
-from ..masking import MASK
+from ..masking import MASK, visible
 from ..settings.declarations import Declaration
 from .texts import in_full
 from .widgets import make_widget
+
+#: what shows a text otherwise than it is; marks that scripts and emoji need are none of them
+_STEERS = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 class Shown(NamedTuple):
@@ -32,4 +36,9 @@ def show(declaration: Declaration | None, raw: str | None) -> Shown:
     with contextlib.suppress(ValueError):
         value = declaration.decode(text)
         text = in_full(make_widget(declaration, value), value)
-    return Shown(text, raw is None)
+    return Shown(legible(text), raw is None)
+
+
+def legible(text: str) -> str:
+    """Return a text in which what would turn or hide parts of it is an escape, as in the CLI."""
+    return _STEERS.sub(lambda match: visible(match[0]), text)
