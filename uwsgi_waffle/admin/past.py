@@ -20,7 +20,7 @@ _MEANWHILE_LIMIT = 200
 #: settings whose last change is older are shown without it
 _LAST_LIMIT = 1000
 
-By = Literal["others", "you", "nobody"]
+By = Literal["others", "you", "nameless"]
 
 
 class Item(NamedTuple):
@@ -97,7 +97,7 @@ def made_since(state: WaffleState, revision: int, access: Access) -> list[Item]:
 
 
 def made_by(state: WaffleState, revision: int, author: str | None) -> By:
-    """Return who made the changes after a revision: ``you`` is the author, ``nobody`` has no name.
+    """Return who made the changes after a revision: ``you`` is the author, if one is known.
 
     One who presses Save twice makes a change, and meets it in the answer to the second.
     """
@@ -107,7 +107,7 @@ def made_by(state: WaffleState, revision: int, author: str | None) -> By:
         authors = {entry.author or None for entry in entries if entry.revision > revision}
     if authors != {author or None}:
         return "others"
-    return "you" if author else "nobody"
+    return "you" if author else "nameless"
 
 
 def last_changes(state: WaffleState) -> dict[str, HistoryEntry]:
