@@ -70,7 +70,8 @@ _TABLE: tuple[tuple[str, Level, str, str], ...] = (
     (
         "D010",
         "warning",
-        "The database and the watch file can't be written by the same users.",
+        "The group can't write a file of the settings, or the files have several owners and "
+        "groups.",
         "Give them one owner and one group, and let the group write: `chmod g+w`.",
     ),
     (
