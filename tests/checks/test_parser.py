@@ -136,3 +136,9 @@ def test_snippet_resolves_as_in_uwsgi(server: servers.Server, name: str) -> None
     ours = [(o.key, o.value) for o in read(path).options]
     assert ours == servers.show_config(server, path, "uwsgi", os.environ)
     assert ("lazy-apps", "true") in ours
+
+
+def test_line_that_only_uwsgi_can_spell_out_is_the_one_that_is_named(folder: Path) -> None:
+    (folder / "uwsgi.ini").write_bytes(b"[uwsgi]\nmaster = true\nenv = A=\xff\n")
+    (hazard,) = read("uwsgi.ini").hazards
+    assert (hazard.line, hazard.text) == (3, "env = A=\ufffd")

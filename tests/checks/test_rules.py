@@ -297,6 +297,7 @@ def test_other_formats_are_refused_by_name(tmp_path: Path, name: str) -> None:
     ("content", "reason"),
     [
         (b"", "no section"),
+        (b"\xef\xbb\xbf[uwsgi]\nmaster = true\n", "begins with a byte order mark"),
         (b"[other]\nmaster = true\n", "no section"),
         (b"\x00\x01", "not a text file"),
         (b"[uwsgi]\nini = gone.ini\n", "uwsgi.ini:2: gone.ini is not a file"),

@@ -46,6 +46,11 @@ def read(
     try:
         reader.start(path, section, also)
         if not reader.found_section:
+            if reader.files.text(path, "").startswith("\ufeff"):
+                raise CheckError(
+                    f"{path} begins with a byte order mark, which hides its first line from uWSGI: "
+                    "save it as UTF-8 without one"
+                )
             raise CheckError(
                 f"{path} has no section [{section}] with options: is it an ini of uWSGI, "
                 "and is --section right?"
@@ -129,8 +134,11 @@ class _Reader:
         text = self.files.text(name, where)
         sheet = Sheet()
         self.sheets.append(sheet)
-        if not is_exact(text) or "\ufffd" in text:
-            self.hazards.append(Hazard("exec", "text that only uWSGI can spell out", name, 1))
+        for number, line in enumerate(text.split("\n"), 1):
+            # Only uWSGI can spell it out.
+            if not is_exact(line) or "\ufffd" in line:
+                self.hazards.append(Hazard("exec", line.strip(), name, number))
+                break
         magic = magic_table(
             name,
             section if named else "",
