@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import os
 import sys
 from pathlib import Path
@@ -123,6 +124,9 @@ def init(
         click.echo(f"not checked: {visible(str(exc))}", err=True)
         ctx.exit(NOT_CHECKED)
     _print_report(report)
+    if emperor is None and snippet == "gevent" and importlib.util.find_spec("gevent") is None:
+        # The ini is right; uWSGI ends with a traceback that names no fix.
+        click.echo("note: gevent is not installed in this environment: pip install gevent")
     if report.findings:
         ctx.exit(FOUND)
 

@@ -158,3 +158,13 @@ def test_file_that_is_written_is_not_called_unwritten(
     assert result.stdout == "uwsgi.ini is written\n"
     assert result.stderr == "not checked: uwsgi.ini: uWSGI said nothing\n"
     assert Path("uwsgi.ini").exists()
+
+
+def test_package_that_the_gevent_snippet_needs_is_named_where_it_is_missing(
+    server: servers.Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missing = "note: gevent is not installed in this environment: pip install gevent\n"
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert init("shop:app", "--snippet", "gevent").stdout.endswith(missing)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    assert missing not in init("shop:app", "--snippet", "gevent").stdout
