@@ -68,8 +68,16 @@ def test_refused_value_is_shown_at_its_field_and_nothing_is_saved(client: FlaskC
 def test_form_of_an_older_revision_is_not_saved(client: FlaskClient) -> None:
     client.post("/settings", data={"BANNER": "first", "revision": "0"})
     client.post("/settings", data={"BANNER": "second", "revision": "0"})
-    assert "Somebody changed settings meanwhile" in client.get("/settings").text
+    assert "Someone else changed settings" in client.get("/settings").text
     assert "first" in client.get("/").text
+
+
+def test_change_that_changes_nothing_is_not_called_saved(client: FlaskClient) -> None:
+    for sent in ({}, {"SITENAM": "typo"}, {"BANNER": ""}):
+        client.post("/settings", data=sent)
+        page = client.get("/settings").text
+        assert "Nothing was changed" in page
+        assert "Saved." not in page
 
 
 def test_form_of_another_site_is_refused(client: FlaskClient) -> None:

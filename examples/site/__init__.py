@@ -183,13 +183,14 @@ def create_app() -> Flask:
         except ChangeRefused as refused:
             problems, code = refused.problems, 422
         except RevisionConflict:
-            flash("Somebody changed settings meanwhile. Here are theirs; please repeat.", "warning")
+            flash("Someone else changed settings. Here are theirs; please repeat.", "warning")
             return redirect(url_for("settings"))
         except StoreError as error:
             flash(f"Not saved: {error}", "warning")
             code = 503
         else:
-            flash("Saved. Every worker serves it from its next request on.", "info")
+            said = "Saved. Every worker serves it from its next request on."
+            flash(said if changed else "Nothing was changed: it is current already.", "info")
             return redirect(url_for("settings"))
         page = render_template(
             "settings.html", revision=waffle.revision, problems=problems, typed=texts
