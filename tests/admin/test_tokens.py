@@ -58,6 +58,17 @@ def test_lone_surrogates_in_a_form_give_a_page(admin: Admin) -> None:
         assert is_signed(prove("X", "\ud800"), "proof", "X", "\ud800")
 
 
+def test_session_that_is_gone_is_not_only_called_a_page_that_is_too_old(admin: Admin) -> None:
+    fields = admin.open().form("/preview")
+    fields["v-LIMIT"] = ["20"]
+    admin.client.delete_cookie("session")
+    headers = {"Sec-Fetch-Site": "same-origin"}
+    page = admin.client.post("/settings/preview", data=fields, headers=headers)
+    assert page.status_code == 400
+    assert "or your session ended. Nothing was saved" in page.text
+    assert 'value="20"' in page.text
+
+
 @pytest.mark.parametrize("path", ["/preview", "/save", "/edit"])
 def test_bytes_that_are_no_text_in_a_form_give_a_page(admin: Admin, path: str) -> None:
     token = admin.open().form("/preview")["csrf_token"][0]

@@ -23,8 +23,8 @@ ASSETS = Path(__file__).parent / "static"
 MAX_FORM_BYTES = 16 * 1024 * 1024
 
 EXPIRED = (
-    "This page was open for too long. Nothing was saved, and what you typed is still here: review "
-    "it and send it again."
+    "This page was open for too long, or your session ended. Nothing was saved, and what you typed "
+    "is still here: review it and send it again."
 )
 FOREIGN = (
     "This form does not belong to your session: the session ended, or the form came from another "

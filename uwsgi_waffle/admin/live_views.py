@@ -61,7 +61,7 @@ class LivePages(Frame):
         wanted = request.form.get("value") == "true"
         problem = self.problem_of_reason(reason)
         if not is_token_valid():
-            problem = "This page was open for too long: load it again."
+            problem = "This page was open for too long, or your session ended: load it again."
         elif declaration is None or not current_access().may_edit(declaration):
             problem = "You may not change this."
         elif widget_of(state.snapshot, declaration).kind != "switch":
