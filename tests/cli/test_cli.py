@@ -143,6 +143,31 @@ def test_errors_do_not_steer_the_terminal(make_worker: MakeWorker) -> None:
         assert all(line.isprintable() for line in stderr.split("\n")), stderr
 
 
+def test_names_in_errors_do_not_steer_the_terminal(
+    make_worker: MakeWorker, tmp_path: Path, on_terminal: OnTerminal
+) -> None:
+    name = STEERING.replace("\u2028", "")
+    conf = {"desc": "d", "default": 1, "group": name}
+    worker = make_worker(confs={name: {**conf, "secret": True}, f"{name}2": conf})
+    worker.state.store.write({f"{name}2": '"a"'})
+    for arguments, status in (
+        (["get", name], 1),
+        (["set", f"{name}=1", f"{name}=2"], 2),
+        (["set", f"{name}="], 1),
+        (["set", f"{name}=@{tmp_path}/{name}"], 1),
+        (["list", "--group", "other"], 2),
+        (["list"], 0),
+        (["import", f"{tmp_path}/{name}"], 2),
+        (["diff", f"{tmp_path}/{name}"], 1),
+    ):
+        stderr = run(worker, *arguments, status=status).stderr
+        assert stderr
+        assert all(line.isprintable() for line in stderr.split("\n")), stderr
+    on_terminal()
+    shown = run(worker, "get", name, f"{name}2", "--show-secrets").stdout
+    assert all(line.isprintable() for line in shown.split("\n")), shown
+
+
 def test_color_is_for_terminals_only(
     make_worker: MakeWorker, on_terminal: OnTerminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:

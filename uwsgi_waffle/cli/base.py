@@ -74,6 +74,10 @@ class WaffleGroup(streams.Group):
             ctx.color = False
         try:
             return super().invoke(ctx)
+        except click.ClickException as exc:
+            # The names of settings, groups and files are any text.
+            exc.message = lines(exc.message)
+            raise
         except RevisionConflict as exc:
             raise _Conflict(lines(str(exc))) from exc
         except ChangeRefused as exc:

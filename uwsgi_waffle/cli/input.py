@@ -67,7 +67,11 @@ class Input:
 
     def _ask(self, name: str) -> str:
         answer: str = click.prompt(
-            f"{name} (not shown)", hide_input=True, default="", show_default=False, err=True
+            f"{visible(name)} (not shown)",
+            hide_input=True,
+            default="",
+            show_default=False,
+            err=True,
         )
         return answer
 
@@ -76,7 +80,7 @@ class Input:
             raise click.UsageError(f"{self._used_by} and {name} both read standard input")
         self._used_by = name
         if is_interactive():
-            click.echo(f"the value of {name}, ended by Ctrl-D:", err=True)
+            click.echo(f"the value of {visible(name)}, ended by Ctrl-D:", err=True)
         try:
             return _bounded(name, "standard input", sys.stdin)
         except UnicodeDecodeError:

@@ -83,7 +83,8 @@ def list_(
     click.echo(table(header, rows, flexible=(1, 2, 3), colors=colors))
     for info in infos:
         if info.fault is not None:
-            click.echo(f"{info.name}: what is stored does not fit: {visible(info.fault)}", err=True)
+            fault = f"{info.name}: what is stored does not fit: {info.fault}"
+            click.echo(visible(fault), err=True)
     if not state.declarations:
         click.echo(UNDECLARED, err=True)
     elif not infos:
@@ -123,7 +124,7 @@ def get(state: WaffleState, names: tuple[str, ...], as_json: bool, show_secrets:
     for name, value in values.items():
         text = safe(value) if isinstance(value, str) else json_text(value, indent=0)
         # As it is: without a terminal, click would take escape sequences out.
-        click.echo(text if len(values) == 1 else f"{name}={text}", color=True)
+        click.echo(text if len(values) == 1 else f"{safe(name)}={text}", color=True)
     return None
 
 
