@@ -15,8 +15,9 @@ from click.testing import Result
 from flask import Flask
 
 from uwsgi_waffle import WaffleConf
+from uwsgi_waffle.app_state import WaffleState
 from uwsgi_waffle.cli import group
-from uwsgi_waffle.cli.base import CONFLICT
+from uwsgi_waffle.cli.base import CONFLICT, UNKNOWN
 
 from ..support.rig import CONFS
 
@@ -148,6 +149,32 @@ def test_store_that_fails_is_reported_once_where_no_log_is_set_up(
     )
     assert done.returncode == 1, done.stdout + done.stderr
     assert (done.stdout + done.stderr).count("check that it is running") == 1
+
+
+@pytest.mark.parametrize(
+    ("method", "command"),
+    [
+        ("commit", ["set", "LIMIT=5"]),
+        ("commit", ["rollback", "0", "--yes"]),
+        ("replace", ["restore", "{backup}", "--yes"]),
+    ],
+)
+def test_ctrl_c_within_the_commit_does_not_say_that_nothing_was_written(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, method: str, command: list[str]
+) -> None:
+    backup = str(tmp_path / "backup.json")
+    run("backup", backup, status=0)
+    run("set", "LIMIT=20", status=0)
+    real = getattr(WaffleState, method)
+
+    def interrupted(*arguments: Any, **options: Any) -> None:
+        real(*arguments, **options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(WaffleState, method, interrupted)
+    said = run(*(each.format(backup=backup) for each in command), status=UNKNOWN).stderr
+    assert "stopped within the commit\nThe change may have been made, or not" in said
+    assert json.loads(run("get", "LIMIT", "--json", status=0).stdout) != {"LIMIT": 20}
 
 
 def test_status_of_waiting_is_named_where_a_command_can_wait(run: Run) -> None:

@@ -16,6 +16,7 @@ from ..masking import MASK, counted
 from .base import (
     after_change,
     ask,
+    committing,
     group,
     opened,
     print_differences,
@@ -81,7 +82,8 @@ def restore(
         return
     if not yes:
         ask("Replace the settings and their history?")
-    state.replace(dump, expected_revision=seen)
+    with committing():
+        state.replace(dump, expected_revision=seen)
     with after_change():
         click.echo("restored")
         warn_unannounced(state, dump.revision)
@@ -106,7 +108,8 @@ def copy(state: WaffleState, to: str, from_: str | None, overwrite: bool, yes: b
         target = stack.enter_context(opened(state, to, "--to"))
         if overwrite and not yes:
             ask(f"Replace what {target!r} holds?")
-        dump = operations.copy(source, target, overwrite=overwrite)
+        with committing():
+            dump = operations.copy(source, target, overwrite=overwrite)
         held = _held(len(dump.raws), len(dump.history))
         with after_change():
             click.echo(f"{held}, at revision {dump.revision}, are in {visible(repr(target))}")

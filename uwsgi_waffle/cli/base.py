@@ -45,11 +45,13 @@ Exit status:
   1  refused or failed; nothing was written
   2  the command line is wrong, or no app was found
   3  someone else changed the settings first; nothing was written
-  4  the connection broke within the commit: the change may have been made
+  4  the commit was broken off: the change may have been made
 """
 STATUSES = f"""{UNWAITED}\
   5  the change is made, but not every worker serves it within --wait
 """
+
+_MAYBE = "The change may have been made, or not: see `flask waffle history` before you repeat it"
 
 
 class _Conflict(streams.Status):
@@ -86,10 +88,7 @@ class WaffleGroup(streams.Group):
                 "\n".join(["refused, nothing was written:", *problems])
             ) from exc
         except OutcomeUnknown as exc:
-            raise _Unknown(
-                f"{lines(str(exc))}\nThe change may have been made, or not: see "
-                "`flask waffle history` before you repeat it"
-            ) from exc
+            raise _Unknown(f"{lines(str(exc))}\n{_MAYBE}") from exc
         except Laggards as exc:
             raise _Behind(lines(str(exc))) from exc
         except WaffleError as exc:
@@ -311,6 +310,18 @@ def change(
 
 
 @contextlib.contextmanager
+def committing() -> Iterator[None]:
+    """Return a context for a commit, what is announced of it, and the receivers of its signal.
+
+    :raises ClickException: Ctrl-C, of which click would say the same as at a question.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise _Unknown(f"stopped within the commit\n{_MAYBE}") from None
+
+
+@contextlib.contextmanager
 def after_change() -> Iterator[None]:
     """Return a context for what is printed about a change that is made.
 
@@ -367,7 +378,10 @@ def write(
     """
     current = state.snapshot.revision
     if raws and not dry_run:
-        made = state.commit(raws, author=author, reason=reason, expected_revision=expect_revision)
+        with committing():
+            made = state.commit(
+                raws, author=author, reason=reason, expected_revision=expect_revision
+            )
         return made, f"revision {made}"
     if expect_revision is not None and expect_revision != current:
         raise RevisionConflict(expect_revision, current)

@@ -14,6 +14,7 @@ from ..stores import Dump
 from .base import (
     after_change,
     ask,
+    committing,
     group,
     lines,
     load_state,
@@ -107,7 +108,8 @@ def recreate(
         return
     if not yes:
         ask("Have every worker of every host serve this?")
-    state.recreate(content.dump, {*loss.epochs, *known}, revision=loss.revision)
+    with committing():
+        state.recreate(content.dump, {*loss.epochs, *known}, revision=loss.revision)
     with after_change():
         click.echo("recreated")
         warn_unannounced(state, content.revision)
@@ -116,7 +118,8 @@ def recreate(
 def _say_nothing_is_lost(state: WaffleState, known: tuple[str, ...], *, dry_run: bool) -> None:
     revision = state.snapshot.revision
     if known and state.snapshot.epoch and not dry_run:
-        state.recreate(None, known, revision=revision)
+        with committing():
+            state.recreate(None, known, revision=revision)
         with after_change():
             click.echo(f"the store at revision {revision} also stands in for {', '.join(known)}")
     else:
