@@ -77,8 +77,9 @@ class WaffleGroup(streams.Group):
         try:
             return super().invoke(ctx)
         except click.ClickException as exc:
-            # The names of settings, groups and files are any text.
-            exc.message = lines(exc.message)
+            # The names of settings, groups and files are any text. An assignment would do, but for
+            # the types of click, which has no other way to change a message and keep the rest.
+            vars(exc)["message"] = lines(exc.message)
             raise
         except RevisionConflict as exc:
             raise _Conflict(lines(str(exc))) from exc
