@@ -67,6 +67,31 @@ def test_empty_list_says_why(run: Run) -> None:
     assert run("list", "--changed", status=0).stderr == "every setting is at its default\n"
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["get", ""],
+        ["describe", ""],
+        ["history", ""],
+        ["history", "--name", ""],
+        ["reset", "LIMIT", ""],
+        ["rollback", "0", ""],
+        ["edit", ""],
+        ["diff", ""],
+        ["workers", "--forget", ""],
+    ],
+)
+def test_name_of_a_variable_that_is_not_set_is_a_wrong_command_line(
+    run: Run, command: list[str]
+) -> None:
+    assert run(*command, status=2).stderr.endswith(": it is empty\n")
+
+
+def test_value_from_no_file_is_a_wrong_command_line(run: Run) -> None:
+    said = run("set", "LIMIT=@", status=2).stderr
+    assert said.endswith("Error: LIMIT=@ names no file; a string that begins with @ is @@…\n")
+
+
 def test_backup_into_no_file_is_a_wrong_command_line(run: Run) -> None:
     assert "FILE is empty: name a file" in run("backup", "", status=2).stderr
 

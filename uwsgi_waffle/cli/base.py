@@ -195,6 +195,20 @@ secrets_option = click.option("--show-secrets", is_flag=True, help="Don't mask s
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
+class NotEmpty(click.types.StringParamType):
+    """A text that is there: of a script's variable that is not set, nothing is left."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        """Return the text.
+
+        :raises BadParameter: it is empty.
+        """
+        text = str(super().convert(value, param, ctx))
+        if not text:
+            self.fail("it is empty", param, ctx)
+        return text
+
+
 class Seconds(click.FloatRange):
     """A number of seconds, from 0 on."""
 

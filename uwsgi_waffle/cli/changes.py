@@ -11,6 +11,7 @@ from .. import operations
 from ..app_state import WaffleState
 from ..errors import RevisionConflict
 from .base import (
+    NotEmpty,
     change,
     change_options,
     complete_names,
@@ -66,7 +67,9 @@ def set_(state: WaffleState, assignments: tuple[str, ...], as_json: bool, **deta
 
 
 @group.command()
-@click.argument("names", metavar="NAME...", nargs=-1, shell_complete=complete_names())
+@click.argument(
+    "names", metavar="NAME...", nargs=-1, type=NotEmpty(), shell_complete=complete_names()
+)
 @click.option("--all", "everything", is_flag=True, help="Every setting that is stored; asks first.")
 @yes_option
 @wait_option
@@ -99,7 +102,9 @@ def reset(
 
 @group.command(short_help="Restore settings as they were at a revision.")
 @click.argument("revision", type=click.IntRange(min=0))
-@click.argument("names", metavar="[NAME...]", nargs=-1, shell_complete=complete_names())
+@click.argument(
+    "names", metavar="[NAME...]", nargs=-1, type=NotEmpty(), shell_complete=complete_names()
+)
 @yes_option
 @wait_option
 @change_options

@@ -16,6 +16,7 @@ from ..masking import MASK
 from ..settings.declarations import Declarations
 from . import documents
 from .base import (
+    NotEmpty,
     group,
     json_option,
     lines,
@@ -49,8 +50,8 @@ Exit status:
   2  the command line is wrong, or no app was found
 """,
 )
-@click.argument("one", metavar="ONE")
-@click.argument("other", metavar="[OTHER]", required=False)
+@click.argument("one", metavar="ONE", type=NotEmpty())
+@click.argument("other", metavar="[OTHER]", required=False, type=NotEmpty())
 @click.option("--exit-code", is_flag=True, help="Exit with 1 if something differs.")
 @json_option
 @secrets_option

@@ -17,6 +17,7 @@ from . import documents, streams
 from .base import (
     CONFLICT,
     UNDECLARED,
+    NotEmpty,
     change,
     change_options,
     complete_names,
@@ -37,7 +38,9 @@ _HEAD = """\
     short_help="Change settings in your editor.",
     epilog="The editor is that of $VISUAL or $EDITOR, in which the settings are a TOML document.",
 )
-@click.argument("names", metavar="[NAME...]", nargs=-1, shell_complete=complete_names())
+@click.argument(
+    "names", metavar="[NAME...]", nargs=-1, type=NotEmpty(), shell_complete=complete_names()
+)
 @change_options
 @with_state
 def edit(

@@ -55,6 +55,8 @@ class Input:
             found = self._standard_input(name)
         elif text.startswith("@@"):
             return text[1:]
+        elif text == "@":
+            raise click.UsageError(f"{name}=@ names no file; a string that begins with @ is @@…")
         elif text.startswith("@"):
             found = _file(name, text[1:])
         else:

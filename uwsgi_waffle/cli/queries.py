@@ -18,6 +18,7 @@ from ..operations import HistoryItem, SettingInfo
 from ..settings.spelling import spelled
 from .base import (
     UNDECLARED,
+    NotEmpty,
     complete_names,
     group,
     json_option,
@@ -103,7 +104,12 @@ def _require(state: WaffleState, names: Iterable[str]) -> None:
 
 @group.command()
 @click.argument(
-    "names", metavar="NAME...", nargs=-1, required=True, shell_complete=complete_names()
+    "names",
+    metavar="NAME...",
+    nargs=-1,
+    required=True,
+    type=NotEmpty(),
+    shell_complete=complete_names(),
 )
 @json_option
 @secrets_option
@@ -129,7 +135,7 @@ def get(state: WaffleState, names: tuple[str, ...], as_json: bool, show_secrets:
 
 
 @group.command(short_help="Show all about one setting.")
-@click.argument("name", shell_complete=complete_names())
+@click.argument("name", type=NotEmpty(), shell_complete=complete_names())
 @json_option
 @secrets_option
 @with_state
@@ -200,8 +206,14 @@ def _since(ctx: click.Context, param: click.Parameter, text: str | None) -> date
 
 
 @group.command(short_help="Show who changed what, when and why.")
-@click.argument("name", required=False, shell_complete=complete_names())
-@click.option("--name", "named", metavar="NAME", help="Only of this setting, the same as NAME.")
+@click.argument("name", required=False, type=NotEmpty(), shell_complete=complete_names())
+@click.option(
+    "--name",
+    "named",
+    metavar="NAME",
+    type=NotEmpty(),
+    help="Only of this setting, the same as NAME.",
+)
 @click.option("--author", metavar="NAME", help="Only what NAME changed.")
 @click.option(
     "--since", callback=_since, metavar="TIME", help="Only since then: a date, or 30m, 8h, 1d ago."

@@ -15,7 +15,7 @@ from ..reporting.barrier import is_alive
 from ..reporting.host_rows import KEPT_S, ears_of, processes
 from ..stores.base import WorkerReport
 from ..stores.soundness import sound_reports
-from .base import Seconds, group, json_option, lines, print_json, with_state
+from .base import NotEmpty, Seconds, group, json_option, lines, print_json, with_state
 from .tables import table, visible
 
 STALE = 1
@@ -52,6 +52,7 @@ Exit status:
 @click.option(
     "--forget",
     metavar="HOST",
+    type=NotEmpty(),
     help="Remove the reports of a host that is gone, so that no one waits for it.",
 )
 @json_option
