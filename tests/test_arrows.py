@@ -41,9 +41,9 @@ ARROWS = {
     "config": {"errors"},
     "settings": {"errors", "masking", "settings"},
     "snapshot": {"errors", "settings", "masking"},
-    "redis_servers": {"errors", "masking", "redis_servers"},
+    "redis_servers": {"errors", "forking", "masking", "redis_servers"},
     "notifiers": {
-        *("errors", "backoff", "masking", "ownership", "snapshot", "redis_servers"),
+        *("errors", "backoff", "forking", "masking", "ownership", "snapshot", "redis_servers"),
         "notifiers",
     },
     "stores": {

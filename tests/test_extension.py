@@ -31,10 +31,20 @@ from uwsgi_waffle import (
     WaffleWarning,
     setting_changed,
 )
+from uwsgi_waffle.forking import undivided
+from uwsgi_waffle.notifiers import redis as redis_notifier
 from uwsgi_waffle.notifiers.file import FileNotifier
 from uwsgi_waffle.stores.sqlite import SqliteStore
 
-from .support.rig import CONFS, Clock, MemoryStore, Worker, ordinary_user, wait_until
+from .support.rig import (
+    CONFS,
+    Clock,
+    MemoryStore,
+    StubNotifier,
+    Worker,
+    ordinary_user,
+    wait_until,
+)
 
 MakeWorker = Callable[..., Worker]
 
@@ -245,6 +255,21 @@ def test_redis_that_can_not_be_reached_delays_no_change_beyond_its_bound(
     assert status.state is State.INTERRUPTED
     assert "announcing by redis" in status.failing
     assert "s3cr3t" not in repr(status)
+
+
+def test_no_fork_meets_a_module_that_another_thread_is_importing(
+    make_worker: MakeWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[int] = []
+
+    def make(*arguments: Any, **more: Any) -> Any:
+        found.append(len(undivided._working))
+        return StubNotifier()
+
+    monkeypatch.setattr(redis_notifier, "RedisNotifier", make)
+    worker = make_worker(WAFFLE_WATCHTYPE="redis", WAFFLE_REDIS_URL="redis://127.0.0.1:1/0")
+    worker.waffle.update({"LIMIT": 7})
+    assert found == [1]
 
 
 def test_redis_url_that_is_none_is_an_error_at_the_start(folder: Path) -> None:

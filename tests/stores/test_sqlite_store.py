@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import os
 import sqlite3
@@ -23,7 +24,7 @@ from uwsgi_waffle.stores.sqlite import SqliteStore
 from uwsgi_waffle.stores.sqlite.connections import Reader, connect
 from uwsgi_waffle.stores.sqlite.memory import MemorySqliteStore
 from uwsgi_waffle.testing.assertions import read_after, stored
-from uwsgi_waffle.testing.forked import in_processes
+from uwsgi_waffle.testing.forked import children, in_processes, results
 
 from ..support.descriptors import open_descriptors
 from ..support.file_store import FileStoreContract
@@ -71,6 +72,43 @@ class TestSqliteStore(FileStoreContract):
         store.write({"B": '"c"'})
         assert store.history(name="B", limit=1)[0].old_raw == '"\\xff"'
         assert {row.name: row.raw for row in store.read_since(0, "").rows}["B"] == '"c"'
+
+
+@pytest.mark.parametrize("fork", [os.fork, ctypes.PyDLL(None).fork], ids=["python", "uwsgi"])
+def test_child_that_outlives_its_parents_connection_reads_what_is_committed(
+    tmp_path: Path, fork: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # uWSGI calls no handler of Python's.
+    monkeypatch.setattr(os, "fork", fork)
+    path = tmp_path / "waffle.db"
+    store = SqliteStore(path)
+    store.prepare()
+    store.write({"A": "1"})
+    store.read_since(0, "")
+    ready, go = os.pipe(), os.pipe()
+
+    def read(number: int) -> list[int]:
+        before = store.read_since(0, "").revision
+        os.write(ready[1], b"x")
+        os.read(go[0], 1)
+        made = store.write({"A": "3"})
+        return [before, made, store.read_since(0, "").revision]
+
+    def write_and_end(number: int) -> int:
+        made = store.write({"A": "2"})
+        store.close()
+        return made
+
+    with children(1, read) as running:
+        assert os.read(ready[0], 1) == b"x"
+        # Others are the last ones who have it open, unless the child's locks say that it has.
+        store.close()
+        assert in_processes(1, write_and_end) == [2]
+        os.write(go[1], b"x")
+        assert results(running) == [[1, 3, 3]]
+    for end in (*ready, *go):
+        os.close(end)
+    assert store.read_since(0, "").revision == 3
 
 
 def test_store_that_is_dropped_leaves_no_connection_open(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import NotifierError
+from ..forking import undivided
 from ..ownership import give_to_owner_of_folder, scarcity
 from .base import Notice, Notifier
 
@@ -181,8 +182,10 @@ class FileNotifier(Notifier):
             self._events, self._can_have_events = None, True
         if self._events is None and self._can_have_events and not self._closed.is_set():
             try:
-                # Imported by the watcher only: ctypes takes memory.
-                from .inotify import Inotify
+                # Imported by the watcher only: ctypes takes memory. A child would wait for a
+                # module that another thread was importing, without an end.
+                with undivided:
+                    from .inotify import Inotify
 
                 self._events = Inotify(self._watched)
             except (ImportError, OSError) as exc:
@@ -232,20 +235,27 @@ class FileNotifier(Notifier):
         try:
             with self._opened(os.O_RDWR) as descriptor:
                 self._lock(descriptor, deadline)
-                before = os.fstat(descriptor)
                 try:
-                    touch = self._touch_of(descriptor, before)
-                    written = _write_later(descriptor, revision, before, touch)
-                except PermissionError:
-                    _write_now(descriptor, revision, before)
-                else:
-                    self._left = Mark(written, revision, touch)
+                    before = os.fstat(descriptor)
+                    self._write(descriptor, revision, before)
+                finally:
+                    # A child that was forked in between has the same lock.
+                    fcntl.flock(descriptor, fcntl.LOCK_UN)
                 # Replaced while we waited for the lock: nobody looks at this file any more.
                 after = self.signature()
                 return after is not None and after[0] == before.st_ino
         except FileNotFoundError:
             self.ensure()
             return False
+
+    def _write(self, descriptor: int, revision: int, before: os.stat_result) -> None:
+        try:
+            touch = self._touch_of(descriptor, before)
+            written = _write_later(descriptor, revision, before, touch)
+        except PermissionError:
+            _write_now(descriptor, revision, before)
+        else:
+            self._left = Mark(written, revision, touch)
 
     def _touch_of(self, descriptor: int, status: os.stat_result) -> int:
         left = self._left

@@ -7,10 +7,29 @@ from typing import Any
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+from redis.sentinel import SentinelManagedConnection, SentinelManagedSSLConnection
 
 from ..errors import ConfigurationError
+from ..forking import undivided
 from .masters import ClusterNodes, Finder, MasterPool, Sentinels
 from .urls import RedisUrl
+
+
+class _Whole:
+    """Connects without a fork in between: OpenSSL has locks that all its connections share."""
+
+    def connect(self, *args: Any, **kwargs: Any) -> Any:
+        with undivided:
+            parent: Any = super()
+            return parent.connect(*args, **kwargs)
+
+
+class _TlsConnection(_Whole, redis.SSLConnection):
+    pass
+
+
+class _ManagedTlsConnection(_Whole, SentinelManagedSSLConnection):
+    pass
 
 
 def make_client(
@@ -38,7 +57,8 @@ def make_client(
     if url.kind:
         options["socket_connect_timeout"] = connect_s / 2
         finder = _finder(url, connect_s / 2)
-        pool = MasterPool(url.service or slot_of, finder, ssl=url.tls, **options)
+        managed = _ManagedTlsConnection if url.tls else SentinelManagedConnection
+        pool = MasterPool(url.service or slot_of, finder, connection_class=managed, **options)
     else:
         pool = redis.ConnectionPool(connection_class=_class(url), **_place(url), **options)
     try:
@@ -96,7 +116,7 @@ def _finder(url: RedisUrl, within_s: float) -> Finder:
 def _class(url: RedisUrl) -> Any:
     if url.path:
         return redis.UnixDomainSocketConnection
-    return redis.SSLConnection if url.tls else redis.Connection
+    return _TlsConnection if url.tls else redis.Connection
 
 
 def _place(url: RedisUrl) -> dict[str, Any]:

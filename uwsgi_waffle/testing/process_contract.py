@@ -6,7 +6,10 @@ import os
 import signal
 import threading
 import time
+from typing import Any
+from unittest import mock
 
+from .. import forking
 from ..errors import RevisionConflict
 from ..stores.base import Store
 from .assertions import read_after, stored
@@ -128,6 +131,35 @@ class ProcessContract:
         in_processes(2, lambda _: (store.close(), stored(store))[1])
         assert stored(store) == before
         assert store.write({"A": "1"}) == 2
+
+    # A store may have forks wait for its work, and this machine may be busy.
+    @mock.patch.object(forking, "LONGEST_S", LIMIT_S)
+    def test_child_that_was_forked_within_a_change_can_make_one(self, store: Store) -> None:
+        store.prepare()
+        store.write({"A": "0"})
+        within = threading.Event()
+        failures: list[BaseException] = []
+
+        def before_commit() -> None:
+            within.set()
+            time.sleep(0.05)
+
+        more: dict[str, Any] = {"before_commit": before_commit} if store.calls_before_commit else {}
+
+        def write() -> None:
+            try:
+                store.write({"A": "1"}, **more)
+            except BaseException as exc:
+                failures.append(exc)
+
+        thread = threading.Thread(target=write)
+        thread.start()
+        if more:
+            assert within.wait(LIMIT_S)
+        assert in_processes(1, lambda _: store.write({"B": "1"})) in ([2], [3])
+        thread.join()
+        assert not failures
+        assert stored(store) == {"A": "1", "B": "1"}
 
     def test_threads_share_a_store(self, store: Store) -> None:
         store.prepare()

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import peewee
 
 from ...errors import StoreError, StoreUnavailable
-from ...forking import PerProcess
+from ...forking import PerProcess, undivided
 from ...masking import redact
 from ..sql.databases import bounds, committing, whole_s, with_all_characters
 from ..sql.deadline import cut_after, within
@@ -128,13 +128,14 @@ class Link:
         if not reader.lock.acquire(timeout=max(timeout_s, 0.0)):
             raise StoreUnavailable(f"{self.shown}: another thread's read takes too long")
         try:
-            connection = reader.connection or self._open(deadline - time.monotonic())
-            reader.connection = connection
-            connection.deadline = deadline
-            yield connection
-            # A file may be replaced by another of the same name.
-            if connection.dialect == "sqlite":
-                reader.drop()
+            with self._whole():
+                connection = reader.connection or self._open(deadline - time.monotonic())
+                reader.connection = connection
+                connection.deadline = deadline
+                yield connection
+                # A file may be replaced by another of the same name.
+                if connection.dialect == "sqlite":
+                    reader.drop()
         except BaseException:
             reader.drop()
             raise
@@ -153,9 +154,12 @@ class Link:
         :raises OutcomeUnknown: the connection broke within the commit.
         """
         deadline = time.monotonic() + timeout_s
-        connection = self._open(timeout_s)
-        connection.deadline = deadline
-        try:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self._whole())
+            connection = self._open(timeout_s)
+            # Takes back what is not committed.
+            stack.callback(connection.drop)
+            connection.deadline = deadline
             connection.run(_BEGIN[connection.dialect])
             for bound in bounds(connection.dialect, deadline - time.monotonic()):
                 connection.run(bound)
@@ -165,9 +169,6 @@ class Link:
             with committing(self.shown, self.passwords):
                 connection.run("COMMIT")
             return result
-        finally:
-            # Takes back what is not committed.
-            connection.drop()
 
     def close(self) -> None:
         """Close what this process keeps open."""
@@ -175,6 +176,10 @@ class Link:
         if reader is not None:
             with reader.lock:
                 reader.drop()
+
+    def _whole(self) -> contextlib.AbstractContextManager[None]:
+        """Return a context in which no fork meets half of what SQLite does."""
+        return undivided if self.dialect == "sqlite" else contextlib.nullcontext()
 
     def _open(self, timeout_s: float) -> Connection:
         db = _found(self._db)
@@ -246,7 +251,10 @@ def _connect(db: Any, dialect: str, timeout_s: float) -> Any:
         if dialect == "sqlite":
             connection = opener._connect(like)
         else:
-            connection = within(timeout_s, lambda: opener._connect(like), lambda late: late.close())
+            with undivided:
+                connection = within(
+                    timeout_s, lambda: opener._connect(like), lambda late: late.close()
+                )
     except peewee.ImproperlyConfigured as exc:
         raise StoreError(f"{type(db).__name__}: {exc} Install it beside peewee") from exc
     if dialect == "sqlite":

@@ -13,6 +13,7 @@ from sqlalchemy import event
 from sqlalchemy.engine.interfaces import Dialect
 from sqlalchemy.pool import SingletonThreadPool, StaticPool
 
+from ...forking import undivided
 from ...masking import redact
 from ..sql.databases import bounds, committing, is_failure, whole_s, with_all_characters
 from ..sql.deadline import Cut, cut_after, within
@@ -37,6 +38,9 @@ class EngineConnections:
         self.passwords = _passwords(base.url)
         self.dialect = base.dialect.name
         self.is_sqlite = self.dialect == "sqlite"
+        self._whole: contextlib.AbstractContextManager[None] = (
+            undivided if self.is_sqlite else contextlib.nullcontext()
+        )
         self.file = _file_of(base.url) if self.is_sqlite else None
         # Such a pool is the whole database when that is in memory: it can only be shared.
         self._shared = isinstance(base.pool, StaticPool | SingletonThreadPool)
@@ -64,7 +68,7 @@ class EngineConnections:
     def reading(self, timeout_s: float) -> Iterator[sa.Connection]:
         """Give a connection for single statements, which see what is committed now."""
         deadline = time.monotonic() + timeout_s
-        with self._open(self._reader, timeout_s) as connection:
+        with self._whole, self._open(self._reader, timeout_s) as connection:
             # A file may be replaced by another of the same name.
             is_detached = self.is_sqlite and not self._shared
             if is_detached:
@@ -93,7 +97,7 @@ class EngineConnections:
         :raises OutcomeUnknown: the connection broke within the commit.
         """
         deadline = time.monotonic() + timeout_s
-        with self._open(self._writer, timeout_s) as connection:
+        with self._whole, self._open(self._writer, timeout_s) as connection:
             # A detached connection does not tell its driver's any more.
             driver = connection.connection.driver_connection
             if not self._shared:
@@ -229,7 +233,8 @@ def _bounded(create: Callable[[Any], Any], *, may_hang: bool) -> Callable[[Any],
 
         if not may_hang:
             return limited()
-        connection = within(timeout_s, limited, lambda late: late.close())
+        with undivided:
+            connection = within(timeout_s, limited, lambda late: late.close())
         # What is asked of it next may wait without an end: by SQLAlchemy, its version.
         _connecting.cut = Cut(connection, max(deadline - time.monotonic(), 0.1))
         return connection

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ...errors import OutcomeUnknown, StoreError, StoreMissing, StoreUnavailable
+from ...forking import undivided
 
 T = TypeVar("T")
 
@@ -22,6 +23,24 @@ UNSTORABLE = (UnicodeError, OverflowError)
 # Between two attempts to get a lock: a commit takes 1 to 3 ms.
 _PAUSE_S = 0.001
 _LONGEST_PAUSE_S = 0.02
+
+
+class _Connection(sqlite3.Connection):
+    """A connection that is known to belong to one process."""
+
+    def __init__(self, *arguments: Any, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self.pid = os.getpid()
+        _open.add(self)
+
+    def close(self) -> None:
+        # Not while it is open: closed by a child, it would leave the parent's account of locks.
+        _open.discard(self)
+        with undivided:
+            super().close()
+
+
+_open: set[_Connection] = set()
 
 
 class _Kept:
@@ -185,14 +204,17 @@ def connect(path: Path, wait_s: float) -> sqlite3.Connection:
 
     :param wait_s: longest time that connecting may wait, while another connection opens or closes.
     """
+    _close_inherited()
     # mode=rw, so that a lost file is reported, not silently replaced by an empty one.
-    connection = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode=rw",
-        uri=True,
-        timeout=0,
-        isolation_level=None,
-        check_same_thread=False,
-    )
+    with undivided:
+        connection = sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode=rw",
+            uri=True,
+            timeout=0,
+            isolation_level=None,
+            check_same_thread=False,
+            factory=_Connection,
+        )
     try:
         # This reads the file, too.
         patiently(lambda: connection.execute("PRAGMA synchronous = FULL"), wait_s)
@@ -200,6 +222,20 @@ def connect(path: Path, wait_s: float) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _close_inherited() -> None:
+    """Close the connections that this process's parent had open when it forked.
+
+    SQLite keeps one account of the locks that a process holds on a file, for all its connections.
+    A child inherits that, and not the locks: it would open the file without taking any, read on in
+    a log that others have removed by then, and write into it.
+
+    One that another thread was just using stays: it would be closed with half a transaction.
+    """
+    for connection in list(_open):
+        if connection.pid != os.getpid() and not undivided.was_cut:
+            connection.close()
 
 
 def patiently(run: Callable[[], T], wait_s: float) -> T:
@@ -213,7 +249,8 @@ def patiently(run: Callable[[], T], wait_s: float) -> T:
     pause_s = _PAUSE_S
     while True:
         try:
-            return run()
+            with undivided:
+                return run()
         except sqlite3.OperationalError as exc:
             rest_s = deadline - time.monotonic()
             if rest_s <= 0 or "database is locked" not in str(exc):
@@ -240,7 +277,13 @@ def commit(
     :param before_commit: called immediately before the commit; if it raises, nothing is committed.
     :raises OutcomeUnknown: the commit itself failed in a way that may leave it on the disk.
     """
-    patiently(lambda: connection.execute("BEGIN IMMEDIATE"), wait_s)
+
+    def begin() -> None:
+        connection.execute("BEGIN IMMEDIATE")
+        # Until the end: a child would find the write lock held as long as it lives.
+        undivided.begin()
+
+    patiently(begin, wait_s)
     try:
         result = run(connection)
         if before_commit is not None:
@@ -253,6 +296,8 @@ def commit(
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
         raise
+    finally:
+        undivided.end()
 
 
 def _commit(connection: sqlite3.Connection) -> None:
