@@ -1,4 +1,4 @@
-"""What a fork must not carry over: objects of one process, and work that is half done."""
+"""Objects that belong to one process, and work that a fork must not cut in two."""
 
 from __future__ import annotations
 

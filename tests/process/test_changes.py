@@ -75,6 +75,24 @@ def test_whatever_a_store_raises_in_a_write_is_an_error_of_the_store(
     assert not is_open(rig.manager.page.words())
 
 
+@pytest.mark.parametrize("says", [True, False], ids=["before-its-commit", "never"])
+def test_outcome_is_unknown_of_what_is_raised_after_a_store_may_have_committed(
+    folder: Path, says: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = Rig(folder)
+    does = rig.memory.write
+
+    def do_and_fail(*given: Any, **more: Any) -> None:
+        does(*given, **more)
+        raise ValueError("I/O operation on closed file")
+
+    monkeypatch.setattr(rig.memory, "write", do_and_fail)
+    monkeypatch.setattr(rig.memory, "calls_before_commit", says)
+    with pytest.raises(OutcomeUnknown, match=r"ValueError: I/O .*; the change may have been made"):
+        rig.update(LIMIT=7)
+    assert rig.begin_request()["LIMIT"] == 7
+
+
 class Cancelled(BaseException):
     """As gevent.Timeout and asyncio.CancelledError are."""
 

@@ -215,6 +215,11 @@ class Changes:
         except WaffleError:
             raise
         except Exception as exc:
-            # A store may be the user's own, or spoilt; those who change settings expect errors of
-            # a store.
-            raise StoreError(f"{type(exc).__name__}: {exc}") from exc
+            # A store may be the user's own, or spoilt, and its driver closed by another thread;
+            # those who change settings expect errors of a store.
+            text = f"{type(exc).__name__}: {exc}"
+            if change.opened:
+                raise OutcomeUnknown(
+                    f"{text}; the change may have been made: read the settings before you repeat it"
+                ) from exc
+            raise StoreError(text) from exc
