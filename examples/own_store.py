@@ -142,6 +142,10 @@ class JsonFileStore(Store):
                         if time.monotonic() > deadline:
                             raise
                         time.sleep(0.002)
-                yield
+                try:
+                    yield
+                finally:
+                    # A child that was forked in between has the same lock.
+                    fcntl.flock(file, fcntl.LOCK_UN)
         except OSError as exc:
             raise StoreUnavailable(f"{self._lock_path}: {exc.strerror}") from exc
