@@ -290,6 +290,21 @@ def test_file_that_can_not_be_read_is_named(shell: Shell, command: str) -> None:
     assert done.stderr == "Error: /proc/self/mem can't be read: Input/output error\n"
 
 
+@pytest.mark.parametrize("source", ["/dev/zero", "- < /dev/zero"])
+@pytest.mark.parametrize("command", ["import", "restore --yes"])
+def test_device_is_no_document(shell: Shell, command: str, source: str) -> None:
+    done = shell(f"{command} {source}")
+    assert done.returncode == 1, done.stderr
+    name = "<stdin>" if "<" in source else source
+    assert done.stderr == f"Error: {name} is a device, which holds no document\n"
+
+
+def test_device_can_not_be_compared(shell: Shell) -> None:
+    done = shell("diff /dev/zero")
+    assert done.returncode == 1, done.stderr
+    assert done.stderr == "Error: /dev/zero is a device, which holds no document\n"
+
+
 @pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "ascii", "utf-8"])
 def test_document_is_utf_8_whatever_the_locale_is(shell: Shell, encoding: str) -> None:
     assert shell("set SITENAME='ü € 😀'", PYTHONUTF8="1").returncode == 0

@@ -26,6 +26,7 @@ from .base import (
     secrets_option,
     with_state,
 )
+from .input import read
 
 DIFFERENT = 1
 
@@ -112,7 +113,8 @@ def _read(state: WaffleState, source: str | None, named: str) -> _Side:
         return _Side({name: raw for name, raw in rows if raw is not None}, whole=True)
     path = Path(source)
     try:
-        text = path.read_bytes()
+        with path.open("rb") as file:
+            text = read(file)
     except OSError as exc:
         raise click.ClickException(f"{source} can't be read: {exc.strerror}") from exc
     try:

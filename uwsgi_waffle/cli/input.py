@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,12 +27,24 @@ def is_elsewhere(text: str | None) -> bool:
 def read(file: BinaryIO) -> bytes:
     """Return all of a file that the command line names.
 
-    :raises ClickException: it can't be read.
+    :raises ClickException: it can't be read, or is a device that may have no end.
     """
     try:
+        if _has_no_end(file):
+            raise click.ClickException(f"{visible(file.name)} is a device, which holds no document")
         return file.read()
     except OSError as exc:
         raise click.ClickException(f"{visible(file.name)} can't be read: {exc.strerror}") from exc
+
+
+def _has_no_end(file: BinaryIO) -> bool:
+    try:
+        found = os.fstat(file.fileno())
+    except OSError:
+        # It is in memory.
+        return False
+    is_empty = found.st_rdev == os.stat(os.devnull).st_rdev
+    return stat.S_ISCHR(found.st_mode) and not is_empty and not file.isatty()
 
 
 class Input:
