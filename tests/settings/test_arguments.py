@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -94,3 +95,14 @@ def test_number_that_json_does_not_have_is_named(
     worker = make_worker(confs={"RATE": {"desc": "Rate", "default": 0.5}})
     with pytest.raises(InvalidValueError, match="RATE: it must be a finite number: JSON has"):
         worker.waffle.update({"RATE": value})
+
+
+@pytest.mark.parametrize("value", ["NaN", "sNaN", "Infinity", "-Infinity"])
+@pytest.mark.parametrize("bounds", [{}, {"min": Decimal(0), "max": Decimal(100)}])
+def test_decimal_that_is_no_number_is_refused_with_and_without_bounds(
+    make_worker: Callable[..., Worker], bounds: dict[str, Decimal], value: str
+) -> None:
+    worker = make_worker(confs={"RATE": {"desc": "Rate", "default": Decimal(1), **bounds}})
+    with pytest.raises(InvalidValueError, match=r"^RATE: it must be a finite number$"):
+        worker.waffle.update({"RATE": Decimal(value)})
+    assert worker.waffle.update({"RATE": Decimal("1E+2")}) == 1

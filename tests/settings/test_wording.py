@@ -154,8 +154,9 @@ def test_unknown_message_stays_as_it_is() -> None:
         (1.0, "1e400", "the number is too large"),
         (1, "9" * 5000, "the number is too large"),
         ([1.0], "[1e400]", "[0]: the number is too large"),
-        (Decimal(1), "NaN", "it must be a number that equals itself, got NaN"),
-        (Decimal(1), "sNaN", "it must be a number that equals itself, got NaN"),
+        (Decimal(1), "NaN", "it must be a finite number"),
+        (Decimal(1), "sNaN", "it must be a finite number"),
+        (Decimal(1), "-Infinity", "it must be a finite number"),
     ],
 )
 def test_number_that_can_not_be_kept_is_named_in_plain_words(

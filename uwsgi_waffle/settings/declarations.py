@@ -6,6 +6,7 @@ import difflib
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any, Literal
 
 import msgspec
@@ -107,6 +108,8 @@ class Declaration:
             value = self.decoder.decode(raw)
         except BaseException as exc:  # a declared class runs its own code here
             raise ValueError(self.refusal(exc)) from exc
+        if isinstance(value, Decimal) and not value.is_finite():
+            raise ValueError("it must be a finite number")
         self._check_constraints(value)
         return value
 
