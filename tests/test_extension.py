@@ -260,16 +260,18 @@ def test_redis_that_can_not_be_reached_delays_no_change_beyond_its_bound(
 def test_no_fork_meets_a_module_that_another_thread_is_importing(
     make_worker: MakeWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found: list[int] = []
+    found: list[bool] = []
 
     def make(*arguments: Any, **more: Any) -> Any:
-        found.append(len(undivided._working))
+        found.append(threading.get_ident() in undivided._working)
         return StubNotifier()
 
     monkeypatch.setattr(redis_notifier, "RedisNotifier", make)
     worker = make_worker(WAFFLE_WATCHTYPE="redis", WAFFLE_REDIS_URL="redis://127.0.0.1:1/0")
     worker.waffle.update({"LIMIT": 7})
-    assert found == [1]
+    # By who made the change, and perhaps by the watcher, too.
+    assert found
+    assert all(found)
 
 
 def test_redis_url_that_is_none_is_an_error_at_the_start(folder: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import struct
 import time
 from collections.abc import Callable
 from threading import get_ident
@@ -10,6 +12,10 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
+#: ``struct flock`` of 64-bit Linux: l_type, l_whence, l_start, l_len, l_pid
+FLOCK = struct.Struct("hhqqi4x")
+#: whether a lock can belong to an open file, which a child inherits, and not to a process
+HAS_OFD = hasattr(fcntl, "F_OFD_GETLK") and struct.calcsize("P") == 8
 #: the longest time that a fork waits for other threads
 LONGEST_S = 1.0
 _PAUSE_S = 0.0005

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from uwsgi_waffle.forking import HAS_OFD as OFD
 from uwsgi_waffle.process import locks
 from uwsgi_waffle.process.locks import is_locked, lock_shared, unlock
 
@@ -23,7 +24,6 @@ from ..support.descriptors import open_descriptors
 from ..support.rig import Clock
 
 #: whether it is found here
-OFD = locks._HAS_OFD
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # fork()
 
@@ -31,9 +31,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning"
 @pytest.fixture(params=["OFD", "flock"], autouse=True)
 def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both kinds of locks, wherever the tests run."""
-    if request.param == "OFD" and not locks._HAS_OFD:
+    if request.param == "OFD" and not OFD:
         pytest.skip("this platform has no OFD locks")
-    monkeypatch.setattr(locks, "_HAS_OFD", request.param == "OFD")
+    monkeypatch.setattr(locks, "HAS_OFD", request.param == "OFD")
     return str(request.param)
 
 

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import gc
 import os
+import signal
 import sqlite3
 import warnings
 from collections.abc import Iterator
@@ -109,6 +110,40 @@ def test_child_that_outlives_its_parents_connection_reads_what_is_committed(
     for end in (*ready, *go):
         os.close(end)
     assert store.read_since(0, "").revision == 3
+
+
+@pytest.mark.parametrize("fork", [os.fork, ctypes.PyDLL(None).fork], ids=["python", "uwsgi"])
+def test_child_keeps_the_log_of_a_writer_that_was_killed_since_its_fork(
+    tmp_path: Path, fork: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "fork", fork)
+    store = SqliteStore(tmp_path / "waffle.db")
+    store.prepare()
+    store.write({"A": "1"})
+    store.read_since(0, "")
+    go = os.pipe()
+
+    def read(number: int) -> int:
+        os.read(go[0], 1)
+        revision = store.read_since(0, "").revision
+        store.close()
+        return revision
+
+    def write_and_be_killed(number: int) -> None:
+        store.write({"A": "2"})
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    with children(1, read) as running:
+        # What only the log holds now, nobody has open.
+        store.close()
+        with pytest.raises(AssertionError, match="it died"):
+            in_processes(1, write_and_be_killed)
+        assert (tmp_path / "waffle.db-wal").stat().st_size > 0
+        os.write(go[1], b"x")
+        assert results(running) == [2]
+    for end in go:
+        os.close(end)
+    assert store.read_since(0, "").revision == 2
 
 
 def test_store_that_is_dropped_leaves_no_connection_open(tmp_path: Path) -> None:

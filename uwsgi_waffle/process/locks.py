@@ -17,11 +17,9 @@ import sys
 import time
 from pathlib import Path
 
+from ..forking import FLOCK, HAS_OFD
 from ..ownership import give_to_owner_of_folder
 
-# struct flock of 64-bit Linux: l_type, l_whence, l_start, l_len, l_pid.
-_FLOCK = struct.Struct("hhqqi4x")
-_HAS_OFD = hasattr(fcntl, "F_OFD_GETLK") and struct.calcsize("P") == 8
 _LONGEST_S = 0.1
 # Descriptors of this process that hold a lock, which a child must not keep alive.
 _held: set[int] = set()
@@ -35,7 +33,7 @@ def lock_shared(path: Path) -> int:
     descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     _held.add(descriptor)
     try:
-        if _HAS_OFD:
+        if HAS_OFD:
             fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _flock(fcntl.F_RDLCK))
         else:
             _flock_shared(descriptor)
@@ -49,7 +47,7 @@ def unlock(descriptor: int) -> None:
     """Release a lock that :func:`lock_shared` took, also if a child has inherited it."""
     _held.discard(descriptor)
     with contextlib.suppress(OSError):
-        if _HAS_OFD:
+        if HAS_OFD:
             fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _flock(fcntl.F_UNLCK))
         else:
             fcntl.flock(descriptor, fcntl.LOCK_UN)
@@ -61,9 +59,9 @@ def is_locked(descriptor: int) -> bool:
 
     Source: fcntl(2), ``F_OFD_GETLK``, Linux 3.15 and later; measured: 8 µs.
     """
-    if _HAS_OFD:
+    if HAS_OFD:
         answer = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, _flock(fcntl.F_WRLCK))
-        return bool(_FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)
+        return bool(FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -118,9 +116,9 @@ def is_byte_locked(descriptor: int, offset: int) -> bool:
     Source: fcntl(2), ``F_GETLK``; the locks of the asking process itself are not seen.
     """
     if struct.calcsize("P") == 8 and sys.platform == "linux":
-        asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, offset, 1, 0)
+        asked = FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, offset, 1, 0)
         answer = fcntl.fcntl(descriptor, fcntl.F_GETLK, asked)
-        return bool(_FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)
+        return bool(FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)
     try:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, offset)
     except OSError:
@@ -130,7 +128,7 @@ def is_byte_locked(descriptor: int, offset: int) -> bool:
 
 
 def _flock(kind: int) -> bytes:
-    return _FLOCK.pack(kind, os.SEEK_SET, 0, 0, 0)
+    return FLOCK.pack(kind, os.SEEK_SET, 0, 0, 0)
 
 
 def _flock_shared(descriptor: int) -> None:
