@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import sys
@@ -229,6 +230,33 @@ def test_file_that_is_not_writable_is_an_error_that_names_the_key(open_folder: P
         notifier.path.chmod(0o440)
         with pytest.raises(NotifierError, match=r"Permission denied.*WAFFLE_WATCHER_FILE"):
             notifier.announce(1)
+
+
+@pytest.mark.parametrize(
+    ("number", "reason", "fix"),
+    [
+        (errno.ENOSPC, "No space left on device", "make room on its disk"),
+        (errno.EMFILE, "Too many open files", "raise the limit of open files of this process"),
+        (errno.EROFS, "Read-only file system", "make it and its folder writable"),
+    ],
+)
+def test_error_says_what_helps_against_its_reason(
+    notifier: FileNotifier,
+    path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+    reason: str,
+    fix: str,
+) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(number, os.strerror(number), os.fspath(path))
+
+    for verb, call in (("created", notifier.ensure), ("written", lambda: notifier.announce(1))):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "open", refuse)
+            with pytest.raises(NotifierError) as caught:
+                call()
+        assert f"the watch file {path} can't be {verb} ({reason}): {fix}" in str(caught.value)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs two users")

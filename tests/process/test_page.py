@@ -408,6 +408,24 @@ def test_page_is_used_again_when_what_the_system_lacked_is_there(
     assert not is_open(page.words())
 
 
+@pytest.mark.parametrize("what", ["lock_shared", "pwrite"])
+def test_problem_of_a_page_is_the_one_that_it_has_now(
+    page: Page, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(page_module, "lock_shared", _refuse)
+        page.lock()
+    assert "make room on its disk" in page.problem
+
+    def refuse(*_: object) -> int:
+        raise OSError(errno.ENFILE, os.strerror(errno.ENFILE))
+
+    monkeypatch.setattr(os if what == "pwrite" else page_module, what, refuse)
+    page.follow_path()
+    verb = "written" if what == "pwrite" else "locked"
+    assert f"can't be {verb} (Too many open files in system): raise the limit" in page.problem
+
+
 def test_page_that_can_not_be_closed_is_a_problem(
     page: Page, monkeypatch: pytest.MonkeyPatch
 ) -> None:
