@@ -26,7 +26,7 @@ from uwsgi_waffle.runtime import (
 )
 
 from .support.descriptors import open_descriptors
-from .support.rig import MemoryStore, Worker, wait_until
+from .support.rig import DEADLINE_S, MemoryStore, Worker, wait_until
 
 
 class FakeUwsgi(ModuleType):
@@ -287,6 +287,15 @@ def test_lazy_worker_starts_its_watcher_at_once(
     assert uwsgi.post_fork_hook is None
 
 
+def test_lazy_worker_counts_to_those_of_its_host_before_its_first_request(
+    play: Callable[..., FakeUwsgi], make_worker: Callable[..., Worker]
+) -> None:
+    play(worker=2)
+    worker = make_worker()
+    # As `flask waffle workers --wait --expect 1` does.
+    assert worker.state.wait(0, timeout_s=DEADLINE_S, expected=1).served == 1
+
+
 def test_lazy_worker_without_multiproc_starts_none(
     play: Callable[..., FakeUwsgi], make_worker: Callable[..., Worker]
 ) -> None:
@@ -386,6 +395,8 @@ def test_mule_and_spooler_start_a_watcher_only_when_told(
     assert not worker.waffle.status().watcher_alive
     worker.waffle.start()
     assert worker.waffle.status().watcher_alive
+    # From then on wait() knows of it.
+    assert worker.state.wait(0, timeout_s=DEADLINE_S, expected=1).served == 1
 
 
 def test_hook_that_runs_in_a_mule_starts_nothing(
