@@ -364,8 +364,9 @@ def test_wait_looks_once_and_then_sleeps(
 def test_child_takes_no_event_from_its_parent_and_has_its_own(notifier: FileNotifier) -> None:
     def listen(number: int) -> int | None:
         settle(notifier)
-        notifier.announce(5)
-        notice = notifier.wait(LONG_S)
+        with waiting(notifier) as wait:
+            notifier.announce(5)
+            notice = wait.end()
         notifier.close()
         return notice and notice.revision
 

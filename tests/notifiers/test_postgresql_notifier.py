@@ -360,6 +360,8 @@ def test_any_message_counts_as_a_sign_of_life(heard: Rig) -> None:
     for _ in range(5):
         heard.clock.advance(4.0)
         heard.hear('{"revision":7}')
+    heard.clock.advance(4.0)
+    assert heard.hear() is None
     assert heard.subscription.listened == ["c"]
 
 

@@ -287,15 +287,15 @@ def test_lock_is_tried_again_ever_more_rarely_within_the_bound(
 ) -> None:
     jitter: set[tuple[float, float]] = set()
 
-    def highest(low: float, high: float) -> float:
+    def lowest(low: float, high: float) -> float:
         jitter.add((low, high))
-        return high
+        return low
 
-    monkeypatch.setattr(random, "uniform", highest)
+    monkeypatch.setattr(random, "uniform", lowest)
     with locked(store), pytest.raises(StoreUnavailable, match="locked"):
         store.write({"A": "1"})
-    assert pauses[:3] == pytest.approx([0.001, 0.0015, 0.00225])
-    assert max(pauses) == pytest.approx(0.02)
+    assert pauses[:3] == pytest.approx([0.0005, 0.00075, 0.001125])
+    assert max(pauses) == pytest.approx(0.01)
     assert sum(pauses) == pytest.approx(0.3)
     assert jitter == {(0.5, 1.0)}
 
