@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from blinker import Signal
-from flask import Response, abort, copy_current_request_context, stream_with_context
+from flask import Flask, Response, abort, copy_current_request_context, stream_with_context
 from werkzeug.test import EnvironBuilder
 
 from uwsgi_waffle import (
@@ -24,7 +24,8 @@ from uwsgi_waffle import (
 )
 from uwsgi_waffle.errors import StoreError, StoreLost
 
-from ..support.rig import MemoryStore, Rig, Worker, wait_until
+from ..support.rig import Clock, MemoryStore, Rig, Worker, set_ticket_clock, wait_until
+from ..support.steps import calls_of
 
 MakeWorker = Callable[..., Worker]
 
@@ -270,6 +271,16 @@ def test_app_context_outside_of_a_request_finds_current_values_in_config(
         other.update(LIMIT=number)
         with worker.app.app_context():
             assert worker.app.config["LIMIT"] == number
+
+
+def test_app_context_outside_of_a_request_costs_little_while_a_ticket_holds(
+    make_worker: MakeWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_ticket_clock(monkeypatch.setattr, Clock())
+    # No watcher, whose first turn may end the ticket.
+    make = make_worker(WAFFLE_MULTIPROC=False).app.app_context
+    first = calls_of(make)
+    assert calls_of(make) <= calls_of(Flask("plain").app_context) + 5 < first
 
 
 def test_app_context_does_not_change_config_under_a_request(make_worker: MakeWorker) -> None:
