@@ -10,7 +10,22 @@ from pathlib import Path
 import pytest
 from coverage import Coverage
 
+from uwsgi_waffle.testing import forked
+
 _durations: dict[str, float] = {}
+
+
+def pytest_configure() -> None:
+    """Have forked children end by themselves, so that they write down what they reached."""
+    results = forked.results
+
+    def results_of_ended(running: list[tuple[int, int]]) -> list[object]:
+        found = results(running)
+        for pid, _ in running:
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        return found
+
+    forked.results = results_of_ended
 
 
 @pytest.hookimpl(wrapper=True)
