@@ -130,9 +130,9 @@ def test_diff_tells_old_new_and_revision_of_what_differs() -> None:
 
 
 def test_diff_takes_values_that_can_not_be_compared_for_different() -> None:
-    declarations = declare({"D": {"desc": "d", "default": Decimal(1)}})
+    declarations = declare({"D": {"desc": "d", "default": [Decimal(1)], "type": list[Decimal]}})
     old = initial_snapshot(declarations)
-    new = advance(old, delta(1, ("D", '"sNaN"')), declarations)
+    new = advance(old, delta(1, ("D", '["sNaN"]')), declarations)
     assert [change.name for change in diff(old, new, ["D"], declarations)] == ["D"]
 
 
