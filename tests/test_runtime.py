@@ -331,6 +331,21 @@ def test_prefork_worker_reads_what_changed_since_the_master_loaded(
     assert worker.app.config["SITENAME"] == "New"
 
 
+def test_prefork_worker_is_known_while_it_waits_for_its_first_read(
+    play: Callable[..., FakeUwsgi], make_worker: Callable[..., Worker]
+) -> None:
+    uwsgi = play()
+    store = MemoryStore()
+    with pytest.warns(WaffleWarning):
+        worker = make_worker(store=store)
+    uwsgi.facts["worker"] = 1
+    known: list[list[int]] = []
+    living = worker.manager.slots.living
+    store.during_read = lambda: known.append([state.worker for state in living()])
+    call_hook(uwsgi)
+    assert known[0] == [1]
+
+
 def test_master_leaves_its_workers_no_descriptor_of_the_store(
     play: Callable[..., FakeUwsgi], make_worker: Callable[..., Worker], folder: Path
 ) -> None:
