@@ -65,12 +65,12 @@ class Undivided:
 
     A child has no other thread of its parent, but what that thread held in a library in C: a mutex
     of SQLite or OpenSSL, on which it waits until it is killed, or a lock of SQLite's on its file,
-    which it takes for one of its own. So a fork waits until all threads are out of such work, for
-    at most :data:`LONGEST_S`, and who begins some meanwhile waits for the fork.
+    which it takes for one of its own. So a fork waits until no other thread does such work, for at
+    most :data:`LONGEST_S`, and who begins some meanwhile waits for the fork.
 
     Any thread may call every method; one that forks within its own work does not wait for itself.
-    Without locks, for a child might inherit those, too. uWSGI's own forks do not wait: its master
-    has no thread of ours that works.
+    Without locks, for a child might inherit those, too. uWSGI's own forks do not wait: in its
+    master no thread of this package works.
 
     Source: SQLite documentation, "How To Corrupt An SQLite Database File", 2.6; measured with
     Python 3.11, SQLite 3.40 and OpenSSL 3.0: beside one busy thread, 6 of 155 children waited in

@@ -17,7 +17,7 @@ from .processes import Process, clean_environment, free_port
 ROOT = Path(__file__).resolve().parent.parent.parent
 APPS = ROOT / "integration" / "apps"
 
-#: What each site of the tests has that is not told otherwise.
+#: The configuration of each site in the tests, unless a test sets another.
 TEST_CONFIG: dict[str, Any] = {
     # Small, so that tests don't wait long for what a watcher does between requests.
     "WAFFLE_POLL_INTERVAL": 0.05,

@@ -251,10 +251,7 @@ def _connect(db: Any, dialect: str, timeout_s: float) -> Any:
         if dialect == "sqlite":
             connection = opener._connect(like)
         else:
-            with undivided:
-                connection = within(
-                    timeout_s, lambda: opener._connect(like), lambda late: late.close()
-                )
+            connection = within(timeout_s, lambda: opener._connect(like), lambda late: late.close())
     except peewee.ImproperlyConfigured as exc:
         raise StoreError(f"{type(db).__name__}: {exc} Install it beside peewee") from exc
     if dialect == "sqlite":

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
 
 from ...errors import WaffleError, raise_unheld
-from ...forking import PerProcess
+from ...forking import PerProcess, undivided
 
 T = TypeVar("T")
 
@@ -177,17 +177,20 @@ def within(timeout_s: float, call: Callable[[], T], discard: Callable[[T], objec
 
     Looking up a name, trying each address of a host, an event listener of the user's: none of this
     is covered by a driver's timeout, or for at least 2 s each. So it runs in another thread, in
-    the caller's context, which is left alone when the time is over.
+    the caller's context, which is left alone when the time is over. Until then no fork cuts it in
+    two.
 
     :param discard: called in that thread with what was returned too late.
     :raises TimeoutError: the time was over.
     """
     attempt = _Attempt(call, discard)
-    _callers.get().start(attempt)
-    try:
-        attempt.ended.wait(timeout_s)
-    finally:
-        is_over = attempt.give_up()
+    # OpenSSL has locks that all connections share.
+    with undivided:
+        _callers.get().start(attempt)
+        try:
+            attempt.ended.wait(timeout_s)
+        finally:
+            is_over = attempt.give_up()
     if is_over:
         raise TimeoutError("it did not connect in time")
     raise_unheld(attempt.take_error())

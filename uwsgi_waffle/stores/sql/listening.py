@@ -12,7 +12,6 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from ...errors import ConfigurationError, StoreError
-from ...forking import undivided
 from ...masking import redact
 from .databases import translated, whole_s
 from .deadline import cut_after, within
@@ -193,7 +192,7 @@ class ServerUrl:
                 connection.prepare_threshold = None
             return connection
 
-        with translated(self.shown, self._passwords), undivided:
+        with translated(self.shown, self._passwords):
             connection = within(timeout_s, connect, lambda late: late.close())
         return listening(connection, timeout_s, self.shown, self._passwords)
 

@@ -233,8 +233,7 @@ def _bounded(create: Callable[[Any], Any], *, may_hang: bool) -> Callable[[Any],
 
         if not may_hang:
             return limited()
-        with undivided:
-            connection = within(timeout_s, limited, lambda late: late.close())
+        connection = within(timeout_s, limited, lambda late: late.close())
         # What is asked of it next may wait without an end: by SQLAlchemy, its version.
         _connecting.cut = Cut(connection, max(deadline - time.monotonic(), 0.1))
         return connection

@@ -222,7 +222,7 @@ def connect(path: Path, wait_s: float) -> sqlite3.Connection:
             check_same_thread=False,
             factory=_Connection,
         )
-    connection.path = path
+        connection.path = path
     try:
         # This reads the file, too.
         patiently(lambda: connection.execute("PRAGMA synchronous = FULL"), wait_s)
