@@ -172,6 +172,29 @@ def test_claims_of_a_parent_are_none_of_its_childrens(tmp_path: Path) -> None:
     assert claims.drop("x")
 
 
+@pytest.mark.parametrize("replaced", [False, True], ids=["removed", "replaced"])
+def test_claims_hold_after_their_file_was(tmp_path: Path, replaced: bool) -> None:
+    path = tmp_path / "said"
+
+    def work(number: int) -> list[bool]:
+        claims = Claims(path)
+        if number == 0:
+            taken = [claims.take("x")]
+            path.unlink()
+            if replaced:
+                path.touch()
+            taken.append(claims.take("y"))
+            (tmp_path / "taken").touch()
+            wait_until((tmp_path / "asked").exists)
+        else:
+            wait_until((tmp_path / "taken").exists)
+            taken = [claims.take("x"), claims.take("y")]
+            (tmp_path / "asked").touch()
+        return taken
+
+    assert in_processes(2, work) == [[True, True], [False, False]]
+
+
 def test_claims_that_are_dropped_leave_no_descriptor_open(tmp_path: Path) -> None:
     claims = Claims(tmp_path / "said")
     assert claims.take("x")

@@ -188,6 +188,37 @@ def test_heartbeat_of_an_earlier_boot_is_none(path: Path, clock: Clock) -> None:
         assert line(path, clock).hears()
 
 
+@pytest.mark.parametrize("replaced", [False, True], ids=["removed", "replaced"])
+def test_all_stand_in_line_anew_where_the_file_was(
+    path: Path, clock: Clock, replaced: bool
+) -> None:
+    with child_that(lambda: _hearing(path, clock)):
+        second = line(path, clock)
+        assert not second.hears()
+        path.unlink()
+        if replaced:
+            path.write_bytes(b"")
+        assert second.hears(), "as the first at the new file"
+        with child_that(lambda: _not_hearing(path, clock)):
+            assert second.hears()
+    assert len(open_descriptors(path)) == 1
+
+
+def test_each_hears_by_itself_while_the_folder_is_away(tmp_path: Path, clock: Clock) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    path = folder / "page.ear"
+    with child_that(lambda: _hearing(path, clock)):
+        second = line(path, clock)
+        assert not second.hears()
+        path.unlink()
+        folder.rmdir()
+        assert second.hears()
+        folder.mkdir()
+        with child_that(lambda: _hearing(path, clock)):
+            assert not second.hears(), "another was first at the new file"
+
+
 def test_those_behind_the_line_only_follow(path: Path, clock: Clock) -> None:
     with contextlib.ExitStack() as stack:
         for _ in range(RANKS):

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import threading
 from pathlib import Path
 
-from ..ownership import give_to_owner_of_folder
-
-_BUSY = (BlockingIOError, PermissionError)
+from .locks import is_named, lock_byte, open_shared, unlock_byte
 
 
 class Claims:
@@ -40,6 +37,7 @@ class Claims:
         with self._lock:
             if self._pid != os.getpid():
                 self._close()
+                self._held.clear()
                 self._pid = os.getpid()
             if text not in self._held and self._is_locked_by_another(text):
                 return False
@@ -54,7 +52,7 @@ class Claims:
             self._held.discard(text)
             if self._descriptor is not None:
                 with contextlib.suppress(OSError):
-                    fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, _place(text))
+                    unlock_byte(self._descriptor, _place(text))
             return True
 
     def __del__(self) -> None:
@@ -62,33 +60,25 @@ class Claims:
 
     def _is_locked_by_another(self, text: str) -> bool:
         try:
-            if self._descriptor is None:
-                self._descriptor = _open(self._path)
-            fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _place(text))
-        except _BUSY:
-            # A file that this user may not open is locked by nobody.
-            return self._descriptor is not None
+            return not lock_byte(self._opened(), _place(text))
         except OSError:
             return False
-        return False
+
+    def _opened(self) -> int:
+        if self._descriptor is not None and not is_named(self._path, self._descriptor):
+            # Others claim by the file that was put in its place.
+            self._close()
+        if self._descriptor is None:
+            self._descriptor = open_shared(self._path)
+            for text in self._held:
+                lock_byte(self._descriptor, _place(text))
+        return self._descriptor
 
     def _close(self) -> None:
-        self._held.clear()
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             with contextlib.suppress(OSError):
                 os.close(descriptor)
-
-
-def _open(path: Path) -> int:
-    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
-    try:
-        return os.open(path, flags)
-    except FileNotFoundError:
-        descriptor = os.open(path, flags | os.O_CREAT, 0o660)
-    with contextlib.suppress(OSError):
-        give_to_owner_of_folder(descriptor, path.parent)
-    return descriptor
 
 
 def _place(text: str) -> int:

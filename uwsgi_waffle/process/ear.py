@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..notifiers.base import Notice, Notifier
 from ..notifiers.file import FileNotifier
-from .locks import lock_byte, open_shared, unlock_byte
+from .locks import is_named, lock_byte, open_shared, unlock_byte
 from .page import Page, is_open
 
 #: so many processes of a host stand in line; all others only follow the page
@@ -60,6 +60,9 @@ class Succession:
         It is where no process before it in line shows a heartbeat, and where the file can't be
         used. Waits for nobody.
         """
+        if self._descriptor is not None and not is_named(self._path, self._descriptor):
+            # Those who come later stand in line at another file.
+            self.leave()
         try:
             if self._descriptor is None:
                 self._descriptor = open_shared(self._path)

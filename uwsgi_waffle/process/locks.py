@@ -94,6 +94,14 @@ def open_shared(path: Path, *, make: bool = True) -> int:
     return descriptor
 
 
+def is_named(path: str | Path, descriptor: int) -> bool:
+    """Return whether a path still names an open file: not one that was removed or replaced."""
+    try:
+        return os.path.samestat(os.lstat(path), os.fstat(descriptor))
+    except OSError:
+        return False
+
+
 def lock_byte(descriptor: int, offset: int) -> bool:
     """Take a lock of this process on one byte of a file; return whether it has it. Never waits."""
     try:
