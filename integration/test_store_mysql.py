@@ -21,6 +21,7 @@ from uwsgi_waffle.testing.assertions import raises
 
 from .support.mariadb_server import MariadbServer
 from .support.server_contract import (
+    KeptContract,
     LockContract,
     OnServer,
     ServerContract,
@@ -108,7 +109,7 @@ class _Peewee(_Database):
         return None
 
 
-class _Contract(ServerContract, _Database):
+class _Contract(KeptContract, ServerContract, _Database):
     @abstractmethod
     def make(self, url: sa.URL) -> Store: ...
 
@@ -116,13 +117,19 @@ class _Contract(ServerContract, _Database):
         store.prepare()
         store.write({"A": "1"})
         known = store.read_since(0, "")
-        mine = self.server.ask(
+        assert self.connections()
+        for number in self.connections():
+            self.kill(number)
+        assert store.read_since(0, "") == known
+
+    def connections(self) -> set[int]:
+        rows = self.server.ask(
             f"SELECT id FROM information_schema.processlist WHERE db = '{self.url.database}'"
         )
-        assert mine
-        for (number,) in mine:
-            self.server.ask(f"KILL {number}")
-        assert store.read_since(0, "") == known
+        return {row[0] for row in rows}
+
+    def kill(self, number: int) -> None:
+        self.server.ask(f"KILL {number}")
 
     def test_server_that_takes_no_changes_is_read_and_heals(self, store: Store) -> None:
         """As a replica, or a primary that was made one."""

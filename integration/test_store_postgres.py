@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import os
+import signal
 import threading
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
@@ -24,6 +26,7 @@ from uwsgi_waffle.testing.assertions import raises, stored
 from .support.find import missing
 from .support.postgres_server import PostgresServer, found_postgres, need_postgres
 from .support.server_contract import (
+    KeptContract,
     LockContract,
     OnServer,
     ServerContract,
@@ -118,7 +121,7 @@ class _Peewee(_Database):
         return None
 
 
-class _Contract(ServerContract, _Database):
+class _Contract(KeptContract, ServerContract, _Database):
     def test_one_refresh_is_one_statement(self, store: Store) -> None:
         store.prepare()
         store.write({"A": "1", "B": "2"})
@@ -136,12 +139,12 @@ class _Contract(ServerContract, _Database):
         store.prepare()
         store.read_since(0, "")
         # The server takes its time to end those that were closed.
-        eventually("one connection", lambda: len(self._backends()) == 1)
-        before = self._backends()
+        eventually("one connection", lambda: len(self.connections()) == 1)
+        before = self.connections()
 
         def run(number: int) -> list[int]:
             store.read_since(0, "")
-            found = self._backends()
+            found = self.connections()
             store.close()
             return sorted(found)
 
@@ -152,16 +155,16 @@ class _Contract(ServerContract, _Database):
         with self._statements() as statements:
             store.read_since(0, "")
         assert len(statements) == 1
-        eventually("one connection", lambda: self._backends() == before)
+        eventually("one connection", lambda: self.connections() == before)
         store.close()
-        eventually("closed", lambda: self._backends() == set())
+        eventually("closed", lambda: self.connections() == set())
 
     def test_read_replaces_a_connection_that_was_killed(self, store: Store) -> None:
         store.prepare()
         store.write({"A": "1"})
         known = store.read_since(0, "")
-        for backend in self._backends():
-            self.server.ask(f"SELECT pg_terminate_backend({backend}, 60000)")
+        for number in self.connections():
+            self.kill(number)
         assert store.read_since(0, "") == known
 
     def test_database_without_the_right_to_make_tables(self, store: Store) -> None:
@@ -169,11 +172,14 @@ class _Contract(ServerContract, _Database):
         with pytest.raises(StoreError, match="tables"):
             store.prepare()
 
-    def _backends(self) -> set[int]:
+    def connections(self) -> set[int]:
         rows = self.server.ask(
             f"SELECT pid FROM pg_stat_activity WHERE datname = '{self.database}'"
         )
         return {row[0] for row in rows}
+
+    def kill(self, number: int) -> None:
+        self.server.ask(f"SELECT pg_terminate_backend({number}, 60000)")
 
     @contextlib.contextmanager
     def _statements(self) -> Iterator[list[str]]:
@@ -344,6 +350,32 @@ class TestAlchemyOnFrozenPsycopg2(_Psycopg2, _Alchemy, _Frozen):
 
 class TestPeeweeOnFrozenPsycopg2(_Psycopg2, _Peewee, _Frozen):
     psycopg3 = False
+
+
+class _Vanished(_Database):
+    """The peer of the kept connection is gone without a word, as behind a firewall."""
+
+    write_timeout_s = 10.0
+
+    def test_change_is_made_on_another_connection(self, store: Store) -> None:
+        store.prepare()
+        store.write({"A": "1"})
+        (backend,) = self.server.ask(
+            f"SELECT pid FROM pg_stat_activity WHERE datname = '{self.database}'"
+        )[0]
+        os.kill(backend, signal.SIGSTOP)
+        try:
+            assert store.write({"A": "2"}) == 2
+        finally:
+            os.kill(backend, signal.SIGCONT)
+
+
+class TestAlchemyOnVanishedPostgres(_Alchemy, _Vanished):
+    pass
+
+
+class TestPeeweeOnVanishedPostgres(_Peewee, _Vanished):
+    pass
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from abc import abstractmethod
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 
 from tests.support.pruning import PruningContract
-from uwsgi_waffle.errors import OutcomeUnknown, StoreUnavailable
+from uwsgi_waffle.errors import OutcomeUnknown, RevisionConflict, StoreUnavailable
 from uwsgi_waffle.stores.base import Store
 from uwsgi_waffle.stores.mixin import WaffleMixin
 from uwsgi_waffle.testing.assertions import raises, stored
@@ -21,6 +22,7 @@ from uwsgi_waffle.testing.report_contract import a_report
 from uwsgi_waffle.testing.store_contract import StoreContract
 
 from .stopwatch import Stopwatch
+from .waiting import eventually
 
 
 @contextlib.contextmanager
@@ -75,6 +77,10 @@ class OnServer:
         finally:
             self.server.thaw()
 
+    def locked(self) -> contextlib.AbstractContextManager[object]:
+        """Return a context in which another's transaction holds the row of the revision."""
+        raise NotImplementedError
+
 
 class ServerContract(PruningContract, OnServer, StoreContract):
     """The contract of all stores, with an outage of the server."""
@@ -113,6 +119,66 @@ class ServerContract(PruningContract, OnServer, StoreContract):
         assert not isinstance(caught[0], OutcomeUnknown)
         self.server.start()
         assert stored(store) in ({"A": "1"}, {"A": "2"})
+
+
+class KeptContract(OnServer):
+    """A store in an SQL database reads and changes on connections that it keeps."""
+
+    @abstractmethod
+    def connections(self) -> set[int]:
+        """Return the numbers that the server gives the connections to the test's database."""
+
+    @abstractmethod
+    def kill(self, number: int) -> None:
+        """End a connection, and wait for its end."""
+
+    def test_changes_and_reads_take_turns_on_one_connection(self, store: Store) -> None:
+        store.prepare()
+        # The server takes its time to end those that were closed.
+        eventually("one connection", lambda: len(self.connections()) == 1)
+        before, seen = self.connections(), list[set[int]]()
+        for number in range(1, 4):
+            store.write({"A": str(number)}, before_commit=lambda: seen.append(self.connections()))
+            assert stored(store) == {"A": str(number)}
+        assert seen == [before] * 3
+
+    def test_read_that_meets_a_change_waits_for_nothing(self, store: Store) -> None:
+        store.prepare()
+        seen: list[dict[str, str]] = []
+
+        def read() -> None:
+            thread = threading.Thread(target=lambda: seen.append(stored(store)))
+            thread.start()
+            thread.join()
+
+        for number in range(1, 4):
+            store.write({"A": str(number)}, before_commit=read)
+        assert seen == [{}, {"A": "1"}, {"A": "2"}]
+        eventually("at most two are kept", lambda: len(self.connections()) <= 2)
+
+    def test_change_that_fails_leaves_no_transaction_behind(self, store: Store) -> None:
+        def fail() -> None:
+            raise ZeroDivisionError
+
+        store.prepare()
+        store.write({"A": "1"})
+        with pytest.raises(RevisionConflict):
+            store.write({"A": "2"}, expected_revision=7)
+        with self.locked():
+            assert stored(store) == {"A": "1"}
+        with pytest.raises(ZeroDivisionError):
+            store.write({"A": "2"}, before_commit=fail)
+        with self.locked():
+            assert stored(store) == {"A": "1"}
+        assert store.write({"A": "2"}) == 2
+
+    def test_change_replaces_a_connection_that_was_killed(self, store: Store) -> None:
+        store.prepare()
+        store.write({"A": "1"})
+        for number in self.connections():
+            self.kill(number)
+        assert store.write({"A": "2"}, expected_revision=1) == 2
+        assert len(store.history()) == 2
 
 
 class FrozenContract(OnServer):
@@ -155,10 +221,6 @@ class FrozenContract(OnServer):
 
 class LockContract(FrozenContract):
     """Nothing waits longer than its timeout for a lock in a database, either."""
-
-    def locked(self) -> contextlib.AbstractContextManager[object]:
-        """Return a context in which another's transaction holds the row of the revision."""
-        raise NotImplementedError
 
     def test_writer_gives_up_while_another_holds_the_row_of_the_revision(
         self, store: Store

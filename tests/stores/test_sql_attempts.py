@@ -115,6 +115,38 @@ def test_read_is_made_again_only_after_an_outage_and_within_its_bound(
     assert bounds == pytest.approx([1.0, 0.75][:reads])
 
 
+class LostError(Exception):
+    """What a driver raises on a kept connection whose server was restarted, or takes no changes."""
+
+
+@pytest.mark.parametrize("kind", ["is_outage", "is_read_only"])
+def test_change_that_meets_a_lost_connection_is_made_once_more(
+    attempts: Attempts, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(again, kind, lambda exc: isinstance(exc, LostError))
+    attempts.failures, attempts.error = 1, LostError()
+    assert attempts.store.write({"A": "1"}) == 1
+    assert attempts.made == 2
+    # Then the server itself is away.
+    attempts.failures = 10_000
+    with pytest.raises(StoreError):
+        attempts.store.write({"A": "2"})
+    assert attempts.made == 4
+
+
+def test_change_whose_connection_is_lost_within_it_is_not_made_again(
+    attempts: Attempts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: Any, mark: str) -> int:
+        raise LostError
+
+    monkeypatch.setattr(again, "is_outage", lambda exc: isinstance(exc, LostError))
+    monkeypatch.setattr(AlchemyStatements, "raise_revision", fail)
+    with pytest.raises(StoreError):
+        attempts.store.write({"A": "1"})
+    assert attempts.made == 1
+
+
 def test_history_that_is_too_long_shrinks_faster_than_changes_make_it_grow() -> None:
     assert PRUNED_AT_ONCE >= 2 * PRUNED_EACH
 

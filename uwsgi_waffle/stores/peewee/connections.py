@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
@@ -15,7 +14,7 @@ import peewee
 from ...errors import StoreError, StoreUnavailable
 from ...forking import PerProcess, undivided
 from ...masking import redact
-from ..sql.databases import bounds, committing, whole_s, with_all_characters
+from ..sql.databases import BEGIN, bounds, committing, whole_s, with_all_characters
 from ..sql.deadline import cut_after, within
 from ..sql.rows import readable
 
@@ -26,12 +25,8 @@ _DIALECTS: tuple[tuple[type[Any], str], ...] = (
     (peewee.PostgresqlDatabase, "postgresql"),
     (peewee.MySQLDatabase, "mysql"),
 )
-_BEGIN = {
-    "sqlite": "BEGIN IMMEDIATE",
-    # Whatever the user's default is: waiting for the row of the revision must not fail.
-    "postgresql": "BEGIN ISOLATION LEVEL READ COMMITTED",
-    "mysql": "BEGIN",
-}
+#: so many connections are kept: one for a change, and one for a read that meets it
+_KEPT = 2
 
 
 class Connection:
@@ -87,7 +82,7 @@ class Link:
 
     def __init__(self, db: Any) -> None:
         self._db = db
-        self._readers: PerProcess[_Reader] = PerProcess(_Reader)
+        self._idle: PerProcess[list[Connection]] = PerProcess(list)
 
     @property
     def shown(self) -> str:
@@ -119,28 +114,9 @@ class Link:
 
     @contextlib.contextmanager
     def reading(self, timeout_s: float) -> Iterator[Connection]:
-        """Give this process's reading connection; other threads wait for it.
-
-        :raises StoreUnavailable: another thread's read takes too long.
-        """
-        deadline = time.monotonic() + timeout_s
-        reader = self._readers.get()
-        if not reader.lock.acquire(timeout=max(timeout_s, 0.0)):
-            raise StoreUnavailable(f"{self.shown}: another thread's read takes too long")
-        try:
-            with self._whole():
-                connection = reader.connection or self._open(deadline - time.monotonic())
-                reader.connection = connection
-                connection.deadline = deadline
-                yield connection
-                # A file may be replaced by another of the same name.
-                if connection.dialect == "sqlite":
-                    reader.drop()
-        except BaseException:
-            reader.drop()
-            raise
-        finally:
-            reader.lock.release()
+        """Give a connection for single statements, which see what is committed now."""
+        with self._whole(), self._ready(timeout_s) as connection:
+            yield connection
 
     def change(
         self,
@@ -148,21 +124,19 @@ class Link:
         timeout_s: float,
         before_commit: Callable[[], None] | None,
     ) -> T:
-        """Commit what a function does on a connection of its own, or take it back if it raises.
+        """Commit what a function does, or take it back if it raises.
 
         :param before_commit: called last before the commit.
         :raises OutcomeUnknown: the connection broke within the commit.
         """
         deadline = time.monotonic() + timeout_s
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(self._whole())
-            connection = self._open(timeout_s)
-            # Takes back what is not committed.
-            stack.callback(connection.drop)
-            connection.deadline = deadline
-            connection.run(_BEGIN[connection.dialect])
+        with self._whole(), self._ready(timeout_s) as connection:
+            # A kept one whose peer has vanished must leave time for another.
+            connection.deadline = (time.monotonic() + deadline) / 2
+            connection.run(BEGIN[connection.dialect])
             for bound in bounds(connection.dialect, deadline - time.monotonic()):
                 connection.run(bound)
+            connection.deadline = deadline
             result = run(connection)
             if before_commit is not None:
                 before_commit()
@@ -172,10 +146,31 @@ class Link:
 
     def close(self) -> None:
         """Close what this process keeps open."""
-        reader = self._readers.peek()
-        if reader is not None:
-            with reader.lock:
-                reader.drop()
+        idle = self._idle.peek() or []
+        while idle:
+            idle.pop().drop()
+
+    @contextlib.contextmanager
+    def _ready(self, timeout_s: float) -> Iterator[Connection]:
+        """Give a connection that nobody else uses; it is kept unless anything is raised."""
+        deadline = time.monotonic() + timeout_s
+        idle = self._idle.get()
+        try:
+            connection = idle.pop()
+        except IndexError:
+            connection = self._open(timeout_s)
+        connection.deadline = deadline
+        try:
+            yield connection
+        except BaseException:
+            # A transaction ends with it, whatever state that is in.
+            connection.drop()
+            raise
+        # A file may be replaced by another of the same name.
+        if connection.dialect == "sqlite" or len(idle) >= _KEPT:
+            connection.drop()
+        else:
+            idle.append(connection)
 
     def _whole(self) -> contextlib.AbstractContextManager[None]:
         """Return a context in which no fork meets half of what SQLite does."""
@@ -196,17 +191,6 @@ class Link:
                 "an in-memory SQLite database belongs to one connection: let peewee use a file"
             )
         return Connection(_connect(db, dialect, max(timeout_s, 0.001)), db, dialect)
-
-
-class _Reader:
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.connection: Connection | None = None
-
-    def drop(self) -> None:
-        connection, self.connection = self.connection, None
-        if connection is not None:
-            connection.drop()
 
 
 def _dialect_of(db: Any) -> str | None:

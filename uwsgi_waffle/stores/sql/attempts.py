@@ -10,7 +10,14 @@ from typing import Generic, TypeVar
 
 from ...backoff import Backoff
 from ...errors import StoreMissing
-from .databases import is_failure, is_named, is_outage, is_transient, translated
+from .databases import (
+    is_failure,
+    is_named,
+    is_outage,
+    is_read_only,
+    is_transient,
+    translated,
+)
 from .statements import Connections
 
 T = TypeVar("T")
@@ -69,8 +76,9 @@ class Attempts(Generic[C]):
     ) -> T:
         """Return what a function returns whose statements are committed in one transaction.
 
-        It runs again if the database gave the transaction up for another; never when the commit
-        was not answered.
+        It runs again if the database gave the transaction up for another, and once on another
+        connection: if the kept one turns out to be lost before the first statement, or leads to a
+        server that takes no changes. Never when the commit was not answered.
         """
         connections = self._connections()
         self._need_file()
@@ -93,12 +101,24 @@ class Attempts(Generic[C]):
     ) -> T:
         deadline = time.monotonic() + self._write_timeout_s
         backoff = Backoff(0.02, 0.2)
+        has_begun = False
+
+        def begun(connection: C) -> T:
+            nonlocal has_begun
+            has_begun = True
+            return run(connection)
+
         for attempt in itertools.count(1):
             try:
-                return connections.change(run, deadline - time.monotonic(), call)
+                return connections.change(begun, deadline - time.monotonic(), call)
             except Exception as exc:
                 ours = not is_failure(exc) or (call is not None and call.error is not None)
-                again = is_transient(exc) or (may_retry(exc) and attempt < _ATTEMPTS)
+                was_lost = (not has_begun and is_outage(exc)) or is_read_only(exc)
+                again = (
+                    is_transient(exc)
+                    or (may_retry(exc) and attempt < _ATTEMPTS)
+                    or (was_lost and attempt == 1)
+                )
                 pause_s = backoff.next_s()
                 if ours or not again or time.monotonic() + pause_s > deadline:
                     raise

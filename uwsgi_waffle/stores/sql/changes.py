@@ -47,8 +47,8 @@ DEAD_EACH_S = 300.0
 class SqlStore(Store, Generic[C]):
     """The common part of the stores that use an SQL database through a library.
 
-    Each read is one statement outside of any transaction; each change is one short transaction on
-    a connection of its own. Writers wait for each other at the row that holds the revision.
+    Each read is one statement outside of any transaction; each change is one short transaction.
+    Writers wait for each other at the row that holds the revision.
     """
 
     calls_before_commit = True

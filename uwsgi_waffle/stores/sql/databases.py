@@ -19,6 +19,16 @@ CLOCKS = {
     "mariadb": "UNIX_TIMESTAMP(NOW(6))",
 }
 
+#: begins a change on a connection that is in its autocommit mode
+BEGIN = {
+    "sqlite": "BEGIN IMMEDIATE",
+    # A change begins with the row that serialises writers: waiting for it must not fail, whatever
+    # the user's default is.
+    "postgresql": "BEGIN ISOLATION LEVEL READ COMMITTED",
+    "mysql": "BEGIN",
+    "mariadb": "BEGIN",
+}
+
 # A session that is not strict cuts off, in silence, what a column can't hold: the default before
 # MySQL 5.7 and MariaDB 10.2, and of each connection of peewee before 4.5.
 # Source: MySQL 8.0 manual, "Server SQL Modes".
@@ -152,6 +162,11 @@ def is_transient(exc: BaseException) -> bool:
     return code_of(exc) in _TRANSIENT
 
 
+def is_read_only(exc: BaseException) -> bool:
+    """Say whether the server at the other end takes no changes; another may be the primary now."""
+    return code_of(exc) in _READ_ONLY_SERVER
+
+
 def is_outage(exc: BaseException) -> bool:
     """Say whether trying again may help, on another connection or later."""
     if is_named(exc, *_OUTAGES) or bool(getattr(exc, "connection_invalidated", False)):
@@ -181,15 +196,14 @@ def translation(exc: BaseException, shown: str, passwords: Iterable[str] = ()) -
         text = f"{shown}: {type(driver_error(exc)).__name__}: {_shown(exc, passwords)}"
     if _lacks_store(exc):
         return StoreMissing(f"{shown} holds no settings: {_shown(exc, passwords)}")
-    code = code_of(exc)
-    if code in _READ_ONLY_SERVER:
+    if is_read_only(exc):
         return StoreUnavailable(
             f"{text}; a standby, or a server in a failover, takes no changes: they work again when "
             "it is the primary. If it is, let this user write"
         )
     if is_named(exc, "OperationalError") and "readonly" in str(driver_error(exc)):
         return StoreError(f"{text}; let this user write to the file and its folder")
-    if code in _FORBIDDEN:
+    if code_of(exc) in _FORBIDDEN:
         return StoreError(
             f"{text}; let a user who may create tables make them once (`flask waffle "
             "create-tables --url URL`, or your migrations), and let this user read and write them"

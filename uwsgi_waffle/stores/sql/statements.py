@@ -41,7 +41,7 @@ class Connections(Protocol[C_co]):
         ...
 
     def reading(self, timeout_s: float) -> contextlib.AbstractContextManager[C_co]:
-        """Give the connection that is kept for single statements; drop it if one fails."""
+        """Give a connection for single statements; it is kept unless one fails."""
         ...
 
     def change(
@@ -50,7 +50,7 @@ class Connections(Protocol[C_co]):
         timeout_s: float,
         before_commit: Callable[[], None] | None,
     ) -> T:
-        """Commit what a function does on a connection of its own, or take it back if it raises.
+        """Commit what a function does, or take it back if it raises.
 
         :param before_commit: called last before the commit.
         :raises OutcomeUnknown: the connection broke within the commit.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from sqlalchemy.pool import SingletonThreadPool, StaticPool
 
 from ...forking import undivided
 from ...masking import redact
-from ..sql.databases import bounds, committing, is_failure, whole_s, with_all_characters
+from ..sql.databases import BEGIN, bounds, committing, is_failure, whole_s, with_all_characters
 from ..sql.deadline import Cut, cut_after, within
 from ..sql.rows import readable
 
@@ -27,7 +28,7 @@ class EngineConnections:
 
     They come from the user's engine, so that its certificates, tokens and event listeners hold,
     but never from its pool: a session of the user's is not touched, and neither is a connection
-    that was opened before a fork. Reads keep one connection; each write opens its own.
+    that was opened before a fork. A connection to a server is kept for the next read or change.
 
     :param base: the user's engine, or one made from a URL; is not connected itself.
     """
@@ -44,6 +45,9 @@ class EngineConnections:
         self.file = _file_of(base.url) if self.is_sqlite else None
         # Such a pool is the whole database when that is in memory: it can only be shared.
         self._shared = isinstance(base.pool, StaticPool | SingletonThreadPool)
+        self._begin = None if self._shared else BEGIN.get(self.dialect)
+        # A file may be replaced by another of the same name.
+        self._keeps = self._begin is not None and not self.is_sqlite
         if self._shared:
             self._reader = self._writer = base
             return
@@ -53,23 +57,16 @@ class EngineConnections:
         # Once for each connection: as an execution option it would be set for each read, and what
         # the driver raises when that meets a lost connection is not translated by SQLAlchemy.
         event.listen(self._reader, "connect", self._commit_by_itself)
-        if self.dialect == "postgresql":
-            # A change begins with the row that serialises writers: waiting for it must not fail.
-            self._writer = self._derive(isolation_level="READ COMMITTED")
-        else:
-            self._writer = self._derive()
         if self.is_sqlite:
-            for engine in (self._reader, self._writer):
-                event.listen(engine, "connect", _read_anything)
-            event.listen(self._writer, "connect", _leave_transactions_alone)
-            event.listen(self._writer, "begin", _begin_immediate)
+            event.listen(self._reader, "connect", _read_anything)
+        # Of a database that is not known here, the transactions are SQLAlchemy's.
+        self._writer = self._derive() if self._begin is None else self._reader
 
     @contextlib.contextmanager
     def reading(self, timeout_s: float) -> Iterator[sa.Connection]:
         """Give a connection for single statements, which see what is committed now."""
         deadline = time.monotonic() + timeout_s
         with self._whole, self._open(self._reader, timeout_s) as connection:
-            # A file may be replaced by another of the same name.
             is_detached = self.is_sqlite and not self._shared
             if is_detached:
                 connection.detach()
@@ -91,7 +88,7 @@ class EngineConnections:
         timeout_s: float,
         before_commit: Callable[[], None] | None,
     ) -> T:
-        """Commit what a function does on a connection of its own, or take it back if it raises.
+        """Commit what a function does, or take it back if it raises.
 
         :param before_commit: called last before the commit.
         :raises OutcomeUnknown: the connection broke within the commit.
@@ -100,34 +97,51 @@ class EngineConnections:
         with self._whole, self._open(self._writer, timeout_s) as connection:
             # A detached connection does not tell its driver's any more.
             driver = connection.connection.driver_connection
-            if not self._shared:
+            if not (self._keeps or self._shared):
                 connection.detach()
-            rest_s = deadline - time.monotonic()
-            with cut_after(driver, rest_s), connection.begin() as transaction:
-                for statement in bounds(connection.dialect.name, max(rest_s, 0.001)):
-                    connection.exec_driver_sql(statement)
-                result = run(connection)
-                if before_commit is not None:
-                    before_commit()
-                with committing(self.shown, self.passwords):
-                    transaction.commit()
-                return result
+            try:
+                # A kept one whose peer has vanished must leave time for another.
+                with cut_after(driver, (deadline - time.monotonic()) / 2):
+                    commit = self._begun(connection, deadline - time.monotonic())
+                with cut_after(driver, deadline - time.monotonic()):
+                    result = run(connection)
+                    if before_commit is not None:
+                        before_commit()
+                    with committing(self.shown, self.passwords):
+                        commit()
+                    return result
+            except BaseException:
+                # Its transaction ends with it, whatever state that is in.
+                if self._keeps and not connection.invalidated:
+                    connection.invalidate()
+                raise
 
     def connect(self, timeout_s: float) -> Any:
         """Open a connection of the driver's, in its autocommit mode, that the caller closes."""
-        # Of the writer, whose pool keeps none that may be lost by now.
-        engine = self._derive() if self._shared else self._writer
         with _bounded_connecting(timeout_s):
-            pooled = engine.raw_connection()
+            # Of a pool of its own, which has none that may be lost by now.
+            pooled = self._derive().raw_connection()
             driver: Any = pooled.driver_connection
             pooled.detach()
             self._base.dialect.set_isolation_level(driver, "AUTOCOMMIT")
         return driver
 
     def close(self) -> None:
-        """Close what reads keep open."""
+        """Close what is kept open."""
         if not self._shared:
             self._reader.dispose()
+
+    def _begun(self, connection: sa.Connection, timeout_s: float) -> Callable[[], object]:
+        """Begin a transaction, and return what commits it."""
+        commit: Callable[[], object]
+        if self._begin is None:
+            commit = connection.begin().commit
+        else:
+            connection.exec_driver_sql(self._begin)
+            commit = functools.partial(connection.exec_driver_sql, "COMMIT")
+        for statement in bounds(self.dialect, max(timeout_s, 0.001)):
+            connection.exec_driver_sql(statement)
+        return commit
 
     def _commit_by_itself(self, connection: Any, record: Any) -> None:
         self._base.dialect.set_isolation_level(connection, "AUTOCOMMIT")
@@ -268,11 +282,3 @@ def _connect_limited(
 
 def _read_anything(connection: Any, record: Any) -> None:
     connection.text_factory = readable
-
-
-def _leave_transactions_alone(connection: Any, record: Any) -> None:
-    connection.isolation_level = None
-
-
-def _begin_immediate(connection: sa.Connection) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -28,8 +28,8 @@ from .tables import Tables, define_tables, read_since
 class AlchemyWaffleStore(SqlStore[sa.Connection]):
     """Keeps settings in a database through SQLAlchemy Core, in tables of its own.
 
-    Each read is one statement outside of any transaction; each change is one short transaction
-    on a connection of its own. Writers wait for each other at the row that holds the revision.
+    Each read is one statement outside of any transaction; each change is one short transaction.
+    Writers wait for each other at the row that holds the revision.
 
     :param db: a URL, an engine, or Flask-SQLAlchemy's ``db``. That may be bound to its app later.
     :param model: your own key/value model, which then holds the raw texts; mixes in
