@@ -46,7 +46,7 @@ class EngineConnections:
         # Such a pool is the whole database when that is in memory: it can only be shared.
         self._shared = isinstance(base.pool, StaticPool | SingletonThreadPool)
         self._begin = None if self._shared else BEGIN.get(self.dialect)
-        # A file may be replaced by another of the same name.
+        # Whether changes use what reads keep: a file may be replaced by another of its name.
         self._keeps = self._begin is not None and not self.is_sqlite
         if self._shared:
             self._reader = self._writer = base
@@ -146,7 +146,7 @@ class EngineConnections:
     def _commit_by_itself(self, connection: Any, record: Any) -> None:
         self._base.dialect.set_isolation_level(connection, "AUTOCOMMIT")
 
-    def _derive(self, **execution_options: Any) -> sa.Engine:
+    def _derive(self) -> sa.Engine:
         pool: Any = self._base.pool.recreate()
         # It would ask before each read, on a connection that may stand still. A read that fails
         # replaces its connection anyway.
@@ -158,7 +158,6 @@ class EngineConnections:
             pool,
             self._base.dialect,
             self._base.url,
-            execution_options=execution_options,
             # Raw texts may be secret, and errors are logged.
             hide_parameters=True,
         )
