@@ -113,6 +113,17 @@ def test_file_that_was_truncated_has_no_slot_any_more(slots: Slots) -> None:
     assert [each.worker for each in slots.living()] == [1, 2]
 
 
+def test_file_that_was_truncated_and_has_grown_again_has_the_new_slots_only(slots: Slots) -> None:
+    held = [slots.take("shop", worker) for worker in (1, 2, 3)]
+    os.truncate(slots.path, 0)
+    # The last one finds it first, and has the file grow over the places of the others.
+    for worker in (3, 2, 1):
+        assert not held[worker - 1].is_there
+        held[worker - 1] = slots.take("shop", worker)
+        assert held[worker - 1].is_there
+    assert sorted(each.worker for each in slots.living()) == [1, 2, 3]
+
+
 def test_damaged_file_harms_nobody(slots: Slots) -> None:
     slots.path.write_bytes(os.urandom(1000))
     assert slots.living() == []

@@ -40,7 +40,6 @@ UNKNOWN_HELD = -1
 
 _SIZE = 256
 _MOST = 4096
-_WHO = struct.Struct("=II")
 _SHOWN = struct.Struct("=Q8sq")
 _RECORD = struct.Struct("=IIQ8sq8sq64s64s")
 _SHOWN_AT, _ANSWERED_AT, _OLDEST_AT = 8, 32, 40
@@ -89,9 +88,9 @@ class Slot:
 
     @property
     def is_there(self) -> bool:
-        """Whether the path still names the file that this slot is in; one ``lstat``.
+        """Whether the path still names the file that this slot is in; one ``lstat`` and one read.
 
-        A file that was truncated does not have it any more.
+        A file that was truncated does not have it any more, even if it has grown again since.
         """
         return self._file.has(self._number)
 
@@ -196,19 +195,21 @@ class _File:
 
     @property
     def is_there(self) -> bool:
-        return self._size() is not None
+        """Whether the path still names the file."""
+        try:
+            return inode_of(os.lstat(self._path)) == self._inode
+        except OSError:
+            return False
 
     def has(self, number: int) -> bool:
-        size = self._size()
-        return size is not None and size >= number * _SIZE + _RECORD.size
-
-    def _size(self) -> int | None:
-        """Return the size of the file, if its path still names it."""
+        """Whether the path still names the file, and the slot this process."""
         try:
-            status = os.lstat(self._path)
+            record = os.pread(self._descriptor, _RECORD.size, number * _SIZE)
         except OSError:
-            return None
-        return status.st_size if inode_of(status) == self._inode else None
+            return False
+        # One that was truncated may have grown again: then there are zeros.
+        is_whole = len(record) == _RECORD.size and _RECORD.unpack(record)[0] == os.getpid()
+        return is_whole and self.is_there
 
     def take(self) -> int:
         with self._lock:
