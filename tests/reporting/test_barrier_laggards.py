@@ -75,6 +75,20 @@ def test_process_that_has_a_slot_or_asks_itself_counts_once(worker: Worker) -> N
     assert (found.host, found.pid) == (HOST, os.getppid())
 
 
+@pytest.mark.parametrize("host", [HOST, "web2"])
+def test_process_without_a_slot_does_not_say_which_requests_run(worker: Worker, host: str) -> None:
+    store, report = worker.state.store, a_report(host=host, pid=os.getppid(), revision=1)
+    store.report(report)
+    assert look(worker).served == 1
+    (found,) = look(worker, drained=True).laggards
+    assert found[:3] == (host, report.worker_id, os.getppid())
+    assert found.why == "it does not say which requests run: no slot of it was found"
+    error = "slot: full (since now)"
+    store.report(report._replace(last_error=error))
+    (found,) = look(worker, drained=True).laggards
+    assert found.why == f"it does not say which requests run: {error}"
+
+
 @pytest.mark.parametrize(
     ("error", "alone"),
     [

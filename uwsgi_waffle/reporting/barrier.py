@@ -46,6 +46,8 @@ _ASK_AGAIN_S = 0.25
 _ASK_MOST_S = 2.0
 _ASK_EACH_HOST_S = 0.002
 _BUSY = "a request runs that began before"
+_UNSAID = "it does not say which requests run"
+_NO_SLOT = "no slot of it was found"
 
 
 class Reach(NamedTuple):
@@ -186,7 +188,7 @@ class Barrier:
         else:
             oldest = self._question.oldest(slot)
         if oldest is None:
-            return "it does not say which requests run: it is stopped, busy, or has no watcher"
+            return f"{_UNSAID}: it is stopped, busy, or has no watcher"
         return "" if oldest >= self._revision else _BUSY
 
     # Other hosts
@@ -209,11 +211,14 @@ class Barrier:
                 continue
             if report.host == self._host and report.pid == os.getpid():
                 continue
-            if report.revision >= self._revision and report.state != State.INTERRUPTED.value:
-                served += 1
-            else:
+            if report.revision < self._revision or report.state == State.INTERRUPTED.value:
                 why = report.last_error or "its report does not show it yet"
                 laggards.append(_laggard(report, why))
+            elif self._drained:
+                # A request of an earlier revision may run beside one that was applied.
+                laggards.append(_laggard(report, f"{_UNSAID}: {report.last_error or _NO_SLOT}"))
+            else:
+                served += 1
         for row in rows:
             found = self._answer_of(row)
             served += found.served
