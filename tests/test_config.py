@@ -103,7 +103,7 @@ def test_redis_url_is_made_of_host_and_port(host: str, url: str) -> None:
         ("WAFFLE_WATCHTYPE", None, "'file', 'redis' or 'postgresql'"),
         ("WAFFLE_WATCHER_FILE", "", "a string"),
         ("WAFFLE_WATCHER_FILE", 3, "a string, got int"),
-        ("WAFFLE_REDIS_HOST", "", "a string"),
+        ("WAFFLE_REDIS_HOST", "", "a string, got an empty one"),
         ("WAFFLE_REDIS_PORT", "6379", "a port number"),
         ("WAFFLE_REDIS_PORT", 0, "a port number"),
         ("WAFFLE_REDIS_PORT", 65_536, "a port number"),

@@ -139,7 +139,8 @@ class _Reader:
             value = str(value)
         # The value is not shown: a store's URL holds a password.
         if not isinstance(value, str) or not value:
-            raise ConfigurationError(f"{key} must be a string, got {type(value).__name__}")
+            got = "an empty one" if value == "" else type(value).__name__
+            raise ConfigurationError(f"{key} must be a string, got {got}")
         return value
 
     def optional_text(self, key: str, *, most_bytes: int | None = None) -> str:
