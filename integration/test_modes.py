@@ -134,6 +134,9 @@ def test_each_mount_in_an_interpreter_of_its_own_follows(
     assert_every_worker_follows(server, path="/one")
     assert_every_worker_follows(server, path="/two", app="other")
     assert_every_worker_follows(server, path="/one")
+    # Both of each worker: the locks of one process do not keep its interpreters apart.
+    answer = server.post(1, {"revision": 1, "timeout_s": 20, "expected": 4}, "/one/wait")
+    assert (answer["served"], answer["laggards"]) == (4, []), server.evidence()
 
 
 @each_loading

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from uwsgi_waffle.process.slots import NONE_HELD, UNKNOWN_HELD, Slots
+from uwsgi_waffle.forking import HAS_OFD, PerProcess
+from uwsgi_waffle.process.slots import NONE_HELD, UNKNOWN_HELD, Slots, _Files
 from uwsgi_waffle.process.tickets import Tickets
 from uwsgi_waffle.settings.declare import declare
 from uwsgi_waffle.snapshot import Delta, advance, initial_snapshot
@@ -52,6 +53,24 @@ def test_two_apps_of_one_process_have_a_slot_each_and_leave_each_for_itself(slot
     assert [slot.app for slot in slots.living()] == ["blog"]
     assert slots.take("third", 0).number == 0
     assert blog.number == 1
+
+
+@pytest.mark.skipif(not HAS_OFD, reason="its own locks are not shown to a process here")
+def test_two_interpreters_of_one_process_have_a_slot_each_and_see_each_other(
+    slots: Slots, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = slots.take("shop", 1)
+    # All that an interpreter has for itself.
+    monkeypatch.setattr("uwsgi_waffle.process.slots._files", PerProcess(_Files))
+    blog = slots.take("blog", 1)
+    assert [slot.app for slot in slots.living()] == ["shop", "blog"]
+    assert shop.is_there
+    assert blog.is_there
+    del blog
+    assert [slot.app for slot in slots.living()] == ["shop"]
+    with child_that(lambda: slots.take("third", 2)):
+        assert [slot.app for slot in slots.living()] == ["shop", "third"]
+    assert [slot.app for slot in slots.living()] == ["shop"]
 
 
 def test_process_that_is_killed_is_struck_out_at_once(slots: Slots) -> None:

@@ -22,13 +22,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import struct
 import threading
 from pathlib import Path
 from typing import NamedTuple
 
-from ..forking import PerProcess
+from ..forking import FLOCK, HAS_OFD, PerProcess
 from .locks import is_byte_locked, lock_byte, open_shared, unlock_byte
 from .page_file import inode_of
 
@@ -190,7 +191,7 @@ class _File:
         self._descriptor = descriptor
         self._inode = inode_of(os.fstat(descriptor))
         self._lock = threading.Lock()
-        # A lock of this process does not show it that it is held.
+        # Where a lock of this process does not show it that it is held.
         self._own: set[int] = set()
 
     @property
@@ -214,7 +215,9 @@ class _File:
     def take(self) -> int:
         with self._lock:
             for number in range(_MOST):
-                if number not in self._own and lock_byte(self._descriptor, number * _SIZE):
+                if number in self._own or self._is_locked(number):
+                    continue
+                if lock_byte(self._descriptor, number * _SIZE):
                     self._own.add(number)
                     return number
         raise OSError(errno.ENOSPC, "all slots are taken")
@@ -259,7 +262,20 @@ class _File:
         return int(struct.unpack("=q", word.ljust(8, b"\0"))[0])
 
     def _is_alive(self, number: int) -> bool:
-        return number in self._own or is_byte_locked(self._descriptor, number * _SIZE)
+        return number in self._own or self._is_locked(number)
+
+    def _is_locked(self, number: int) -> bool:
+        """Return whether anybody holds the lock of a slot: this process, too, where that is seen.
+
+        Of two apps with an interpreter each, as uWSGI mounts them, each has this file for itself.
+
+        Source: fcntl(2): locks of a process and of an open file conflict, also within one process.
+        """
+        if not HAS_OFD:
+            return is_byte_locked(self._descriptor, number * _SIZE)
+        asked = FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, number * _SIZE, 1, 0)
+        answer = fcntl.fcntl(self._descriptor, fcntl.F_OFD_GETLK, asked)
+        return bool(FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)
 
 
 class _Files:
