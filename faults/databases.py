@@ -266,6 +266,11 @@ class PostgresDatabase(Database):
     @contextlib.contextmanager
     def read_only(self) -> Iterator[None]:
         self.ask("ALTER DATABASE postgres SET default_transaction_read_only = on")
+        # It holds for sessions that begin then.
+        self.ask(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = 'postgres' AND pid <> pg_backend_pid()"
+        )
         try:
             yield
         finally:

@@ -113,15 +113,6 @@ class _Contract(KeptContract, ServerContract, _Database):
     @abstractmethod
     def make(self, url: sa.URL) -> Store: ...
 
-    def test_read_replaces_a_connection_that_was_killed(self, store: Store) -> None:
-        store.prepare()
-        store.write({"A": "1"})
-        known = store.read_since(0, "")
-        assert self.connections()
-        for number in self.connections():
-            self.kill(number)
-        assert store.read_since(0, "") == known
-
     def connections(self) -> set[int]:
         rows = self.server.ask(
             f"SELECT id FROM information_schema.processlist WHERE db = '{self.url.database}'"

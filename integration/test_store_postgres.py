@@ -159,14 +159,6 @@ class _Contract(KeptContract, ServerContract, _Database):
         store.close()
         eventually("closed", lambda: self.connections() == set())
 
-    def test_read_replaces_a_connection_that_was_killed(self, store: Store) -> None:
-        store.prepare()
-        store.write({"A": "1"})
-        known = store.read_since(0, "")
-        for number in self.connections():
-            self.kill(number)
-        assert store.read_since(0, "") == known
-
     def test_database_without_the_right_to_make_tables(self, store: Store) -> None:
         self.server.ask("ALTER SCHEMA public RENAME TO aside", self.database)
         with pytest.raises(StoreError, match="tables"):

@@ -144,17 +144,9 @@ class KeptContract(OnServer):
 
     def test_read_that_meets_a_change_waits_for_nothing(self, store: Store) -> None:
         store.prepare()
-        seen: list[dict[str, str]] = []
-
-        def read() -> None:
-            thread = threading.Thread(target=lambda: seen.append(stored(store)))
-            thread.start()
-            thread.join()
-
-        for number in range(1, 4):
-            store.write({"A": str(number)}, before_commit=read)
+        seen = [self._read_within_a_change(store, number) for number in range(1, 4)]
         assert seen == [{}, {"A": "1"}, {"A": "2"}]
-        eventually("at most two are kept", lambda: len(self.connections()) <= 2)
+        eventually("two connections", lambda: len(self.connections()) == 2)
 
     def test_change_that_fails_leaves_no_transaction_behind(self, store: Store) -> None:
         def fail() -> None:
@@ -172,13 +164,43 @@ class KeptContract(OnServer):
             assert stored(store) == {"A": "1"}
         assert store.write({"A": "2"}) == 2
 
-    def test_change_replaces_a_connection_that_was_killed(self, store: Store) -> None:
-        store.prepare()
-        store.write({"A": "1"})
-        for number in self.connections():
-            self.kill(number)
+    @pytest.mark.parametrize("kept", [1, 2])
+    def test_change_replaces_what_was_kept_and_killed(self, store: Store, kept: int) -> None:
+        self._keep(store, kept)
+        self._kill_all()
         assert store.write({"A": "2"}, expected_revision=1) == 2
         assert len(store.history()) == 2
+
+    @pytest.mark.parametrize("kept", [1, 2])
+    def test_read_replaces_what_was_kept_and_killed(self, store: Store, kept: int) -> None:
+        self._keep(store, kept)
+        known = store.read_since(0, "")
+        self._kill_all()
+        assert store.read_since(0, "") == known
+
+    def _keep(self, store: Store, count: int) -> None:
+        store.prepare()
+        if count == 1:
+            store.write({"A": "1"})
+        else:
+            self._read_within_a_change(store, 1)
+        eventually("as many connections", lambda: len(self.connections()) == count)
+
+    def _kill_all(self) -> None:
+        for number in self.connections():
+            self.kill(number)
+
+    def _read_within_a_change(self, store: Store, value: int) -> dict[str, str]:
+        """Change a setting, and return what another thread read just before the commit."""
+        seen: list[dict[str, str]] = []
+
+        def read() -> None:
+            thread = threading.Thread(target=lambda: seen.append(stored(store)))
+            thread.start()
+            thread.join()
+
+        store.write({"A": str(value)}, before_commit=read)
+        return seen[0]
 
 
 class FrozenContract(OnServer):

@@ -14,7 +14,7 @@ import peewee
 from ...errors import StoreError, StoreUnavailable
 from ...forking import PerProcess, undivided
 from ...masking import redact
-from ..sql.databases import BEGIN, bounds, committing, whole_s, with_all_characters
+from ..sql.databases import BEGIN, bounds, committing, is_failure, whole_s, with_all_characters
 from ..sql.deadline import cut_after, within
 from ..sql.rows import readable
 
@@ -162,9 +162,12 @@ class Link:
         connection.deadline = deadline
         try:
             yield connection
-        except BaseException:
+        except BaseException as exc:
             # A transaction ends with it, whatever state that is in.
             connection.drop()
+            if is_failure(exc):
+                # What else is kept may be lost like it, and would be met by the next attempt.
+                self.close()
             raise
         # A file may be replaced by another of the same name.
         if connection.dialect == "sqlite" or len(idle) >= _KEPT:

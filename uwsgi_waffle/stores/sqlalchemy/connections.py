@@ -75,11 +75,9 @@ class EngineConnections:
                 with cut_after(connection.connection.driver_connection, rest_s):
                     yield connection
             except Exception as exc:
-                # Also after what SQLAlchemy does not know for a lost connection, as a KILL. What is
-                # detached is closed below; invalidated, it would be let go of without that.
-                is_kept = not self._shared and not is_detached
-                if is_kept and is_failure(exc) and not connection.invalidated:
-                    connection.invalidate()
+                # What is detached is closed below; invalidated, it would be let go of without that.
+                if not self._shared and not is_detached and is_failure(exc):
+                    self._drop(connection, exc)
                 raise
 
     def change(
@@ -110,10 +108,9 @@ class EngineConnections:
                     with committing(self.shown, self.passwords):
                         commit()
                     return result
-            except BaseException:
-                # Its transaction ends with it, whatever state that is in.
-                if self._keeps and not connection.invalidated:
-                    connection.invalidate()
+            except BaseException as exc:
+                if self._keeps:
+                    self._drop(connection, exc)
                 raise
 
     def connect(self, timeout_s: float) -> Any:
@@ -142,6 +139,15 @@ class EngineConnections:
         for statement in bounds(self.dialect, max(timeout_s, 0.001)):
             connection.exec_driver_sql(statement)
         return commit
+
+    def _drop(self, connection: sa.Connection, exc: BaseException) -> None:
+        """Close a kept connection with its transaction, whatever state that is in."""
+        # Also after what SQLAlchemy does not know for a lost connection, as a KILL.
+        if not connection.invalidated:
+            connection.invalidate()
+        if is_failure(exc):
+            # What else is kept may be lost like it, and would be met by the next attempt.
+            self._reader.dispose()
 
     def _commit_by_itself(self, connection: Any, record: Any) -> None:
         self._base.dialect.set_isolation_level(connection, "AUTOCOMMIT")
