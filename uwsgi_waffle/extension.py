@@ -272,7 +272,8 @@ class WaffleConf(Generic[ConfT]):
 
         :param revision: the one of a change; if left out, the one that the caller is served.
         :param drained: return only when no request runs that began at an older revision, except
-            the caller's own. Each worker is asked, so that one that is stopped is waited for.
+            the caller's own: two requests that drain at once wait for each other until their time
+            is over. Each worker is asked, so that one that is stopped is waited for.
         :raises Laggards: some process does not show it in time; names each, and why.
         """
         self.state.wait(revision, timeout_s=timeout_s, drained=drained)

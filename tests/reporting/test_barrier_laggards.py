@@ -14,7 +14,7 @@ import pytest
 from uwsgi_waffle import Laggard, Laggards, StoreUnavailable
 from uwsgi_waffle.reporting import barrier as barrier_module
 from uwsgi_waffle.reporting.barrier import Barrier, Reach, is_alive
-from uwsgi_waffle.reporting.host_rows import KEPT_S, HostReporter, HostRow
+from uwsgi_waffle.reporting.host_rows import KEPT_S, HostReporter, HostRow, address_of
 from uwsgi_waffle.testing.report_contract import a_report
 
 from ..support.rig import Clock, Worker
@@ -272,6 +272,59 @@ def test_row_of_the_own_host_counts_for_nothing(worker: Worker) -> None:
     reporter.turn()
     assert look(worker) == Reach(1, ())
     reporter.leave()
+
+
+def test_hosts_of_one_name_and_path_are_told_apart_by_the_device(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = worker.manager.page.path
+    own = address_of(path)
+    monkeypatch.setattr(os, "stat", lambda path: SimpleNamespace(st_dev=-7))
+    other = address_of(path)
+    assert other.place == own.place
+    assert other.number != own.number < 0
+    assert address_of(path.with_name("other")).place != own.place
+
+
+def test_row_is_removed_where_it_was_written_though_its_folder_is_gone(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker.get("LIMIT")
+    store, page = worker.state.store, worker.manager.page.path
+    reporter = HostReporter(worker.manager, store, app="shop", interval_s=10.0)
+    reporter.turn()
+    assert [each.pid for each in store.workers(KEPT_S)] == [address_of(page).number]
+    monkeypatch.setattr(os, "stat", raising(FileNotFoundError(2, "gone")))
+    assert address_of(page).number < 0
+    reporter.leave()
+    assert list(store.workers(KEPT_S)) == []
+
+
+@pytest.mark.parametrize("serves", [True, False])
+@pytest.mark.parametrize("same_place", [True, False])
+def test_silent_host_of_the_own_name_and_path_is_one_that_was_here_before(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch, serves: bool, same_place: bool
+) -> None:
+    if serves:
+        worker.get("LIMIT")
+    place = address_of(worker.manager.page.path).place if same_place else "other"
+    row = a_row(worker, silent_s=30.0, place=place)._replace(host=HOST, age_s=1.0)
+    monkeypatch.setattr(worker.state.store, "workers", lambda max_age_s: [row])
+    assert look(worker) == Reach(4 + serves, ())
+    row = row._replace(age_s=31.0)
+    whys = [each.why[:18] for each in look(worker).laggards]
+    assert whys == ([] if serves and same_place else ["the host is silent"])
+
+
+def test_silent_host_is_not_waited_for_while_another_of_its_name_and_path_reports(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = a_row(worker, silent_s=30.0, place="a")._replace(age_s=31.0, pid=-6)
+    rows = [old, a_row(worker, silent_s=30.0, place="a")._replace(age_s=1.0)]
+    monkeypatch.setattr(worker.state.store, "workers", lambda max_age_s: rows)
+    assert look(worker) == Reach(4, ())
+    rows[1] = a_row(worker, silent_s=30.0, place="b")._replace(age_s=1.0)
+    assert [each.why[:18] for each in look(worker).laggards] == ["the host is silent"]
 
 
 def test_process_that_was_drained_once_stays_so(worker: Worker) -> None:

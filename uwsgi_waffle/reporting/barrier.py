@@ -35,7 +35,7 @@ from ..process.slots import SlotState
 from ..process.tickets import Ticket
 from ..stores.base import Store, WorkerReport
 from ..stores.soundness import sound_reports
-from .host_rows import KEPT_S, behind_here, is_host, number_of, row_of
+from .host_rows import KEPT_S, HostRow, address_of, behind_here, is_host, row_of
 from .question import Question
 
 _FIRST_PAUSE_S = 0.005
@@ -96,6 +96,7 @@ class Barrier:
         self._question = Question(manager.slots, manager.page, clock=clock)
         self._done: set[int] = set()
         self._host = os.uname().nodename
+        self._address = address_of(manager.page.path)
 
     def wait(self, timeout_s: float, *, expected: int = 0) -> Reach:
         """Return once every process serves the revision; blocks for at most ``timeout_s``.
@@ -194,11 +195,23 @@ class Barrier:
     # Other hosts
 
     def _elsewhere(self, slots: list[SlotState], reports: list[WorkerReport]) -> Reach:
-        manager = self._manager
-        own_row = self._host, number_of(manager.page.path)
-        rows = [each for each in reports if is_host(each) and (each.host, each.pid) != own_row]
+        own = self._address
+        rows = [
+            (each, row_of(each))
+            for each in reports
+            if is_host(each) and (each.host, each.pid) != (self._host, own.number)
+        ]
+        # One that was killed, and came back with another device, as a container may.
+        heard = {(each.host, row.place) for each, row in rows if row and not _is_silent(each, row)}
+        if slots:
+            heard.add((self._host, own.place))
+        rows = [
+            (each, row)
+            for each, row in rows
+            if not (row and _is_silent(each, row) and (each.host, row.place) in heard)
+        ]
         here = {(slot.host, slot.pid) for slot in slots}
-        speaking = {row.host for row in rows}
+        speaking = {each.host for each, _ in rows}
         served = 0
         laggards: list[Laggard] = []
         for report in reports:
@@ -219,8 +232,8 @@ class Barrier:
                 laggards.append(_laggard(report, f"{_UNSAID}: {report.last_error or _NO_SLOT}"))
             else:
                 served += 1
-        for row in rows:
-            found = self._answer_of(row)
+        for report, row in rows:
+            found = self._answer_of(report, row)
             served += found.served
             laggards += found.laggards
         if laggards and rows:
@@ -235,11 +248,10 @@ class Barrier:
                 self._ask_pause_s = min(2 * self._ask_pause_s, _ASK_MOST_S)
             self._manager.ask_hosts(self._ask)
 
-    def _answer_of(self, report: WorkerReport) -> Reach:
-        row = row_of(report)
+    def _answer_of(self, report: WorkerReport, row: HostRow | None) -> Reach:
         if row is None:
             return Reach(0, (_laggard(report, "its row is damaged"),))
-        if report.age_s > row.silent_s:
+        if _is_silent(report, row):
             why = (
                 f"the host is silent for {report.age_s:.0f} s: if it is gone, remove it with "
                 f"`flask waffle workers --forget {report.host}`"
@@ -261,6 +273,10 @@ class Barrier:
 def _laggard(report: WorkerReport, why: str) -> Laggard:
     pid = max(0, report.pid)
     return Laggard(report.host, report.worker_id, pid, report.revision, report.age_s, why)
+
+
+def _is_silent(report: WorkerReport, row: HostRow) -> bool:
+    return report.age_s > row.silent_s
 
 
 def _is_alone(report: WorkerReport) -> bool:

@@ -14,6 +14,7 @@ import random
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -54,6 +55,7 @@ class HostRow(msgspec.Struct, frozen=True):
     :ivar silent_s: the host is silent when nothing was heard of it for longer.
     :ivar behind: worker, pid, revision and reason of those that do not serve it.
     :ivar ears: the pids of those that hear what other hosts announce: one, or for a moment more.
+    :ivar place: stands for the path of the page.
     """
 
     identity: str
@@ -63,6 +65,7 @@ class HostRow(msgspec.Struct, frozen=True):
     silent_s: float = 30.0
     behind: list[tuple[int, int, int, str]] = []
     ears: list[int] = []
+    place: str = ""
 
 
 def is_host(report: WorkerReport) -> bool:
@@ -91,11 +94,31 @@ def ears_of(reports: Iterable[WorkerReport]) -> frozenset[tuple[str, int]]:
     return frozenset((host, pid) for host, row in rows if row is not None for pid in row.ears)
 
 
-def number_of(page: Path) -> int:
-    """Return what stands for a page in the place of a pid: two hosts may have one name."""
+class Address(NamedTuple):
+    """Where the row of a host is among the reports.
+
+    :ivar place: stands for the path of the page.
+    :ivar number: stands for the page in the place of a pid. Two hosts may have one name, as
+        containers have that were given it, or that use the network of their machine, and a page
+        at the same path; but not the device that it is on.
+    """
+
+    place: str
+    number: int
+
+
+def address_of(page: Path) -> Address:
+    """Return where the row of the host is that has a page."""
     name = os.path.join(os.path.realpath(page.parent), page.name)
-    digest = hashlib.blake2b(name.encode(errors="surrogateescape"), digest_size=4).digest()
-    return -1 - (int.from_bytes(digest, "big") >> 1)
+    try:
+        device = os.stat(page.parent).st_dev
+    except OSError:
+        device = 0
+    place, number = (
+        hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=4).digest()
+        for text in (name, f"{device} {name}")
+    )
+    return Address(place.hex(), -1 - (int.from_bytes(number, "big") >> 1))
 
 
 def behind_here(manager: Manager, slots: Iterable[SlotState]) -> list[Laggard]:
@@ -140,6 +163,8 @@ class HostReporter:
         self._interval_s = interval_s
         self._clock = clock
         self._pid = os.getpid()
+        # Kept: the folder may be gone when the row is removed.
+        self._address = address_of(manager.page.path)
         # Those that wait, those that are answered by the next row, and those that were.
         self._new: list[str] = []
         self._draining: list[str] = []
@@ -262,6 +287,7 @@ class HostReporter:
             max(1.0, LIFETIME_INTERVALS * self._interval_s),
             [(each.worker, each.pid, each.revision, each.why) for each in behind],
             [slot.pid for slot in slots if slot.ear],
+            self._address.place,
         )
 
     def _try_to_write(self, row: HostRow) -> None:
@@ -285,7 +311,7 @@ class HostReporter:
         return WorkerReport(
             app=self._app,
             host=os.uname().nodename,
-            pid=number_of(self._manager.page.path),
+            pid=self._address.number,
             worker_id=0,
             revision=self._manager.snapshot.revision,
             staleness_s=self._manager.reading.staleness_s,
