@@ -129,6 +129,25 @@ def test_host_counts_its_processes_but_those_that_are_behind(worker: Worker) -> 
     assert look(worker).served == 0
 
 
+def test_host_counts_also_those_that_are_behind_and_that_it_does_not_name(worker: Worker) -> None:
+    worker.get("LIMIT")
+    store = worker.state.store
+    reporter = HostReporter(worker.manager, store, app=worker.app.name, interval_s=10.0)
+    held = [worker.manager.slots.take(worker.app.name, number) for number in range(2, 7)]
+    for index in range(len(held)):
+        held[index].show(failing=True, uses_page=True, identity=bytes(8), revision=0)
+    reporter.turn()
+    (row,) = store.workers(KEPT_S)
+    store.report(row._replace(host="web2"))
+    held.clear()
+    # As another host sees it: this one, the three that are named, and two more.
+    reach = look(worker)
+    assert (reach.served, reach.of) == (2, 7)
+    assert [each.worker for each in reach.laggards] == [2, 3, 4, 0, 0]
+    assert reach.laggards[-1].why == "its host names others that do not serve it"
+    reporter.leave()
+
+
 def test_hosts_are_asked_again_a_quarter_of_a_second_later(
     worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

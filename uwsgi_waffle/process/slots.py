@@ -38,9 +38,10 @@ FAILING, NO_PAGE, EAR = 1, 2, 4
 NONE_HELD = 2**62
 #: the oldest revision that is held where a request is just looking which it gets
 UNKNOWN_HELD = -1
+#: how many processes of a host may have one
+MOST_SLOTS = 4096
 
 _SIZE = 256
-_MOST = 4096
 _SHOWN = struct.Struct("=Q8sq")
 _RECORD = struct.Struct("=IIQ8sq8sq64s64s")
 _SHOWN_AT, _ANSWERED_AT, _OLDEST_AT = 8, 32, 40
@@ -214,7 +215,7 @@ class _File:
 
     def take(self) -> int:
         with self._lock:
-            for number in range(_MOST):
+            for number in range(MOST_SLOTS):
                 if number in self._own or self._is_locked(number):
                     continue
                 if lock_byte(self._descriptor, number * _SIZE):
@@ -235,7 +236,7 @@ class _File:
 
     def living(self) -> list[SlotState]:
         found = []
-        content = os.pread(self._descriptor, _MOST * _SIZE, 0)
+        content = os.pread(self._descriptor, MOST_SLOTS * _SIZE, 0)
         for number in range(-(-len(content) // _SIZE)):
             record = content[number * _SIZE :][: _RECORD.size].ljust(_RECORD.size, b"\0")
             pid, worker, flags, identity, revision, answered, _, host, app = _RECORD.unpack(record)

@@ -267,6 +267,7 @@ class Barrier:
             Laggard(report.host, worker, pid, revision, report.age_s, why)
             for worker, pid, revision, why in row.behind
         )
+        behind += (_laggard(report, "its host names others that do not serve it"),) * row.unnamed
         return Reach(max(0, row.processes - len(behind)), behind)
 
 

@@ -14,14 +14,14 @@ import random
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
 
 from ..errors import Laggard, StoreError
 from ..notifiers.base import MAX_ASKS
 from ..process.manager import Manager
-from ..process.slots import NONE_HELD, UNKNOWN_HELD, SlotState
+from ..process.slots import MOST_SLOTS, NONE_HELD, UNKNOWN_HELD, SlotState
 from ..stores.base import Store, WorkerReport
 from ..stores.soundness import Found
 from .question import Question
@@ -56,6 +56,7 @@ class HostRow(msgspec.Struct, frozen=True):
     :ivar behind: worker, pid, revision and reason of those that do not serve it.
     :ivar ears: the pids of those that hear what other hosts announce: one, or for a moment more.
     :ivar place: stands for the path of the page.
+    :ivar unnamed: how many more do not serve it than are named.
     """
 
     identity: str
@@ -66,6 +67,7 @@ class HostRow(msgspec.Struct, frozen=True):
     behind: list[tuple[int, int, int, str]] = []
     ears: list[int] = []
     place: str = ""
+    unnamed: Annotated[int, msgspec.Meta(ge=0, le=MOST_SLOTS)] = 0
 
 
 def is_host(report: WorkerReport) -> bool:
@@ -278,16 +280,17 @@ class HostReporter:
         return bool(slots) and slots[0].number == self._manager.slot.number
 
     def _row(self, slots: list[SlotState]) -> HostRow:
-        behind = behind_here(self._manager, slots)[:_MOST_BEHIND]
+        behind = behind_here(self._manager, slots)
         return HostRow(
             self._manager.identity.hex(),
             self._answered,
             len(slots),
             self._oldest,
             max(1.0, LIFETIME_INTERVALS * self._interval_s),
-            [(each.worker, each.pid, each.revision, each.why) for each in behind],
+            [(each.worker, each.pid, each.revision, each.why) for each in behind[:_MOST_BEHIND]],
             [slot.pid for slot in slots if slot.ear],
             self._address.place,
+            max(0, len(behind) - _MOST_BEHIND),
         )
 
     def _try_to_write(self, row: HostRow) -> None:
