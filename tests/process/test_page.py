@@ -505,3 +505,11 @@ def test_page_that_can_not_be_marked_is_a_problem(
     monkeypatch.setattr(os, "pwrite", _refuse)
     page.mark(b"identity", 7)
     assert "can't be written (No space left" in page.problem
+
+
+def test_page_that_was_overwritten_names_no_store(page: Page) -> None:
+    page.mark(b"identity", 7, epoch="0123456789abcdef")
+    assert page.epoch == "0123456789abcdef"
+    with page.path.open("r+b") as file:
+        file.write(b"nonsense" * (SIZE // 8))
+    assert page.epoch == ""

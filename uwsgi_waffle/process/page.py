@@ -35,7 +35,7 @@ from pathlib import Path
 from ..ownership import scarcity
 from ..snapshot import Delta, Snapshot
 from .locks import lock_shared, unlock
-from .page_file import PageFile, Spoilt, View, inode_of, make, opened, remove
+from .page_file import MAGIC, PageFile, Spoilt, View, inode_of, make, opened, remove
 
 logger = logging.getLogger("uwsgi_waffle")
 
@@ -87,8 +87,10 @@ class Page:
     @property
     def epoch(self) -> str:
         """The epoch of the store that this host knows, by its word; empty if it knows none."""
-        word = self._file.view[_EPOCH : _EPOCH + _WORD]
-        return word.hex() if any(word) else ""
+        view = self._file.view
+        word = view[_EPOCH : _EPOCH + _WORD]
+        # Of a page that somebody has overwritten it would name another store.
+        return word.hex() if any(word) and view[: len(MAGIC)] == MAGIC else ""
 
     @property
     def asked(self) -> bytes:

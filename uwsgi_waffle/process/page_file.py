@@ -19,7 +19,7 @@ from .locks import is_locked
 #: Seconds for which requests may share a ticket, and with it a page that was replaced.
 TICKET_S = 0.02
 SIZE = 4096
-_MAGIC = b"waffle\x00\x01"
+MAGIC = b"waffle\x00\x01"
 # Their mappings are not coherent between the machines that mount them, or not at all.
 _REMOTE = ("nfs", "cifs", "smb", "fuse", "9p", "ceph", "glusterfs", "lustre", "afs", "virtiofs")
 
@@ -140,7 +140,7 @@ def make(path: Path) -> None:
         give_to_owner_of_folder(descriptor, path.parent)
         # Closed, and by other words than any page before it: who knew that one must look.
         opened, seq = os.urandom(8), os.urandom(8)
-        os.write(descriptor, (_MAGIC + opened + opened + seq).ljust(SIZE, b"\0"))
+        os.write(descriptor, (MAGIC + opened + opened + seq).ljust(SIZE, b"\0"))
         # Not renamed: another process may just have made one, which must stay.
         with contextlib.suppress(FileExistsError):
             os.link(new, path)
@@ -175,7 +175,7 @@ def opened(path: Path) -> PageFile:
             raise Spoilt(errno.EINVAL, "it has lost its bytes: remove it")
         if status.st_size != SIZE:
             raise OSError(errno.EINVAL, "it is something else: remove it")
-        if os.pread(descriptor, len(_MAGIC), 0) != _MAGIC:
+        if os.pread(descriptor, len(MAGIC), 0) != MAGIC:
             raise OSError(errno.EINVAL, "it has another format: remove it")
         return PageFile(descriptor, _view(descriptor), writable=writable)
     except BaseException:
@@ -185,8 +185,8 @@ def opened(path: Path) -> PageFile:
 
 def _is_spoilt(content: bytes) -> bool:
     """Return whether this was left of a page, and of nothing else that somebody may need."""
-    is_whole = len(content) == SIZE and content.startswith(_MAGIC)
-    return not is_whole and (not any(content) or _MAGIC.startswith(content[: len(_MAGIC)]))
+    is_whole = len(content) == SIZE and content.startswith(MAGIC)
+    return not is_whole and (not any(content) or MAGIC.startswith(content[: len(MAGIC)]))
 
 
 def _view(descriptor: int) -> View:
