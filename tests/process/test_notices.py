@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +14,22 @@ from uwsgi_waffle.process.notices import Notices
 from uwsgi_waffle.process.page import Page
 
 from ..support.rig import StubNotifier
+
+_LOADS_IN_THREAD = """
+import sys, threading
+from pathlib import Path
+from uwsgi_waffle.process.notices import Notices
+from uwsgi_waffle.process.page import Page
+
+folder = Path(sys.argv[1])
+notices = Notices(folder / "waffle.watch", channel="", make_channel=None, poll_interval_s=0.005)
+listener = notices.listener(Page(folder / "waffle.page"))
+before = set(sys.modules)
+watcher = threading.Thread(target=listener.wait, args=(0.0,))
+watcher.start()
+watcher.join()
+print(sorted(set(sys.modules) - before))
+"""
 
 
 @pytest.fixture
@@ -56,3 +74,9 @@ def test_one_process_of_a_host_hears_the_channel(tmp_path: Path, page: Page) -> 
         assert listener.is_ear
     finally:
         listener.close()
+
+
+def test_thread_that_waits_loads_no_module(tmp_path: Path) -> None:
+    """Its memory is apart: what it loads takes more there."""
+    command = [sys.executable, "-c", _LOADS_IN_THREAD, str(tmp_path)]
+    assert subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout == "[]\n"

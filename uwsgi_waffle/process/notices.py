@@ -49,6 +49,7 @@ class Notices:
         """Return what the watcher of a process waits for: its host's notices, and the channel's."""
         # A look before the commit is over would only have to be made again.
         files = self.host(also=[page.path], quiet=lambda: is_open(page.words()))
+        files.prepare()
         if self.make_channel is None:
             return files
         # As the publisher: where there is no channel, a worker pays for neither.
