@@ -38,7 +38,7 @@ ARROWS = {
     "masking": set[str](),
     "ownership": set[str](),
     "runtime": set[str](),
-    "config": {"errors"},
+    "config": {"errors", "masking"},
     "settings": {"errors", "masking", "settings"},
     "snapshot": {"errors", "settings", "masking"},
     "redis_servers": {"errors", "forking", "masking", "redis_servers"},

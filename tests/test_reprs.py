@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
@@ -10,9 +11,10 @@ import pytest
 from flask import Flask
 
 from uwsgi_waffle import Setting, setting_changed
+from uwsgi_waffle.config import Options
 from uwsgi_waffle.masking import MASK
 from uwsgi_waffle.operations import Difference, HistoryItem
-from uwsgi_waffle.operations.backup import Entry
+from uwsgi_waffle.operations.backup import Backup, Entry
 from uwsgi_waffle.operations.rollback import Plan
 from uwsgi_waffle.reporting.last_known import _Kept
 from uwsgi_waffle.settings.classes import declarations_of
@@ -59,6 +61,23 @@ class Written(msgspec.Struct, frozen=True):
 def test_record_that_may_hold_secrets_shows_no_value(record: object) -> None:
     assert "sesame" not in repr(record)
     assert repr(record).startswith(type(record).__name__ + "(")
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        Change("TOKEN", "sesame", "sesame2", 3, secret=True),
+        Entry(3, "TOKEN", NOW, '"sesame"', '"sesame2"'),
+        Backup(
+            app="app", at=NOW, revision=3, secrets=True, settings={"TOKEN": "sesame"}, history=[]
+        ),
+        Options.from_config({"WAFFLE_REDIS_URL": "redis://:sesame@localhost"}, Path()),
+        _Kept(2, "store", 3, "epoch", "mark", {"TOKEN": '"sesame"'}),
+    ],
+    ids=lambda record: type(record).__name__,
+)
+def test_struct_shows_no_secret_to_rich_either(record: msgspec.Struct) -> None:
+    assert "sesame" not in repr(list(record.__rich_repr__()))
 
 
 @pytest.mark.parametrize("cls", [Settings, More])

@@ -11,6 +11,7 @@ from urllib.parse import quote
 import msgspec
 
 from .errors import ConfigurationError, warn_app
+from .masking import OwnRepr
 
 DEFAULT_STORE_URL = "sqlite:///waffle.db"
 #: of a name of PostgreSQL's; what is longer is cut off where it listens
@@ -50,7 +51,7 @@ class ConfigKeys:
         return [value for name, value in vars(cls).items() if name.isupper()]
 
 
-class Options(msgspec.Struct, frozen=True, kw_only=True):
+class Options(OwnRepr, frozen=True, kw_only=True):
     """The values of the keys; times in seconds."""
 
     multiproc: bool | None

@@ -15,6 +15,16 @@ MASK = "********"
 _SHORTEST = 4
 
 
+class OwnRepr(msgspec.Struct, frozen=True):
+    """A record that may hold secrets: it is shown by the ``repr`` that its class has.
+
+    rich, which prints tracebacks with their locals, asks a struct for all of its fields.
+    """
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return []
+
+
 def redact(text: str) -> str:
     """Return a text in which every URL's password is masked."""
     # Up to the last @, because a password that nobody quoted may hold one itself.

@@ -6,10 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, TypeVar
 
-import msgspec
-
 from .errors import UnknownSettingError
-from .masking import MASK, forms, mask
+from .masking import MASK, OwnRepr, forms, mask
 from .settings.declarations import Declarations, differ, unknown_name
 from .settings.raws import cut
 
@@ -56,7 +54,7 @@ class Delta(NamedTuple):
         )
 
 
-class Change(msgspec.Struct, frozen=True):
+class Change(OwnRepr, frozen=True):
     """One setting that took another value in this process."""
 
     name: str

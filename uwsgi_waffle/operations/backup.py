@@ -9,7 +9,7 @@ from typing import Literal
 import msgspec
 
 from ..errors import StoreMissing, WaffleError
-from ..masking import MASK
+from ..masking import MASK, OwnRepr
 from ..settings.wording import explained
 from ..stores.base import Dump, HistoryEntry
 from .base import Settings
@@ -24,7 +24,7 @@ class BackupError(WaffleError):
     """A document is not a backup that this release can read."""
 
 
-class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
+class Entry(OwnRepr, frozen=True, omit_defaults=True):
     """One setting in one committed change, as a store keeps it."""
 
     revision: int
@@ -40,7 +40,7 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
         return f"Entry(revision={self.revision}, name={self.name!r})"
 
 
-class Backup(msgspec.Struct, frozen=True, kw_only=True):
+class Backup(OwnRepr, frozen=True, kw_only=True):
     """The content of a backup.
 
     :ivar secrets: whether the values of secret settings, and of those that are not declared, are

@@ -21,6 +21,7 @@ from urllib.parse import quote
 import msgspec
 
 from ..backoff import Backoff
+from ..masking import OwnRepr
 from ..ownership import give_to_owner_of_folder, scarcity
 from ..process.health import Health
 from ..process.manager import Manager
@@ -48,7 +49,7 @@ class TooMuch(OSError):
     """More is stored than the file may hold: no fault of its folder."""
 
 
-class _Kept(msgspec.Struct, forbid_unknown_fields=True):
+class _Kept(OwnRepr, frozen=True, forbid_unknown_fields=True):
     """The content of the file.
 
     :ivar store: identifies the store among those of one app; without any password.
