@@ -16,8 +16,10 @@ from uwsgi_waffle.masking import MASK
 from uwsgi_waffle.operations import Difference, HistoryItem
 from uwsgi_waffle.operations.backup import Backup, Entry
 from uwsgi_waffle.operations.rollback import Plan
+from uwsgi_waffle.redis_servers.urls import parse_redis_url
 from uwsgi_waffle.reporting.last_known import _Kept
 from uwsgi_waffle.settings.classes import declarations_of
+from uwsgi_waffle.settings.declare import declare
 from uwsgi_waffle.signals import send_changed
 from uwsgi_waffle.snapshot import Change, Delta, Row
 from uwsgi_waffle.stores.base import Dump, HistoryEntry
@@ -25,6 +27,7 @@ from uwsgi_waffle.stores.base import Dump, HistoryEntry
 NOW = datetime(2026, 1, 31, tzinfo=timezone.utc)
 ENTRY = HistoryEntry(3, "TOKEN", '"sesame"', '"sesame2"', "ann", None, NOW)
 ROW = Row("TOKEN", '"sesame"')
+DECLARED = declare({"TOKEN": {"desc": "d", "default": "sesame", "choices": ["sesame"]}})["TOKEN"]
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -52,6 +55,7 @@ class Written(msgspec.Struct, frozen=True):
         ROW,
         Delta(3, "epoch", (ROW,), True),
         Dump(3, "epoch", {"TOKEN": '"sesame"'}, (ENTRY,)),
+        DECLARED,
         Plan({"TOKEN": '"sesame"'}, 3),
         Entry(3, "TOKEN", NOW, '"sesame"', '"sesame2"'),
         _Kept(2, "store", 3, "epoch", "mark", {"TOKEN": '"sesame"'}),
@@ -67,6 +71,8 @@ def test_record_that_may_hold_secrets_shows_no_value(record: object) -> None:
     "record",
     [
         Change("TOKEN", "sesame", "sesame2", 3, secret=True),
+        DECLARED,
+        parse_redis_url("redis://:sesame@localhost", key="WAFFLE_REDIS_URL"),
         Entry(3, "TOKEN", NOW, '"sesame"', '"sesame2"'),
         Backup(
             app="app", at=NOW, revision=3, secrets=True, settings={"TOKEN": "sesame"}, history=[]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from flask import Flask
 from werkzeug.exceptions import Forbidden
@@ -145,9 +146,7 @@ def test_rights_are_those_of_groups_settings_roles_and_secrets(
 
 
 def test_pinned_setting_is_seen_by_who_might_change_it_and_changed_by_no_one() -> None:
-    import dataclasses
-
-    pinned: Declaration = dataclasses.replace(SETTINGS["OPEN"], pinned=True)
+    pinned: Declaration = msgspec.structs.replace(SETTINGS["OPEN"], pinned=True)
     access = Access(view=False, edit=True)
     assert access.may_view(pinned)
     assert not access.may_edit(pinned)

@@ -17,7 +17,7 @@ import pytest
 from uwsgi_waffle import NotifierError
 from uwsgi_waffle.notifiers import Notice, Notifier
 from uwsgi_waffle.notifiers import file as module
-from uwsgi_waffle.notifiers.file import FileNotifier
+from uwsgi_waffle.notifiers.file import FileNotifier, Mark
 
 from ..support.children import child_that
 from ..support.descriptors import open_descriptors
@@ -159,7 +159,7 @@ def test_deleted_file_is_made_anew_by_the_next_announcement(
     notifier.announce(1)
     path.unlink()
     assert notifier.signature() is None
-    assert notifier.mark() == (None, None, None)
+    assert notifier.mark() == Mark(None, None, None)
     notifier.announce(2)
     assert notifier.mark().revision == 2
 
@@ -489,7 +489,7 @@ def test_announcement_is_written_once_and_not_read_again(
 def test_thing_that_can_not_be_read_has_a_signature_all_the_same(path: Path) -> None:
     path.mkdir()
     notifier = FileNotifier(path)
-    assert notifier.mark() == (notifier.signature(), None, path.stat().st_mtime_ns)
+    assert notifier.mark() == Mark(notifier.signature(), None, path.stat().st_mtime_ns)
 
 
 def test_file_that_comes_within_a_look_is_seen_by_the_next(
@@ -498,7 +498,7 @@ def test_file_that_comes_within_a_look_is_seen_by_the_next(
     FileNotifier(notifier.path).announce(7)
     with monkeypatch.context() as patch:
         patch.setattr(notifier, "signature", lambda: None)
-        assert notifier.mark() == (None, 7, None)
+        assert notifier.mark() == Mark(None, 7, None)
     assert notifier.mark().revision == 7
 
 

@@ -368,7 +368,7 @@ def test_child_takes_no_event_from_its_parent_and_has_its_own(notifier: FileNoti
             notifier.announce(5)
             notice = wait.end()
         notifier.close()
-        return notice and notice.revision
+        return None if notice is None else notice.revision
 
     assert in_processes(1, listen) == [5]
     # That one is heard here, too; and the child's close ended nothing here.

@@ -265,12 +265,12 @@ def _item(declaration: Declaration, name: str, type_: Any) -> Declaration | None
     bare = shape.base | None if shape.optional else shape.base
     spec = {"desc": "", "default": None if shape.optional else sample, "type": bare}
     made = declare({"x": spec})["x"]
-    return replace(made, name=name or declaration.name, type=bare)
+    return msgspec.structs.replace(made, name=name or declaration.name, type=bare)
 
 
 def _bare(declaration: Declaration) -> Declaration:
     """A declaration whose type alone decides."""
-    return replace(declaration, min=None, max=None, choices=None, validate=None)
+    return msgspec.structs.replace(declaration, min=None, max=None, choices=None, validate=None)
 
 
 def _choices(declaration: Declaration, shape: Shape) -> list[Choice] | None:
@@ -302,9 +302,8 @@ def _clock_widgets(declaration: Declaration, shape: Shape, value: Any) -> Iterat
     if not (base is time and utc):
         hint = "UTC" if utc else ""
         widget = Widget(_CLOCK_KINDS[base], base, utc=utc, hint=hint)
-        widget.attributes.update(
-            _bounds(declaration, shape._replace(metas=()), lambda bound: write(widget, bound))
-        )
+        bare = msgspec.structs.replace(shape, metas=())
+        widget.attributes.update(_bounds(declaration, bare, lambda bound: write(widget, bound)))
         if base is not date:
             widget.attributes["step"] = _step(shown, declaration.min, declaration.max)
         yield widget

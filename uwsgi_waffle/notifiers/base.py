@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+
+import msgspec
 
 #: the questions of messages that came together; one that gets no answer is asked again
 MAX_ASKS = 8
 
 
-class Notice(NamedTuple):
+class Notice(msgspec.Struct, frozen=True):
     """A hint that the store may hold something newer; it carries no value and is not relied on.
 
     :ivar revision: the announced revision, or ``None`` if notices may have been lost, so that

@@ -12,7 +12,9 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from ..errors import NotifierError
 from ..forking import undivided
@@ -47,7 +49,7 @@ def _inotify() -> type[Inotify]:
     return Inotify
 
 
-class Mark(NamedTuple):
+class Mark(msgspec.Struct, frozen=True):
     """The state of the watch file at one instant.
 
     :ivar signature: its inode, mtime and size, or ``None`` if it can't be seen.

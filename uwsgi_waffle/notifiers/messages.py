@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 import msgspec
+from msgspec.structs import replace
 
 from .base import MAX_ASKS, Notice
 
@@ -69,9 +70,9 @@ class Inbox:
         asks = (message.ask,) if message.ask else ()
         if notice is not None:
             # Of two different revisions neither can be trusted to be the newer.
-            heard = heard if notice[:3] == heard[:3] else Notice(None)
+            heard = heard if replace(notice, asks=()) == heard else Notice(None)
             asks = (*notice.asks, *asks)[-MAX_ASKS:]
-        return heard._replace(asks=asks)
+        return replace(heard, asks=asks)
 
     def _log_malformed(self, data: object, exc: Exception) -> None:
         self.malformed += 1

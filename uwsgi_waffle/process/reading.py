@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+
+import msgspec
 
 from ..backoff import Backoff
 from ..errors import NotifierError, StoreError, StoreLost, StoreMissing
@@ -26,7 +27,7 @@ _RECREATE = (
 )
 
 
-class LastKnown(NamedTuple):
+class LastKnown(msgspec.Struct, frozen=True):
     """Values that an earlier process read and kept on the disk.
 
     :ivar delta: complete, but for what was not to be kept.
@@ -37,7 +38,7 @@ class LastKnown(NamedTuple):
     place: str
 
 
-class Look(NamedTuple):
+class Look(msgspec.Struct, frozen=True):
     """The notices before a read, which therefore is no news after it.
 
     :ivar touch: the last touch of the watch file by hand.

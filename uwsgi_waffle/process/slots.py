@@ -27,7 +27,8 @@ import os
 import struct
 import threading
 from pathlib import Path
-from typing import NamedTuple
+
+import msgspec
 
 from ..forking import FLOCK, HAS_OFD, PerProcess
 from .locks import is_byte_locked, lock_byte, open_shared, unlock_byte
@@ -47,7 +48,7 @@ _RECORD = struct.Struct("=IIQ8sq8sq64s64s")
 _SHOWN_AT, _ANSWERED_AT, _OLDEST_AT = 8, 32, 40
 
 
-class SlotState(NamedTuple):
+class SlotState(msgspec.Struct, frozen=True):
     """The content of the slot of a living process.
 
     :ivar failing: the store fails there, so that it serves what it read last.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+
+import msgspec
 
 from ..snapshot import Snapshot
 from ..stores.epochs import word_of
@@ -12,7 +13,7 @@ from .page import identity_of
 _TEXT = re.compile(r"([0-9]{1,18})-([0-9a-f]{16})-([0-9a-f]{16})", re.ASCII)
 
 
-class Token(NamedTuple):
+class Token(msgspec.Struct, frozen=True):
     """One state of a store: its revision, with the hashes of its identity and its epoch.
 
     Shows no value, and neither the mark nor the epoch themselves.

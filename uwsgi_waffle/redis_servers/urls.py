@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 from urllib.parse import parse_qsl, unquote
 
 from ..errors import ConfigurationError
+from ..masking import OwnRepr
 from . import SCHEMES
 
 _PORTS = {"": 6379, "sentinel": 26379, "cluster": 6379}
@@ -18,7 +19,7 @@ _FILES = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
 _OURS = ("socket_timeout", "socket_connect_timeout", "timeout", "retry_on_timeout")
 
 
-class RedisUrl(NamedTuple):
+class RedisUrl(OwnRepr, frozen=True):
     """A Redis, as a URL names it.
 
     :ivar kind: ``""`` of one server, ``"sentinel"`` or ``"cluster"``.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -42,7 +41,7 @@ def configure(
     ]
     for name, declaration in declarations.items():
         if name in pinned:
-            declaration = replace(declaration, pinned=True)
+            declaration = msgspec.structs.replace(declaration, pinned=True)
         value = config.get(name, _MISSING)
         if value is not _MISSING and not (name in plain and plain[name] is value):
             try:
@@ -50,7 +49,9 @@ def configure(
             except ValueError as exc:
                 problems.append(f"app.config[{name!r}]: {exc}; {_FIX}")
                 continue
-            declaration = replace(declaration, default_raw=raw, default_from="config")
+            declaration = msgspec.structs.replace(
+                declaration, default_raw=raw, default_from="config"
+            )
         made.append(declaration)
     if problems:
         raise ConfigurationError("\n".join(problems))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sized
-from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Literal
 
 import msgspec
 
 from ..errors import ChangeRefused, InvalidValueError, PinnedSettingError, UnknownSettingError
+from ..masking import OwnRepr
 from .arguments import check_values
 from .raws import dump, too_long
 from .shapes import shape_of
@@ -27,8 +27,7 @@ PINNED = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Declaration:
+class Declaration(OwnRepr, frozen=True, eq=False):
     """One declared setting.
 
     :ivar name: key in ``app.config``.
@@ -47,11 +46,11 @@ class Declaration:
 
     name: str
     desc: str
-    default_raw: str = field(repr=False)
+    default_raw: str
     type: Any
     min: Any
     max: Any
-    choices: Collection[Any] | None = field(repr=False)
+    choices: Collection[Any] | None
     validate: Callable[[Any], object] | None
     secret: bool
     group: str | None
@@ -59,7 +58,11 @@ class Declaration:
     role: str | None
     pinned: bool
     default_from: DefaultFrom
-    decoder: msgspec.json.Decoder[Any] = field(repr=False, compare=False)
+    decoder: msgspec.json.Decoder[Any]
+
+    def __repr__(self) -> str:
+        # The default and the choices may be secret.
+        return f"Declaration(name={self.name!r}, …)"
 
     @property
     def default(self) -> Any:

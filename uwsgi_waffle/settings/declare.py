@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 from datetime import date, time, timedelta
 from decimal import Decimal
 from typing import Any
@@ -117,7 +116,7 @@ def _make_declaration(name: object, spec: object) -> Declaration:
         default_raw = declaration.encode(spec["default"])
     except ValueError as exc:
         raise ValueError(f"the default does not fit: {exc}") from exc
-    return replace(declaration, default_raw=default_raw)
+    return msgspec.structs.replace(declaration, default_raw=default_raw)
 
 
 def _check_extras(spec: Mapping[str, Any]) -> None:

@@ -6,12 +6,12 @@ import enum
 import types
 import typing
 from collections.abc import Collection
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 
-class Shape(NamedTuple):
+class Shape(msgspec.Struct, frozen=True):
     """A type in its parts.
 
     :ivar base: the type without constraints and without ``None``; a union of several others
