@@ -215,6 +215,8 @@ def test_worker_imports_nothing_of_the_tools(tmp_path: Path) -> None:
     rooms = {name.split(".")[1] for name in loaded if name.startswith("uwsgi_waffle.")}
     assert rooms & set(NOT_IN_A_WORKER) == set()
     assert loaded & {"redis", "sqlalchemy", "peewee", "pytest"} == set()
+    # Needed by an app that declares by a class, or that brings its own model.
+    assert loaded & {"uwsgi_waffle.settings.classes", "uwsgi_waffle.stores.mixin"} == set()
 
 
 def test_import_of_the_package_brings_no_driver() -> None:

@@ -26,15 +26,15 @@ from .errors import (
 )
 from .extension import WaffleConf
 from .process.health import Failure, State, Status
-from .settings.classes import Setting
 from .signals import SettingsUpdate, setting_changed, settings_updated
 from .snapshot import Delta, Row, Snapshot
 from .stores import Channel, Committed, Dump, HistoryEntry, Store, WorkerReport
-from .stores.mixin import WaffleMixin
 from .version import __version__ as __version__
 
 if TYPE_CHECKING:
     from .operations import HistoryItem as HistoryItem
+    from .settings.classes import Setting as Setting
+    from .stores.mixin import WaffleMixin as WaffleMixin
     from .stores.peewee import PeeweeWaffleStore as PeeweeWaffleStore
     from .stores.redis import RedisStore as RedisStore
     from .stores.sqlalchemy import AlchemyWaffleStore as AlchemyWaffleStore
@@ -57,7 +57,6 @@ __all__ = [
     "PinnedSettingError",
     "RevisionConflict",
     "Row",
-    "Setting",
     "SettingsUpdate",
     "Snapshot",
     "State",
@@ -71,7 +70,6 @@ __all__ = [
     "UnknownSettingError",
     "WaffleConf",
     "WaffleError",
-    "WaffleMixin",
     "WaffleState",
     "WaffleWarning",
     "WorkerReport",
@@ -86,7 +84,9 @@ _LAZY = {
     "HistoryItem": "operations",
     "PeeweeWaffleStore": "stores.peewee",
     "RedisStore": "stores.redis",
+    "Setting": "settings.classes",
     "SqliteStore": "stores.sqlite",
+    "WaffleMixin": "stores.mixin",
 }
 # The stores that need an extra, which has their module's name.
 _EXTRAS = ("AlchemyWaffleStore", "PeeweeWaffleStore", "RedisStore")

@@ -11,7 +11,6 @@ import msgspec
 
 from ..errors import ConfigurationError
 from .arguments import is_storable
-from .classes import declarations_of
 from .declarations import LENGTH_FIX, Declaration, Declarations, type_name
 
 RESERVED_PREFIX = "WAFFLE_"
@@ -44,6 +43,9 @@ def declare(confs: object) -> Declarations:
     :raises ConfigurationError: names every faulty declaration and its fix.
     """
     if isinstance(confs, type):
+        # Only where a class declares: a worker pays memory for every module.
+        from .classes import declarations_of
+
         confs = declarations_of(confs)
     if not isinstance(confs, Mapping):
         raise ConfigurationError(
