@@ -99,14 +99,14 @@ class Options(OwnRepr, frozen=True, kw_only=True):
             watcher_file=folder / read.text(ConfigKeys.WATCHER_FILE, "waffle.watch"),
             page_file=read.file(ConfigKeys.PAGE_FILE, folder),
             redis_url=read.redis_url(),
-            redis_channel=read.text(ConfigKeys.REDIS_CHANNEL, "waffleconf"),
+            redis_channel=read.name(ConfigKeys.REDIS_CHANNEL, "waffleconf"),
             redis_timeout_s=read.seconds(ConfigKeys.REDIS_TIMEOUT, 1.0),
-            postgresql_url=read.optional_text(ConfigKeys.POSTGRESQL_URL),
-            postgresql_channel=read.optional_text(
+            postgresql_url=read.text(ConfigKeys.POSTGRESQL_URL, ""),
+            postgresql_channel=read.name(
                 ConfigKeys.POSTGRESQL_CHANNEL, most_bytes=MOST_CHANNEL_BYTES
             ),
             store_url=read.text(ConfigKeys.STORE_URL, DEFAULT_STORE_URL),
-            store_prefix=read.optional_text(ConfigKeys.STORE_PREFIX),
+            store_prefix=read.name(ConfigKeys.STORE_PREFIX),
             store_timeout_s=read.seconds(ConfigKeys.STORE_TIMEOUT, 1.0),
             write_timeout_s=read.seconds(ConfigKeys.WRITE_TIMEOUT, 5.0),
             poll_interval_s=read.seconds(ConfigKeys.POLL_INTERVAL, 0.2),
@@ -135,7 +135,9 @@ class _Reader:
             raise ConfigurationError(f"{key} must be {wanted}, got {value!r}") from None
 
     def text(self, key: str, default: str) -> str:
-        value = self._config.get(key, default)
+        if key not in self._config:
+            return default
+        value = self._config[key]
         if isinstance(value, Path):
             value = str(value)
         # The value is not shown: a store's URL holds a password.
@@ -144,9 +146,16 @@ class _Reader:
             raise ConfigurationError(f"{key} must be a string, got {got}")
         return value
 
-    def optional_text(self, key: str, *, most_bytes: int | None = None) -> str:
-        value = self.text(key, "") if key in self._config else ""
-        if most_bytes is not None and len(value.encode(errors="replace")) > most_bytes:
+    def name(self, key: str, default: str = "", *, most_bytes: int | None = None) -> str:
+        """Return what a server is to be given as a name."""
+        value = self.text(key, default)
+        try:
+            encoded = value.encode()
+        except UnicodeEncodeError:
+            encoded = b"\0"
+        if b"\0" in encoded:
+            raise ConfigurationError(f"{key} must be plain text without NUL, got {value!r}")
+        if most_bytes is not None and len(encoded) > most_bytes:
             raise ConfigurationError(f"{key} must have at most {most_bytes} bytes, got {value!r}")
         return value
 

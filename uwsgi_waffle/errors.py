@@ -144,7 +144,9 @@ class Laggards(WaffleError):
         self.served = served
         self.expected = expected
         known = served + len(laggards)
-        lines = [f"revision {revision} stands, but is served by {served} of {max(known, expected)}"]
+        # Nobody can tell of one that none serves, or that is still to be made.
+        stands = "stands, but " if served else ""
+        lines = [f"revision {revision} {stands}is served by {served} of {max(known, expected)}"]
         if known < expected:
             lines.append(f"processes expected: {expected}, known: {known}")
         super().__init__("\n".join([*lines, *map(str, laggards)]))

@@ -8,10 +8,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from peewee import SqliteDatabase
 from sqlalchemy.exc import OperationalError
 
-from uwsgi_waffle import StoreError, StoreUnavailable
+from uwsgi_waffle import ConfigurationError, StoreError, StoreUnavailable
 from uwsgi_waffle.stores.base import PRUNED_AT_ONCE, Channel
+from uwsgi_waffle.stores.peewee import PeeweeWaffleStore
 from uwsgi_waffle.stores.sql import attempts as again
 from uwsgi_waffle.stores.sql import changes
 from uwsgi_waffle.stores.sql.changes import PRUNED_EACH
@@ -277,6 +279,15 @@ def test_change_is_announced_with_it_by_postgresql_alone(
         assert len(told) == 3 * announces, "no reader need know of that"
         store.notify("news", "hello")
         assert told[-1] == ("news", "hello")
+
+
+@pytest.mark.parametrize("make", [AlchemyWaffleStore, PeeweeWaffleStore])
+def test_prefix_that_a_database_would_cut_is_refused(make: Any, tmp_path: Path) -> None:
+    db: Any = f"sqlite:///{tmp_path}/a.db" if make is AlchemyWaffleStore else SqliteDatabase(None)
+    assert make(db, prefix="a" * 54).prefix == "a" * 54
+    for prefix in ("a" * 55, "ä" * 28):
+        with pytest.raises(ConfigurationError, match="at most 54 bytes"):
+            make(db, prefix=prefix)
 
 
 def test_tables_are_made_by_who_may_without_a_change(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from ...errors import RevisionConflict, StoreMissing, StoreUnavailable
+from ...errors import ConfigurationError, RevisionConflict, StoreMissing, StoreUnavailable
 from ...ownership import make_shared_file
 from ..base import (
     HISTORY_LIMIT,
@@ -39,6 +39,8 @@ C = TypeVar("C")
 #: one of so many changes looks whether the history is too long: on a server that takes as long as
 #: another statement of the change
 PRUNED_EACH = 32
+#: PostgreSQL takes 63 bytes of a table's name, MySQL 64, and the longest ends in "revisions"
+MOST_PREFIX_BYTES = 54
 #: a process looks for the dead among the reports at its first one, and then after so many seconds:
 #: a look reads all of them, which thousands of workers would do with each report
 DEAD_EACH_S = 300.0
@@ -63,6 +65,11 @@ class SqlStore(Store, Generic[C]):
         write_timeout_s: float | None,
         history_limit: int | None,
     ) -> None:
+        if len(prefix.encode(errors="replace")) > MOST_PREFIX_BYTES:
+            raise ConfigurationError(
+                f"the prefix of the tables must have at most {MOST_PREFIX_BYTES} bytes, or a "
+                f"database would cut their names: got {prefix!r}"
+            )
         #: what the names of the store's tables begin with
         self.prefix = prefix
         self._has_model = has_model
