@@ -347,7 +347,7 @@ class TestPeeweeOnFrozenPsycopg2(_Psycopg2, _Peewee, _Frozen):
 class _Vanished(_Database):
     """The peer of the kept connection is gone without a word, as behind a firewall."""
 
-    write_timeout_s = 10.0
+    write_timeout_s = 16.0
 
     def test_change_is_made_on_another_connection(self, store: Store) -> None:
         store.prepare()
