@@ -80,8 +80,8 @@ NOTES = """\
   host serves it; then each worker is asked. *Early* is one that answers with less. Beside kills and
   stops another worker is killed before or within the change, or stopped until after the wait, in
   eight fleets at once. A worker that says that it could not read the store just now is counted
-  apart; an earlier run of 5,000 on two hosts, on a machine with a load of over 60, counted two
-  workers behind, and did not look whether they said so.
+  apart. Until a host's row was written before its first read, such runs found a worker on a host
+  that had just started: two of 5,000, then one of 300 at fb9fd1a.
 - **Refresh**: of one process; "all" reads everything again, and is what Flask-WaffleConf does for
   each change; constance reads all values by `get_values()`, sentry-options by `refresh()`.
 - **Memory** is private memory (USS) of a worker that has served one request; "more" is what it
