@@ -333,6 +333,7 @@ def test_row_that_a_busy_store_drops_once_is_made_again_and_no_fault(
 
     with monkeypatch.context() as patch:
         patch.setattr(store, "report", refuse)
+        worker.get("LIMIT")
         turn()
         assert ROW not in health.failing()
         for _ in range(2):
@@ -352,6 +353,7 @@ def test_question_right_after_a_report_is_answered_at_once(worker: Worker) -> No
     worker.get("LIMIT")
     store, clock = worker.state.store, Clock()
     reporter = HostReporter(worker.manager, store, app="shop", interval_s=10.0, clock=clock)
+    worker.get("LIMIT")
     reporter.turn()
     assert [row.asks for row in rows(worker)] == [[]]
     base = worker.manager.snapshot
@@ -368,6 +370,7 @@ def test_row_that_nobody_asks_for_leaves_the_store_to_those_who_read(worker: Wor
     reporter = HostReporter(
         worker.manager, store, app="shop", interval_s=10.0, clock=clock, part=lambda: 0.9
     )
+    worker.get("LIMIT")
     reporter.turn()
     first = rows(worker)[0].identity
     for asked in ((), ("abc",)):
@@ -434,6 +437,77 @@ def test_barrier_reads_the_store_and_nothing_else_when_all_is_well(worker: Worke
     reach = Barrier(worker.manager, worker.state.store, 1).wait(0.0)
     assert (reach.served, reach.of, reach.laggards) == (1, 1, ())
     assert worker.manager.reading.refreshes == reads
+
+
+def test_host_is_known_before_its_first_process_reads_what_it_serves(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, calls = worker.state.store, list[str]()
+    for name in ("report", "read_since"):
+        call = getattr(store, name)
+
+        def noting(*args: Any, call: Any = call, name: str = name) -> Any:
+            calls.append(name)
+            return call(*args)
+
+        monkeypatch.setattr(store, name, noting)
+    worker.get("LIMIT")
+    calls.clear()
+    # Another host's change, of which this one hears nothing: it is not known.
+    store.write({"LIMIT": "7"})
+    reporter = HostReporter(worker.manager, store, app=worker.app.name, interval_s=10.0)
+    assert worker.get("LIMIT") == 7
+    assert calls == ["report", "read_since"]
+    assert [slot.known for slot in worker.manager.slots.living()] == [True]
+    # Those that come later share its page.
+    calls.clear()
+    HostReporter(worker.manager, store, app=worker.app.name, interval_s=10.0)
+    assert worker.get("LIMIT") == 7
+    assert "report" not in calls
+    reporter.leave()
+    assert rows(worker) == []
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable("down"), ZeroDivisionError()])
+def test_host_whose_row_can_not_be_written_serves_and_tries_again(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(report: object) -> None:
+        raise error
+
+    store = worker.state.store
+    worker.get("LIMIT")
+    reporter = HostReporter(worker.manager, store, app=worker.app.name, interval_s=10.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "report", fail)
+        store.write({"LIMIT": "7"})
+        assert worker.get("LIMIT") == 7
+        assert worker.manager.health.failing() == {}
+    assert not worker.manager.slots.living()[0].known
+    worker.manager.reading.ask()
+    assert worker.get("LIMIT") == 7
+    assert worker.manager.slots.living()[0].known
+    assert len(rows(worker)) == 1
+    reporter.leave()
+
+
+def test_row_that_one_took_away_as_another_came_is_written_again(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker.get("LIMIT")
+    store, slots = worker.state.store, worker.manager.slots
+    reporter = HostReporter(worker.manager, store, app=worker.app.name, interval_s=10.0)
+    reporter.turn()
+    retract, came = store.retract, list[Any]()
+
+    def late(report: Any) -> None:
+        came.append(slots.take(worker.app.name, 2))
+        retract(report)
+
+    monkeypatch.setattr(store, "retract", late)
+    reporter.leave()
+    assert [row.identity for row in rows(worker)] == [""]
+    came.clear()
 
 
 def test_host_without_a_process_that_serves_says_nothing(worker: Worker) -> None:

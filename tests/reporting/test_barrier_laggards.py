@@ -136,6 +136,7 @@ def test_host_counts_also_those_that_are_behind_and_that_it_does_not_name(worker
     held = [worker.manager.slots.take(worker.app.name, number) for number in range(2, 7)]
     for index in range(len(held)):
         held[index].show(failing=True, uses_page=True, identity=bytes(8), revision=0)
+    worker.get("LIMIT")
     reporter.turn()
     (row,) = store.workers(KEPT_S)
     store.report(row._replace(host="web2"))
@@ -311,6 +312,7 @@ def test_row_is_removed_where_it_was_written_though_its_folder_is_gone(
     worker.get("LIMIT")
     store, page = worker.state.store, worker.manager.page.path
     reporter = HostReporter(worker.manager, store, app="shop", interval_s=10.0)
+    worker.get("LIMIT")
     reporter.turn()
     assert [each.pid for each in store.workers(KEPT_S)] == [address_of(page).number]
     monkeypatch.setattr(os, "stat", raising(FileNotFoundError(2, "gone")))

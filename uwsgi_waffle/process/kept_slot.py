@@ -40,6 +40,7 @@ class KeptSlot:
         self._slot: Slot | None = None
         self._serves_as: tuple[str, int] | None = None
         self._is_ear = False
+        self._is_known = False
         self._is_failing = False
 
     @property
@@ -68,6 +69,12 @@ class KeptSlot:
             self._is_ear = ear
             self.show()
 
+    def know(self) -> None:
+        """Show that other hosts know of this one."""
+        if not self._is_known:
+            self._is_known = True
+            self.show()
+
     def show(self) -> bool:
         """Show how this process does; writes only what is new.
 
@@ -83,6 +90,7 @@ class KeptSlot:
                 identity=identity_of(base),
                 revision=base.revision,
                 ear=self._is_ear,
+                known=self._is_known,
             )
         except OSError as exc:
             self._failed(exc)

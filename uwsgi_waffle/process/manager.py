@@ -212,6 +212,16 @@ class Manager:
             # One that code outside of requests left behind.
             self.tickets.revoke()
 
+    def read_after(self, introduce: Callable[[], None]) -> None:
+        """Have a function called before the store is read, which is due from now on.
+
+        :param introduce: called by the thread that reads, until it is taken away; raises nothing.
+        """
+        self.reading.introduce = introduce
+        self.reading.ask()
+        # What was read before must not be shared.
+        self.tickets.revoke()
+
     def oldest_held(self, *, but: Ticket | None = None) -> int:
         """Return the oldest revision that a running request of this process holds."""
         return self.tickets.oldest(but=but, newest=self._layers.base.revision)

@@ -60,6 +60,7 @@ class Reading:
     :ivar refreshes: how often the store was read with success.
     :ivar failures: how often it could not be read.
     :ivar failing: the newest attempt failed.
+    :ivar introduce: called before rows are read, by the thread that reads; raises nothing.
     :ivar read_at: when it was last read with success, by the clock of the host in UTC seconds.
     :ivar lost: the newest attempt failed because the store that this host knows is gone.
     :ivar may_make: whether this process makes what is missing, of store and watch file; one that
@@ -94,6 +95,7 @@ class Reading:
         self.read_at: float | None = None
         self.may_make = may_make
         self.source = source
+        self.introduce: Callable[[], None] | None = None
         self._store = store
         self._watch_file = watch_file
         self._health = health
@@ -208,6 +210,8 @@ class Reading:
         known = self._known_epoch(base)
         try:
             self._prepare(known)
+            if self.introduce is not None:
+                self.introduce()
             delta = self._ask_store(None if complete else base)
             if delta.epoch == base.epoch and delta.revision < base.revision and not complete:
                 # It went back: only a read of everything is believed.

@@ -8,7 +8,8 @@ offset    word         meaning
 ========  ===========  ==========================================================================
 0         pid          of the process, in its own namespace; zero in a slot that was left
 4         worker       number of the worker, or zero
-8         flags        1: the store fails there; 2: it can't use the page; 4: it is the ear
+8         flags        1: the store fails there; 2: it can't use the page; 4: it is the ear;
+                       8: other hosts were told of this one before it read
 16        identity     of what the process has read and serves, as on the page
 24        revision     the same as a number
 32        answered     the question that ``oldest`` answers, as it stands on the page
@@ -34,7 +35,7 @@ from ..forking import FLOCK, HAS_OFD, PerProcess
 from .locks import is_byte_locked, lock_byte, open_shared, unlock_byte
 from .page_file import inode_of
 
-FAILING, NO_PAGE, EAR = 1, 2, 4
+FAILING, NO_PAGE, EAR, KNOWN = 1, 2, 4, 8
 #: the oldest revision that is held where no request runs
 NONE_HELD = 2**62
 #: the oldest revision that is held where a request is just looking which it gets
@@ -54,6 +55,7 @@ class SlotState(msgspec.Struct, frozen=True):
     :ivar failing: the store fails there, so that it serves what it read last.
     :ivar uses_page: it looks at the page when a request starts.
     :ivar ear: it hears for all of its host what other hosts announce.
+    :ivar known: other hosts were told of this one before it read what it serves.
     """
 
     number: int
@@ -67,6 +69,7 @@ class SlotState(msgspec.Struct, frozen=True):
     revision: int
     answered: bytes
     ear: bool
+    known: bool
 
 
 class Slot:
@@ -110,12 +113,13 @@ class Slot:
         identity: bytes,
         revision: int,
         ear: bool = False,
+        known: bool = False,
     ) -> None:
         """Show how this process does; writes only what is new.
 
         :raises OSError: it can't be written.
         """
-        flags = FAILING * failing | NO_PAGE * (not uses_page) | EAR * ear
+        flags = FAILING * failing | NO_PAGE * (not uses_page) | EAR * ear | KNOWN * known
         with self._lock:
             shown = flags, identity, revision
             if shown != self._shown:
@@ -255,6 +259,7 @@ class _File:
                         revision,
                         answered,
                         bool(flags & EAR),
+                        bool(flags & KNOWN),
                     )
                 )
         return found

@@ -7,6 +7,7 @@ still serve. A pid below zero distinguishes it from the reports of processes.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import hashlib
 import logging
 import os
@@ -179,6 +180,26 @@ class HostReporter:
         self._asked_at = self._written_at = self._looked_at = float("-inf")
         self._registered = False
         self._failures = Failures(manager.health, ROW)
+        if self._is_known():
+            manager.slot.know()
+        elif manager.slot.serves:
+            # What was read before others knew of this host, they did not wait for.
+            manager.read_after(self.introduce)
+
+    def introduce(self) -> None:
+        """Make this host known to others, before its first process reads what it serves.
+
+        A change that is committed later is waited for here, too; one that was before is read. By
+        the thread that reads; blocks for the store's bound. What fails is tried at the next read.
+        """
+        try:
+            if not self._is_known():
+                self._write(HostRow(""))
+        except Exception as exc:
+            # A store may be the user's own, and one that keeps no row can be read all the same.
+            logger.debug("the row of this host was not written: %s", exc)
+        else:
+            self._known()
 
     def turn(self) -> None:
         """Write the row if it is time to; blocks for at most the store's bound."""
@@ -265,8 +286,11 @@ class HostReporter:
         try:
             # Before the look: of those that leave together the last one finds nobody.
             self._manager.slot.leave()
-            if not any(slot.app == self._app for slot in self._manager.slots.living()):
+            if not self._ours():
                 self._store.retract(self._report(HostRow("")))
+                if self._ours():
+                    # Of a process that came meanwhile the row may be gone, too.
+                    self._store.report(self._report(HostRow("")))
         except Exception as exc:
             logger.debug("the row of this host was not removed: %s", exc)
 
@@ -275,6 +299,18 @@ class HostReporter:
         # The first row, and one that the store dropped, make this host known.
         at_once = self._written is None or self._failures.failing
         return self._spread.is_over(is_new, now) or (is_new and at_once)
+
+    def _known(self) -> None:
+        self._manager.reading.introduce = None
+        self._manager.slot.know()
+
+    def _is_known(self) -> bool:
+        with contextlib.suppress(OSError):
+            return any(slot.known for slot in self._ours())
+        return False
+
+    def _ours(self) -> list[SlotState]:
+        return [slot for slot in self._manager.slots.living() if slot.app == self._app]
 
     def _is_first(self, slots: list[SlotState]) -> bool:
         return bool(slots) and slots[0].number == self._manager.slot.number
@@ -300,6 +336,7 @@ class HostReporter:
             self._failures.failed(exc)
         else:
             self._failures.end()
+            self._known()
             self._written, self._written_at = row, self._clock()
             self._spread.end()
             self._owing = False
