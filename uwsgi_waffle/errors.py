@@ -144,7 +144,7 @@ class Laggards(WaffleError):
         self.served = served
         self.expected = expected
         known = served + len(laggards)
-        # Nobody can tell of one that none serves, or that is still to be made.
+        # A revision that no process serves may not have been made yet.
         stands = "stands, but " if served else ""
         lines = [f"revision {revision} {stands}is served by {served} of {max(known, expected)}"]
         if known < expected:

@@ -165,8 +165,8 @@ class FileNotifier(Notifier):
     def prepare(self) -> None:
         """Load what :meth:`wait` needs, before a thread is started that waits.
 
-        glibc gives each thread memory of its own, in which little else fits between what it
-        loads: 0.2 MiB of a worker.
+        glibc gives each thread its own memory. Modules that the thread loads leave gaps in it that
+        nothing else fits into: 0.2 MiB of a worker.
         """
         with contextlib.suppress(ImportError):
             _inotify()

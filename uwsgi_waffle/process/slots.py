@@ -9,7 +9,7 @@ offset    word         meaning
 0         pid          of the process, in its own namespace; zero in a slot that was left
 4         worker       number of the worker, or zero
 8         flags        1: the store fails there; 2: it can't use the page; 4: it is the ear;
-                       8: other hosts were told of this one before it read
+                       8: other hosts knew this host before the process read
 16        identity     of what the process has read and serves, as on the page
 24        revision     the same as a number
 32        answered     the question that ``oldest`` answers, as it stands on the page
@@ -32,8 +32,7 @@ from pathlib import Path
 import msgspec
 
 from ..forking import FLOCK, HAS_OFD, PerProcess
-from .locks import is_byte_locked, lock_byte, open_shared, unlock_byte
-from .page_file import inode_of
+from .locks import is_byte_locked, is_named, lock_byte, open_shared, unlock_byte
 
 FAILING, NO_PAGE, EAR, KNOWN = 1, 2, 4, 8
 #: the oldest revision that is held where no request runs
@@ -55,7 +54,7 @@ class SlotState(msgspec.Struct, frozen=True):
     :ivar failing: the store fails there, so that it serves what it read last.
     :ivar uses_page: it looks at the page when a request starts.
     :ivar ear: it hears for all of its host what other hosts announce.
-    :ivar known: other hosts were told of this one before it read what it serves.
+    :ivar known: other hosts knew this host before the process read what it serves.
     """
 
     number: int
@@ -94,7 +93,7 @@ class Slot:
 
     @property
     def is_there(self) -> bool:
-        """Whether the path still names the file that this slot is in; one ``lstat`` and one read.
+        """Whether the path still names the file that this slot is in; two ``stat`` and one read.
 
         A file that was truncated does not have it any more, even if it has grown again since.
         """
@@ -195,7 +194,6 @@ class _File:
     def __init__(self, path: str, descriptor: int) -> None:
         self._path = path
         self._descriptor = descriptor
-        self._inode = inode_of(os.fstat(descriptor))
         self._lock = threading.Lock()
         # Where a lock of this process does not show it that it is held.
         self._own: set[int] = set()
@@ -203,10 +201,7 @@ class _File:
     @property
     def is_there(self) -> bool:
         """Whether the path still names the file."""
-        try:
-            return inode_of(os.lstat(self._path)) == self._inode
-        except OSError:
-            return False
+        return is_named(self._path, self._descriptor)
 
     def has(self, number: int) -> bool:
         """Whether the path still names the file, and the slot this process."""

@@ -163,7 +163,7 @@ class Link:
         try:
             yield connection
         except BaseException as exc:
-            # A transaction ends with it, whatever state that is in.
+            # Closing it ends any transaction on it.
             connection.drop()
             if is_failure(exc):
                 # What else is kept may be lost like it, and would be met by the next attempt.

@@ -22,8 +22,8 @@ CLOCKS = {
 #: begins a change on a connection that is in its autocommit mode
 BEGIN = {
     "sqlite": "BEGIN IMMEDIATE",
-    # A change begins with the row that serialises writers: waiting for it must not fail, whatever
-    # the user's default is.
+    # A change begins by waiting for the row that serialises writers. With a stricter level, which
+    # may be the user's default, that wait would fail.
     "postgresql": "BEGIN ISOLATION LEVEL READ COMMITTED",
     "mysql": "BEGIN",
     "mariadb": "BEGIN",

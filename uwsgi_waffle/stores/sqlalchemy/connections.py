@@ -116,7 +116,7 @@ class EngineConnections:
     def connect(self, timeout_s: float) -> Any:
         """Open a connection of the driver's, in its autocommit mode, that the caller closes."""
         with _bounded_connecting(timeout_s):
-            # Of a pool of its own, which has none that may be lost by now.
+            # A new pool holds no connection that may be lost.
             pooled = self._derive().raw_connection()
             driver: Any = pooled.driver_connection
             pooled.detach()
@@ -141,7 +141,7 @@ class EngineConnections:
         return commit
 
     def _drop(self, connection: sa.Connection, exc: BaseException) -> None:
-        """Close a kept connection with its transaction, whatever state that is in."""
+        """Close a kept connection, which ends any transaction on it."""
         # Also after what SQLAlchemy does not know for a lost connection, as a KILL.
         if not connection.invalidated:
             connection.invalidate()
