@@ -17,6 +17,7 @@ from pathlib import Path
 
 from integration.support.redis_server import RedisServer
 from integration.support.waiting import eventually
+from uwsgi_waffle.forking import FLOCK
 
 from .app import CLOCK, DIE
 from .bounds import CONFIG
@@ -27,8 +28,6 @@ from .relay import Relay
 from .servers import FaultFailed, Uwsgi
 
 WORKERS = 4
-# struct flock of 64-bit Linux: l_type, l_whence, l_start, l_len, l_pid.
-_FLOCK = struct.Struct("hhqqi4x")
 DISK_MIB = 48
 
 
@@ -60,9 +59,9 @@ class Host:
         Source: fcntl(2), ``F_GETLK``: the pid of who holds a lock.
         """
         for path in self.watch_file.parent.glob(f"{self.watch_file.name}.*.page.ear"):
-            asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 1, 0)
+            asked = FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 1, 0)
             with open(path, "rb") as file:
-                kind, *_, pid = _FLOCK.unpack(fcntl.fcntl(file, fcntl.F_GETLK, asked))
+                kind, *_, pid = FLOCK.unpack(fcntl.fcntl(file, fcntl.F_GETLK, asked))
             if kind != fcntl.F_UNLCK:
                 return int(pid)
         return 0

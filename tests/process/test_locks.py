@@ -168,20 +168,12 @@ def test_question_needs_no_lock_where_the_system_has_a_question() -> None:
     assert OFD or sys.platform != "linux" or sys.maxsize < 2**32
 
 
-@pytest.fixture(params=["asked", "tried"])
-def asks_for_bytes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    if request.param == "tried":
-        monkeypatch.setattr(locks, "sys", SimpleNamespace(platform="another"))
-    return str(request.param)
-
-
 def _locks_byte(path: Path, offset: int) -> int:
     descriptor = os.open(path, os.O_RDWR)
     assert locks.lock_byte(descriptor, offset)
     return descriptor
 
 
-@pytest.mark.usefixtures("asks_for_bytes")
 def test_lock_on_one_byte_is_seen_by_others_and_on_no_other_byte(path: Path, asking: int) -> None:
     with child_that(lambda: _locks_byte(path, 1)) as kill:
         assert [locks.is_byte_locked(asking, offset) for offset in range(3)] == [False, True, False]
@@ -193,15 +185,14 @@ def test_lock_on_one_byte_is_seen_by_others_and_on_no_other_byte(path: Path, ask
 
 
 def test_who_asks_or_gives_back_one_byte_keeps_its_lock_on_the_others(
-    path: Path, asking: int, asks_for_bytes: str
+    path: Path, asking: int, kind: str
 ) -> None:
     for offset in (1, 2, 3):
         assert locks.lock_byte(asking, offset)
     assert not locks.is_byte_locked(asking, 0)
     locks.unlock_byte(asking, 2)
-    if asks_for_bytes == "asked":
-        # The locks of the asking process itself are not seen, nor lost.
-        assert not locks.is_byte_locked(asking, 1)
+    if kind == "OFD":
+        assert [locks.is_byte_locked(asking, offset) for offset in (1, 2, 3)] == [True, False, True]
 
     def locked() -> None:
         other = os.open(path, os.O_RDWR)

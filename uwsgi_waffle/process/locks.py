@@ -12,8 +12,6 @@ import errno
 import fcntl
 import os
 import stat
-import struct
-import sys
 import time
 from pathlib import Path
 
@@ -60,8 +58,7 @@ def is_locked(descriptor: int) -> bool:
     Source: fcntl(2), ``F_OFD_GETLK``, Linux 3.15 and later; measured: 8 µs.
     """
     if HAS_OFD:
-        answer = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, _flock(fcntl.F_WRLCK))
-        return bool(FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)
+        return _meets_another(descriptor, 0, 0)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -117,26 +114,31 @@ def unlock_byte(descriptor: int, offset: int) -> None:
 
 
 def is_byte_locked(descriptor: int, offset: int) -> bool:
-    """Return whether another process holds a lock of its own on one byte of a file.
+    """Return whether anybody holds a lock of :func:`lock_byte` on one byte of a file.
 
-    Such a lock belongs to the process, not to the open file: no child inherits it.
+    Where no lock can belong to an open file, those of the asking process are not to be asked
+    about: it would be told that nobody holds them, and lose them.
 
-    Source: fcntl(2), ``F_GETLK``; the locks of the asking process itself are not seen.
+    Source: fcntl(2), ``F_OFD_GETLK``: locks of a process and of an open file conflict, also
+    within one process.
     """
-    if struct.calcsize("P") == 8 and sys.platform == "linux":
-        asked = FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, offset, 1, 0)
-        answer = fcntl.fcntl(descriptor, fcntl.F_GETLK, asked)
-        return bool(FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)
-    try:
-        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, offset)
-    except OSError:
-        return True
-    fcntl.lockf(descriptor, fcntl.LOCK_UN, 1, offset)
-    return False
+    if HAS_OFD:
+        return _meets_another(descriptor, offset, 1)
+    if lock_byte(descriptor, offset):
+        unlock_byte(descriptor, offset)
+        return False
+    return True
 
 
-def _flock(kind: int) -> bytes:
-    return FLOCK.pack(kind, os.SEEK_SET, 0, 0, 0)
+def _meets_another(descriptor: int, offset: int, length: int) -> bool:
+    """Return whether a lock of an open file on these bytes would meet a lock of anybody else."""
+    answer = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, _flock(fcntl.F_WRLCK, offset, length))
+    return bool(FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)
+
+
+def _flock(kind: int, offset: int = 0, length: int = 0) -> bytes:
+    # No length is all of the file.
+    return FLOCK.pack(kind, os.SEEK_SET, offset, length, 0)
 
 
 def _flock_shared(descriptor: int) -> None:

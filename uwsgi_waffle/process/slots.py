@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import struct
 import threading
@@ -31,7 +30,7 @@ from pathlib import Path
 
 import msgspec
 
-from ..forking import FLOCK, HAS_OFD, PerProcess
+from ..forking import PerProcess
 from .locks import is_byte_locked, is_named, lock_byte, open_shared, unlock_byte
 
 FAILING, NO_PAGE, EAR, KNOWN = 1, 2, 4, 8
@@ -195,7 +194,6 @@ class _File:
         self._path = path
         self._descriptor = descriptor
         self._lock = threading.Lock()
-        # Where a lock of this process does not show it that it is held.
         self._own: set[int] = set()
 
     @property
@@ -216,9 +214,8 @@ class _File:
     def take(self) -> int:
         with self._lock:
             for number in range(MOST_SLOTS):
-                if number in self._own or self._is_locked(number):
-                    continue
-                if lock_byte(self._descriptor, number * _SIZE):
+                place = number * _SIZE
+                if not self._is_held(number) and lock_byte(self._descriptor, place):
                     self._own.add(number)
                     return number
         raise OSError(errno.ENOSPC, "all slots are taken")
@@ -240,7 +237,7 @@ class _File:
         for number in range(-(-len(content) // _SIZE)):
             record = content[number * _SIZE :][: _RECORD.size].ljust(_RECORD.size, b"\0")
             pid, worker, flags, identity, revision, answered, _, host, app = _RECORD.unpack(record)
-            if pid and self._is_alive(number):
+            if pid and self._is_held(number):
                 found.append(
                     SlotState(
                         number,
@@ -263,21 +260,10 @@ class _File:
         word = os.pread(self._descriptor, 8, number * _SIZE + _OLDEST_AT)
         return int(struct.unpack("=q", word.ljust(8, b"\0"))[0])
 
-    def _is_alive(self, number: int) -> bool:
-        return number in self._own or self._is_locked(number)
-
-    def _is_locked(self, number: int) -> bool:
-        """Return whether anybody holds the lock of a slot: this process, too, where that is seen.
-
-        Of two apps with an interpreter each, as uWSGI mounts them, each has this file for itself.
-
-        Source: fcntl(2): locks of a process and of an open file conflict, also within one process.
-        """
-        if not HAS_OFD:
-            return is_byte_locked(self._descriptor, number * _SIZE)
-        asked = FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, number * _SIZE, 1, 0)
-        answer = fcntl.fcntl(self._descriptor, fcntl.F_OFD_GETLK, asked)
-        return bool(FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)
+    def _is_held(self, number: int) -> bool:
+        # Its own ones are not always shown to a process, and two apps with an interpreter each,
+        # as uWSGI mounts them, have this file each for itself.
+        return number in self._own or is_byte_locked(self._descriptor, number * _SIZE)
 
 
 class _Files:
