@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -99,11 +100,13 @@ def test_process_without_a_slot_does_not_say_which_requests_run(worker: Worker, 
         (None, False),
     ],
 )
+@pytest.mark.parametrize("host", [HOST, "web2"])
 def test_host_speaks_for_its_process_unless_that_says_that_it_can_not(
-    worker: Worker, error: str | None, alone: bool
+    worker: Worker, host: str, error: str | None, alone: bool
 ) -> None:
-    worker.state.store.report(a_row(worker))
-    worker.state.store.report(a_report(host="web2", pid=102, revision=1, last_error=error))
+    worker.state.store.report(a_row(worker)._replace(host=host))
+    # Also if another host has the name of this one, where no process has that pid.
+    worker.state.store.report(a_report(host=host, pid=2**22 + 1, revision=1, last_error=error))
     assert look(worker) == Reach(5 if alone else 4, ())
 
 
@@ -294,16 +297,23 @@ def test_row_of_the_own_host_counts_for_nothing(worker: Worker) -> None:
     reporter.leave()
 
 
-def test_hosts_of_one_name_and_path_are_told_apart_by_the_device(
-    worker: Worker, monkeypatch: pytest.MonkeyPatch
+def test_hosts_of_one_name_and_path_are_told_apart_by_their_start_and_the_device(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = worker.manager.page.path
-    own = address_of(path)
+    path, start = tmp_path / "page", tmp_path / "boot_id"
+    found = [address_of(path)]
+    # Another machine, and one that has none.
+    monkeypatch.setattr("uwsgi_waffle.reporting.host_rows._BOOT_ID", start)
+    found.append(address_of(path))
+    start.write_text("7e1c\n")
+    found.append(address_of(path))
+    assert address_of(path) == found[-1]
     monkeypatch.setattr(os, "stat", lambda path: SimpleNamespace(st_dev=-7))
-    other = address_of(path)
-    assert other.place == own.place
-    assert other.number != own.number < 0
-    assert address_of(path.with_name("other")).place != own.place
+    found.append(address_of(path))
+    assert {each.place for each in found} == {found[0].place}
+    assert len({each.number for each in found}) == len(found)
+    assert max(each.number for each in found) < 0
+    assert address_of(path.with_name("other")).place != found[0].place
 
 
 def test_row_is_removed_where_it_was_written_though_its_folder_is_gone(

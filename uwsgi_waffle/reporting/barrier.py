@@ -218,9 +218,10 @@ class Barrier:
             place = report.host, report.pid
             if is_host(report) or place in here:
                 continue
-            if report.host == self._host and not is_alive(report.pid):
-                continue
-            if report.host in speaking and not _is_alone(report):
+            if report.host in speaking:
+                if not _is_alone(report):
+                    continue
+            elif report.host == self._host and not is_alive(report.pid):
                 continue
             if report.host == self._host and report.pid == os.getpid():
                 continue

@@ -41,6 +41,7 @@ _LEAST_S = 1.0
 _ANSWERS_S = 0.05
 _ANSWER_PAUSE_S = 0.001
 _MOST_BEHIND = 3
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 # For a row that no one asks for: all hosts have read by then.
 _SPREAD_S = 2.0
 
@@ -102,8 +103,8 @@ class Address(NamedTuple):
 
     :ivar place: stands for the path of the page.
     :ivar number: stands for the page in the place of a pid. Two hosts may have one name, as
-        containers have that were given it, or that use the network of their machine, and a page
-        at the same path; but not the device that it is on.
+        containers have that were given it, and machines that were copied, and a page at the same
+        path; but two containers not the device that it is on, and two machines not their start.
     """
 
     place: str
@@ -111,15 +112,22 @@ class Address(NamedTuple):
 
 
 def address_of(page: Path) -> Address:
-    """Return where the row of the host is that has a page."""
+    """Return where the row of the host is that has a page.
+
+    Source: random(4), ``boot_id``: a random text for each start of a machine's kernel.
+    """
     name = os.path.join(os.path.realpath(page.parent), page.name)
     try:
         device = os.stat(page.parent).st_dev
     except OSError:
         device = 0
+    try:
+        start = _BOOT_ID.read_text("ascii").strip()
+    except OSError:
+        start = ""
     place, number = (
         hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=4).digest()
-        for text in (name, f"{device} {name}")
+        for text in (name, f"{start} {device} {name}")
     )
     return Address(place.hex(), -1 - (int.from_bytes(number, "big") >> 1))
 
