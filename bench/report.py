@@ -60,7 +60,7 @@ NOTES = """\
 - **Call**: a change is made through one worker; from `update()`, or what the peer has for it,
   until the answer has come. Meanwhile, and until each worker has answered with the new value, a
   client asks the workers in turn, each on a port of its own, but not the one that is busy with the
-  change.
+  change. The first change of a worker in Redis mode loads redis-py and connects, once: its p99.
   **Served by all** is from the *call* until then. **Stale reads** began after the call had
   returned, and have the old value. **Steps back** are changes of which the client saw the new
   value, and the old one in a later answer.
