@@ -23,7 +23,7 @@ CORE = (
     *("process", "notifiers", "stores/sqlite", "stores/redis/store.py"),
     *("stores/sql/changes.py", "stores/sql/attempts.py", "ownership.py"),
     *("reporting/last_known.py", "reporting/barrier.py", "reporting/question.py"),
-    *("runtime.py", "masking.py"),
+    *("reporting/host_rows.py", "runtime.py", "masking.py", "forking.py"),
     *("admin/access.py", "admin/tokens.py"),
 )
 EQUIVALENT = Path(__file__).parent / "equivalent.json"

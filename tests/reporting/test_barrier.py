@@ -7,20 +7,19 @@ import os
 import pickle
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from uwsgi_waffle import Laggard, Laggards, StoreUnavailable
-from uwsgi_waffle.notifiers import Notice
 from uwsgi_waffle.reporting.barrier import Barrier
-from uwsgi_waffle.reporting.host_rows import KEPT_S, ROW, HostReporter, HostRow, is_host, row_of
+from uwsgi_waffle.reporting.host_rows import KEPT_S, HostRow
 from uwsgi_waffle.testing.forked import children
 from uwsgi_waffle.testing.report_contract import a_report
 
-from ..support.rig import Clock, MemoryStore, Worker, wait_until
+from ..support.rig import Clock, MemoryStore, Worker, raising, wait_until
 
 MakeWorker = Callable[..., Worker]
 HOST = os.uname().nodename
@@ -80,13 +79,13 @@ def test_store_that_fails_is_named(make_worker: MakeWorker) -> None:
     store = MemoryStore()
     worker = make_worker(store=store)
     revision = worker.waffle.update({"LIMIT": 5})
-    store.workers = _raising  # type: ignore[method-assign]  # the reports alone fail
+    gone = raising(StoreUnavailable("gone"))
+    store.workers = gone  # type: ignore[method-assign]  # the reports alone fail
     (found,) = laggards(worker, revision)
     assert "which other hosts there are is not known: gone" in found.why
 
 
 def _raising(max_age_s: float) -> list[Any]:
-    from uwsgi_waffle import StoreUnavailable
 
     raise StoreUnavailable("gone")
 
@@ -254,151 +253,6 @@ def test_damaged_row_is_a_laggard(worker: Worker) -> None:
     assert [each.why for each in laggards(worker, 1)] == ["its row is damaged"]
 
 
-@pytest.fixture
-def reporter(worker: Worker) -> Iterator[HostReporter]:
-    worker.get("LIMIT")
-    reporter = HostReporter(worker.manager, worker.state.store, app="shop", interval_s=10.0)
-    yield reporter
-    reporter.leave()
-
-
-def turn_until(reporter: HostReporter, condition: Callable[[], bool]) -> None:
-    """Turn as a watcher does; a row is written at most every 20 ms."""
-
-    def turned() -> bool:
-        reporter.turn()
-        return condition()
-
-    wait_until(turned)
-
-
-def rows(worker: Worker) -> list[Any]:
-    return [row_of(each) for each in worker.state.store.workers(KEPT_S) if is_host(each)]
-
-
-def test_row_of_a_host_says_what_all_its_processes_serve(
-    worker: Worker, reporter: HostReporter
-) -> None:
-    worker.update(LIMIT=5)
-    reporter.turn()
-    (row,) = rows(worker)
-    assert (row.identity, row.processes) == (worker.manager.page.identity.hex(), 1)
-    assert (row.behind, row.silent_s) == ([], 30.0)
-    assert worker.waffle.workers() == []
-    # Its own host is known without it.
-    worker.waffle.wait(1, 0.0)
-    reporter.leave()
-    assert rows(worker) == []
-
-
-def test_question_is_answered_at_once_and_after_a_read(
-    worker: Worker, reporter: HostReporter
-) -> None:
-    reporter.turn()
-    worker.state.store.write({"LIMIT": "7"})
-    worker.manager.follow(Notice(1, "", "", ("abc",)))
-    turn_until(reporter, lambda: rows(worker)[0].asks == ["abc"])
-    assert rows(worker)[0].identity == worker.manager.page.identity.hex()
-    assert worker.manager.snapshot.revision == 1
-
-
-def test_flood_of_questions_costs_a_bounded_number_of_rows(worker: Worker) -> None:
-    worker.get("LIMIT")
-    store, clock = worker.state.store, Clock()
-    written: list[Any] = []
-    store.report = written.append  # type: ignore[method-assign,assignment]
-    reporter = HostReporter(worker.manager, store, app="shop", interval_s=10.0, clock=clock)
-    base = worker.manager.snapshot
-    for number in range(1000):
-        worker.manager.follow(Notice(base.revision, base.epoch, base.mark, (f"{number:x}",)))
-        reporter.turn()
-        clock.advance(0.0001)
-    # A tenth of a second, and one row in 20 ms.
-    assert 1 <= len(written) <= 6
-
-
-def test_row_that_a_busy_store_drops_once_is_made_again_and_no_fault(
-    worker: Worker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    worker.get("LIMIT")
-    store, clock, health = worker.state.store, Clock(), worker.manager.health
-    reporter = HostReporter(worker.manager, store, app="shop", interval_s=10.0, clock=clock)
-
-    def turn() -> None:
-        clock.advance(1.0)
-        reporter.turn()
-
-    def refuse(report: object) -> None:
-        raise StoreUnavailable("database is locked")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(store, "report", refuse)
-        worker.get("LIMIT")
-        turn()
-        assert ROW not in health.failing()
-        for _ in range(2):
-            turn()
-            # It stays one fault while there is nothing to do.
-            reporter.turn()
-            assert "locked" in health.failing()[ROW]
-        assert rows(worker) == []
-    turn()
-    assert ROW not in health.failing()
-    assert len(rows(worker)) == 1
-    reporter.leave()
-
-
-def test_question_right_after_a_report_is_answered_at_once(worker: Worker) -> None:
-    worker.update(LIMIT=5)
-    worker.get("LIMIT")
-    store, clock = worker.state.store, Clock()
-    reporter = HostReporter(worker.manager, store, app="shop", interval_s=10.0, clock=clock)
-    worker.get("LIMIT")
-    reporter.turn()
-    assert [row.asks for row in rows(worker)] == [[]]
-    base = worker.manager.snapshot
-    worker.manager.follow(Notice(base.revision, base.epoch, base.mark, ("abc",)))
-    reporter.turn()
-    assert [row.asks for row in rows(worker)] == [["abc"]]
-    reporter.leave()
-
-
-def test_row_that_nobody_asks_for_leaves_the_store_to_those_who_read(worker: Worker) -> None:
-    worker.update(LIMIT=5)
-    worker.get("LIMIT")
-    store, clock = worker.state.store, Clock()
-    reporter = HostReporter(
-        worker.manager, store, app="shop", interval_s=10.0, clock=clock, part=lambda: 0.9
-    )
-    worker.get("LIMIT")
-    reporter.turn()
-    first = rows(worker)[0].identity
-    for asked in ((), ("abc",)):
-        worker.update(LIMIT=6 if asked else 7)
-        clock.advance(1.5)
-        worker.get("LIMIT")
-        base = worker.manager.snapshot
-        worker.manager.follow(Notice(base.revision, base.epoch, base.mark, asked))
-        reporter.turn()
-        assert (rows(worker)[0].identity == first) is not bool(asked)
-        clock.advance(2.0)
-        reporter.turn()
-        (row,) = rows(worker)
-        assert row.identity == worker.manager.page.identity.hex()
-        first = row.identity
-    reporter.leave()
-
-
-def test_process_that_is_asked_which_requests_run_does_not_wait_for_its_own_answer(
-    worker: Worker, reporter: HostReporter
-) -> None:
-    worker.update(LIMIT=5)
-    worker.manager.follow(Notice(worker.manager.snapshot.revision, "", "", ("a.drained",)))
-    wait_until(lambda: not worker.manager.reading.is_asked or worker.manager.follow(None))
-    reporter.turn()
-    assert [row.asks for row in rows(worker)] == [["a.drained"]]
-
-
 def asked_at(worker: Worker, *, looks: int, each_s: float) -> list[float]:
     """Return when a barrier asked, from the first time on, that looked so often."""
     clock, asked = Clock(), list[float]()
@@ -437,145 +291,6 @@ def test_barrier_reads_the_store_and_nothing_else_when_all_is_well(worker: Worke
     reach = Barrier(worker.manager, worker.state.store, 1).wait(0.0)
     assert (reach.served, reach.of, reach.laggards) == (1, 1, ())
     assert worker.manager.reading.refreshes == reads
-
-
-def test_host_is_known_before_its_first_process_reads_what_it_serves(
-    worker: Worker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store, calls = worker.state.store, list[str]()
-    for name in ("report", "read_since"):
-        call = getattr(store, name)
-
-        def noting(*args: Any, call: Any = call, name: str = name) -> Any:
-            calls.append(name)
-            return call(*args)
-
-        monkeypatch.setattr(store, name, noting)
-    worker.get("LIMIT")
-    calls.clear()
-    # Another host's change, of which this one hears nothing: it is not known.
-    store.write({"LIMIT": "7"})
-    reporter = HostReporter(worker.manager, store, app=worker.app.name, interval_s=10.0)
-    assert worker.get("LIMIT") == 7
-    assert calls == ["report", "read_since"]
-    assert [slot.known for slot in worker.manager.slots.living()] == [True]
-    # Those that come later share its page.
-    calls.clear()
-    HostReporter(worker.manager, store, app=worker.app.name, interval_s=10.0)
-    assert worker.get("LIMIT") == 7
-    assert "report" not in calls
-    reporter.leave()
-    assert rows(worker) == []
-
-
-@pytest.mark.parametrize("error", [StoreUnavailable("down"), ZeroDivisionError()])
-def test_host_whose_row_can_not_be_written_serves_and_tries_again(
-    worker: Worker, monkeypatch: pytest.MonkeyPatch, error: Exception
-) -> None:
-    def fail(report: object) -> None:
-        raise error
-
-    store = worker.state.store
-    worker.get("LIMIT")
-    reporter = HostReporter(worker.manager, store, app=worker.app.name, interval_s=10.0)
-    with monkeypatch.context() as patch:
-        patch.setattr(store, "report", fail)
-        store.write({"LIMIT": "7"})
-        assert worker.get("LIMIT") == 7
-        assert worker.manager.health.failing() == {}
-    assert not worker.manager.slots.living()[0].known
-    worker.manager.reading.ask()
-    assert worker.get("LIMIT") == 7
-    assert worker.manager.slots.living()[0].known
-    assert len(rows(worker)) == 1
-    reporter.leave()
-
-
-def test_row_that_one_took_away_as_another_came_is_written_again(
-    worker: Worker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    worker.get("LIMIT")
-    store, slots = worker.state.store, worker.manager.slots
-    reporter = HostReporter(worker.manager, store, app=worker.app.name, interval_s=10.0)
-    reporter.turn()
-    retract, came = store.retract, list[Any]()
-
-    def late(report: Any) -> None:
-        came.append(slots.take(worker.app.name, 2))
-        retract(report)
-
-    monkeypatch.setattr(store, "retract", late)
-    reporter.leave()
-    assert [row.identity for row in rows(worker)] == [""]
-    came.clear()
-
-
-def test_host_without_a_process_that_serves_says_nothing(worker: Worker) -> None:
-    worker.update(LIMIT=5)
-    reporter = HostReporter(worker.manager, worker.state.store, app="shop", interval_s=10.0)
-    worker.manager.follow(Notice(1, "", "", ("abc",)))
-    wait_until(lambda: not worker.manager.reading.is_asked or worker.manager.follow(None))
-    reporter.turn()
-    assert rows(worker) == []
-    # One that only watches may be the ear of a host that serves.
-    slot = worker.manager.slots.take("shop", 1)
-    reporter.turn()
-    assert (rows(worker)[0].asks, rows(worker)[0].processes) == (["abc"], 1)
-    assert slot.is_there
-    del slot
-    reporter.leave()
-    assert rows(worker) == []
-
-
-def test_question_which_requests_run_is_answered_when_every_process_has(
-    worker: Worker, reporter: HostReporter
-) -> None:
-    worker.update(LIMIT=5)
-    reporter.turn()
-    other = worker.manager.slots.take("blog", 0)
-    worker.manager.follow(Notice(worker.manager.snapshot.revision, "", "", ("a.drained",)))
-    reporter.turn()
-    worker.manager.follow(None)
-    reporter.turn()
-    assert rows(worker)[0].asks == []
-    other.answer(worker.manager.page.asked, 0)
-    turn_until(reporter, lambda: rows(worker)[0].asks == ["a.drained"])
-    assert rows(worker)[0].oldest == 0
-    # An earlier answer is none to a later question.
-    worker.manager.follow(Notice(worker.manager.snapshot.revision, "", "", ("b.drained",)))
-    reporter.turn()
-    worker.manager.follow(None)
-    reporter.turn()
-    assert rows(worker)[0].asks == ["a.drained"]
-    other.answer(worker.manager.page.asked, 2**62)
-    turn_until(reporter, lambda: rows(worker)[0].asks == ["a.drained", "b.drained"])
-    assert rows(worker)[0].oldest == 2**62
-
-
-def test_question_of_a_barrier_of_this_host_does_not_keep_its_answer_from_another(
-    worker: Worker, reporter: HostReporter
-) -> None:
-    worker.update(LIMIT=5)
-    reporter.turn()
-    other = worker.manager.slots.take("blog", 0)
-    revision = worker.manager.snapshot.revision
-    worker.manager.follow(Notice(revision, "", "", ("a.drained",)))
-    reporter.turn()
-    worker.manager.page.ask()
-    worker.manager.follow(None)
-    other.answer(worker.manager.page.asked, 0)
-    turn_until(reporter, lambda: rows(worker)[0].asks == ["a.drained"])
-    # Nor does a page that was replaced, once the question is asked again.
-    worker.manager.follow(Notice(revision, "", "", ("b.drained",)))
-    reporter.turn()
-    worker.manager.page.path.unlink()
-    worker.manager.page.follow_path()
-    worker.manager.refresh()
-    worker.manager.follow(Notice(revision, "", "", ("c.drained",)))
-    reporter.turn()
-    worker.manager.follow(None)
-    other.answer(worker.manager.page.asked, 0)
-    turn_until(reporter, lambda: "b.drained" in rows(worker)[0].asks)
 
 
 def test_many_barriers_at_once_share_their_questions(worker: Worker) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,7 +17,7 @@ from uwsgi_waffle.reporting.barrier import Barrier, Reach, is_alive
 from uwsgi_waffle.reporting.host_rows import KEPT_S, HostReporter, HostRow, address_of
 from uwsgi_waffle.testing.report_contract import a_report
 
-from ..support.rig import Clock, Worker
+from ..support.rig import Clock, Worker, raising
 
 HOST = os.uname().nodename
 
@@ -194,13 +193,6 @@ def test_who_waits_looks_ever_more_rarely_until_the_time_is_over(
     assert raised.value.args
 
 
-def raising(error: Exception) -> Callable[..., Any]:
-    def fail(*args: object, **more: object) -> Any:
-        raise error
-
-    return fail
-
-
 def test_no_process_need_serve_unless_some_are_expected(worker: Worker) -> None:
     assert Barrier(worker.manager, worker.state.store, 1).wait(0.0) == Reach(0, ())
 
@@ -295,40 +287,6 @@ def test_row_of_the_own_host_counts_for_nothing(worker: Worker) -> None:
     reporter.turn()
     assert look(worker) == Reach(1, ())
     reporter.leave()
-
-
-def test_hosts_of_one_name_and_path_are_told_apart_by_their_start_and_the_device(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path, start = tmp_path / "page", tmp_path / "boot_id"
-    found = [address_of(path)]
-    # Another machine, and one that has none.
-    monkeypatch.setattr("uwsgi_waffle.reporting.host_rows._BOOT_ID", start)
-    found.append(address_of(path))
-    start.write_text("7e1c\n")
-    found.append(address_of(path))
-    assert address_of(path) == found[-1]
-    monkeypatch.setattr(os, "stat", lambda path: SimpleNamespace(st_dev=-7))
-    found.append(address_of(path))
-    assert {each.place for each in found} == {found[0].place}
-    assert len({each.number for each in found}) == len(found)
-    assert max(each.number for each in found) < 0
-    assert address_of(path.with_name("other")).place != found[0].place
-
-
-def test_row_is_removed_where_it_was_written_though_its_folder_is_gone(
-    worker: Worker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    worker.get("LIMIT")
-    store, page = worker.state.store, worker.manager.page.path
-    reporter = HostReporter(worker.manager, store, app="shop", interval_s=10.0)
-    worker.get("LIMIT")
-    reporter.turn()
-    assert [each.pid for each in store.workers(KEPT_S)] == [address_of(page).number]
-    monkeypatch.setattr(os, "stat", raising(FileNotFoundError(2, "gone")))
-    assert address_of(page).number < 0
-    reporter.leave()
-    assert list(store.workers(KEPT_S)) == []
 
 
 @pytest.mark.parametrize("serves", [True, False])

@@ -364,6 +364,15 @@ class Worker:
         self.state.store.close()
 
 
+def raising(error: Exception) -> Callable[..., Any]:
+    """Return a function that takes anything and raises an error."""
+
+    def fail(*args: object, **more: object) -> Any:
+        raise error
+
+    return fail
+
+
 def wait_until(condition: Callable[[], object], what: str = "") -> None:
     """Wait until a condition holds; fail the test after a generous deadline."""
     deadline = time.monotonic() + DEADLINE_S

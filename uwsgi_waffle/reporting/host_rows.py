@@ -228,7 +228,8 @@ class HostReporter:
             return
         self._answer(slots)
         row = self._row(ours)
-        is_due = self._is_news(row, now) or now - self._written_at >= self._interval_s
+        is_news = self._spread.is_over(row != self._written, now)
+        is_due = is_news or now - self._written_at >= self._interval_s
         if (self._owing and now - self._asked_at >= _ASKED_LEAST_S) or (
             is_late and is_due and self._is_first(ours)
         ):
@@ -301,12 +302,6 @@ class HostReporter:
                     self._store.report(self._report(HostRow("")))
         except Exception as exc:
             logger.debug("the row of this host was not removed: %s", exc)
-
-    def _is_news(self, row: HostRow, now: float) -> bool:
-        is_new = row != self._written
-        # The first row, and one that the store dropped, make this host known.
-        at_once = self._written is None or self._failures.failing
-        return self._spread.is_over(is_new, now) or (is_new and at_once)
 
     def _known(self) -> None:
         self._manager.reading.introduce = None
