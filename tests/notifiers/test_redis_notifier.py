@@ -386,6 +386,22 @@ def test_password_in_the_text_of_the_driver_is_masked(rig: Rig) -> None:
         assert "s3cr3t" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        (redis.ConnectionError("refused"), "that WAFFLE_REDIS_URL (or {}) names it"),
+        (redis.AuthenticationError("WRONGPASS"), "check them in WAFFLE_REDIS_URL (or {}), redis:"),
+    ],
+)
+def test_failure_names_all_keys_that_may_name_the_server(
+    rig: Rig, error: Exception, advice: str
+) -> None:
+    rig.client.refuse = error
+    with pytest.raises(NotifierError) as caught:
+        rig.notifier.announce(7)
+    assert advice.format("WAFFLE_REDIS_HOST and WAFFLE_REDIS_PORT") in str(caught.value)
+
+
 def test_backoff_starts_anew_after_a_subscription(rig: Rig) -> None:
     rig.client.refuse = redis.ConnectionError("refused")
     for _ in range(10):

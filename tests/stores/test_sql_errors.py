@@ -64,6 +64,15 @@ def test_error_quotes_no_row_and_no_password(exc: Exception, within_sqlalchemy: 
         assert PASSWORD not in shown
 
 
+def test_error_of_several_lines_is_shown_on_one() -> None:
+    text = 'connection to server at "db" failed: Connection refused\n\tIs the server running?\n'
+    with pytest.raises(StoreError) as caught, translated("db"):
+        raise psycopg.OperationalError(text)
+    assert "Connection refused Is the server running?; check that" in str(caught.value)
+    # Nothing was left out of it.
+    assert caught.value.__cause__ is not None
+
+
 @pytest.mark.parametrize(
     "exc",
     [

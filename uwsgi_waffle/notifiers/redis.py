@@ -178,7 +178,7 @@ class RedisNotifier(Notifier):
             self._pinged_at = now
 
     def _failure(self, exc: Exception) -> NotifierError:
-        named = f"{KEY}, or WAFFLE_REDIS_HOST and WAFFLE_REDIS_PORT,"
+        named = f"{KEY} (or WAFFLE_REDIS_HOST and WAFFLE_REDIS_PORT)"
         place = Place(self._shown_url, named, channel=self._channel)
         failure = failure_of(exc, place)
         if failure.kind == "passing":

@@ -263,11 +263,16 @@ def _refused(exc: BaseException) -> bool:
 
 def _shown_cause(exc: Exception, passwords: Iterable[str]) -> Exception | None:
     """Return what a traceback may show: it would also show what was left out of the text."""
-    is_whole = _shown(exc, passwords) == str(driver_error(exc)).strip()
+    is_whole = _shown(exc, passwords) == _on_one_line(str(driver_error(exc)))
     return exc if is_whole else None
 
 
 def _shown(exc: BaseException, passwords: Iterable[str]) -> str:
-    """Return an error's text without passwords, and without what it quotes of a row."""
+    """Return an error's text on one line, without passwords and what it quotes of a row."""
     text = _QUOTED.sub("", str(driver_error(exc)))
-    return redact(mask(_VALUE.sub(rf"\1{MASK}\2", text), passwords)).strip()
+    return _on_one_line(redact(mask(_VALUE.sub(rf"\1{MASK}\2", text), passwords)))
+
+
+def _on_one_line(text: str) -> str:
+    # libpq writes "…: Connection refused", and a hint on a line of its own behind a tab.
+    return " ".join(text.split())
