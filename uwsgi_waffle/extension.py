@@ -14,7 +14,7 @@ from .config import ConfigKeys
 from .errors import ConfigurationError
 from .process.health import Status
 from .reporting.host_rows import processes
-from .settings.arguments import check_seconds, check_whole
+from .settings.arguments import check_seconds, check_strings, check_whole
 from .snapshot import Snapshot
 from .stores import Store, WorkerReport
 from .stores.soundness import sound_reports
@@ -338,7 +338,10 @@ class WaffleConf(Generic[ConfT]):
         ``WAFFLE_STORE_TIMEOUT``, and not at all while the store fails and the watcher tries again.
 
         :return: ``False`` only if the store could not be read; then what is served stays.
+        :raises InvalidValueError: it is neither a string nor ``None``, as the bytes that some
+            clients return.
         """
+        check_strings(token=token)
         return self.state.require(token)
 
     def status(self) -> Status:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from flask import session
 
-from uwsgi_waffle import SqliteStore, StoreUnavailable
+from uwsgi_waffle import InvalidValueError, SqliteStore, StoreUnavailable
 from uwsgi_waffle.process.token import Reached, Token
 from uwsgi_waffle.stores import Delta
 
@@ -158,6 +158,12 @@ def test_text_that_is_no_token_costs_nothing(hosts: Hosts, text: str) -> None:
         assert hosts.second.waffle.require(text)
         assert hosts.second.waffle.require(None)
     assert hosts.stores[1].reads == reads
+
+
+@pytest.mark.parametrize("token", [b"1-0-0", 5, ["1-0-0"], True])
+def test_token_that_is_no_string_is_refused(hosts: Hosts, token: Any) -> None:
+    with hosts.second.app.app_context(), pytest.raises(InvalidValueError, match="be a string, got"):
+        hosts.second.waffle.require(token)
 
 
 def test_nothing_is_sure_while_the_store_fails(hosts: Hosts) -> None:

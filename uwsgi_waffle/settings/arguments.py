@@ -19,17 +19,24 @@ def check_values(values: object) -> None:
         _refuse("values", f"must be a mapping of setting name to value{_got(values)}")
 
 
+def check_strings(**texts: object) -> None:
+    """Check that texts are strings; ``None`` is none.
+
+    :raises InvalidValueError: names the argument that is no string.
+    """
+    for name, text in texts.items():
+        if text is not None and not isinstance(text, str):
+            _refuse(name, f"must be a string{_got(text)}")
+
+
 def check_texts(**texts: object) -> None:
     """Check that every store can keep texts for the history; ``None`` is none.
 
     :raises InvalidValueError: names the argument that is no string, or has what a store refuses.
     """
+    check_strings(**texts)
     for name, text in texts.items():
-        if text is None:
-            continue
-        if not isinstance(text, str):
-            _refuse(name, f"must be a string{_got(text)}")
-        if not is_storable(text):
+        if isinstance(text, str) and not is_storable(text):
             _refuse(name, "must be text that UTF-8 can write, without a NUL character")
 
 
