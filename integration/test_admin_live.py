@@ -121,13 +121,21 @@ def test_saving_in_one_tab_is_news_in_another(tour: Tour, browser: Browser) -> N
     browser.wait_for_text("ann@example.org changed Search (revision 1).")
 
 
-def test_reach_of_a_change_is_shown_after_saving(tour: Tour, browser: Browser) -> None:
+def test_reach_of_a_change_is_shown_after_saving(
+    tour: Tour, browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tour.open()
     tour.type_in({"f-FREE_FROM": "60"})
     browser.run("document.querySelector('.wa-bar button').click()")
     browser.wait_for_text("Review changes")
     browser.run("document.querySelector('.wa-actions .wa-primary').click()")
     browser.wait_for_text("Served by 6 of 7.")
+    # A screen reader says that once, however often the page asks again, and the end.
+    live = "return document.querySelector('[data-reach]').getAttribute('aria-live')"
+    browser.wait("asked again", lambda: browser.run(live) == "off")
+    monkeypatch.setattr(tour.site.store, "workers", lambda max_age_s: [])
+    browser.wait_for_text("Served by 1 of 1.")
+    assert browser.run(live) == "polite"
 
 
 def test_filters_and_search_are_kept_in_the_address(tour: Tour, browser: Browser) -> None:

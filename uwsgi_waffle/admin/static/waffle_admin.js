@@ -431,18 +431,24 @@
   const reach = () => {
     const place = one("[data-reach]");
     if (!place) return;
-    const until = Date.now() + 60_000;
+    const soon = Date.now() + 60_000;
+    const look = async () => {
+      const answer = await fetch(place.dataset.reach, { cache: "no-store" });
+      if (!answer.ok) throw new Error(`status ${answer.status}`);
+      const { have, of, late } = await answer.json();
+      const why = late.length ? ` Not yet: ${late.join("; ")}.` : "";
+      // The reasons count seconds: a screen reader says the first of them, and the end.
+      place.ariaLive = place.textContent && have < of ? "off" : "polite";
+      place.textContent = `Served by ${have} of ${of}.${why}`;
+      return have >= of;
+    };
     const ask = async () => {
       try {
-        const answer = await fetch(place.dataset.reach, { cache: "no-store" });
-        if (!answer.ok) return;
-        const { have, of, late } = await answer.json();
-        const why = late.length ? ` Not yet: ${late.join("; ")}.` : "";
-        place.textContent = `Served by ${have} of ${of}.${why}`;
-        if (have < of && Date.now() < until) setTimeout(ask, 1000);
+        if (!document.hidden && await look()) return;
       } catch (error) {
         place.textContent = "";
       }
+      setTimeout(ask, Date.now() < soon ? 1000 : 10_000);
     };
     ask();
   };
