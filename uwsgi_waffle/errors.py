@@ -113,6 +113,7 @@ class Laggard(NamedTuple):
     :ivar revision: what it serves, as far as that is known.
     :ivar age_s: seconds since that was known.
     :ivar why: the reason, for people.
+    :ivar processes: how many processes it stands for: of a whole host, those that it last named.
     """
 
     host: str
@@ -121,11 +122,14 @@ class Laggard(NamedTuple):
     revision: int
     age_s: float
     why: str
+    processes: int = 1
 
     def __str__(self) -> str:
         worker = f" worker {self.worker}" if self.worker else ""
-        pid = f" (pid {self.pid})" if self.pid else ""
-        return f"{self.host}{worker}{pid} at revision {self.revision}: {self.why}"
+        which = f" (pid {self.pid})" if self.pid else ""
+        if self.processes > 1:
+            which = f" ({self.processes} processes)"
+        return f"{self.host}{worker}{which} at revision {self.revision}: {self.why}"
 
 
 class Laggards(WaffleError):
@@ -134,6 +138,7 @@ class Laggards(WaffleError):
     :ivar revision: the one that was waited for.
     :ivar laggards: those that do not show it.
     :ivar served: how many processes serve it.
+    :ivar known: how many processes are known, with those that do not show it.
     """
 
     def __init__(
@@ -143,7 +148,7 @@ class Laggards(WaffleError):
         self.laggards = laggards
         self.served = served
         self.expected = expected
-        known = served + len(laggards)
+        self.known = known = served + sum(each.processes for each in laggards)
         # A revision that no process serves may not have been made yet.
         stands = "stands, but " if served else ""
         lines = [f"revision {revision} {stands}is served by {served} of {max(known, expected)}"]

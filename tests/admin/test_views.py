@@ -27,6 +27,7 @@ from uwsgi_waffle.admin.tokens import sign
 from uwsgi_waffle.testing.report_contract import a_report
 
 from ..support.forms import Page, browse
+from ..support.host_rows import a_host
 from ..support.rig import MemoryStore, Worker
 
 MakeWorker = Callable[..., Worker]
@@ -761,6 +762,11 @@ class TestWorkers:
         assert page.code == 200
         assert "Only this worker is known" in page.text
 
+    def test_host_that_is_silent_is_named(self, admin: Admin) -> None:
+        admin.worker.state.store.report(a_host(0, processes=3, silent_s=-1.0))
+        text = admin.open("/workers").text
+        assert "web2 (3 processes) at revision 0: the host is silent for" in text
+
     def test_reach_of_a_change_names_who_does_not_serve_it(self, admin: Admin) -> None:
         admin.save(v_LIMIT="20")
         path = "/settings/reach?revision=1"
@@ -770,6 +776,19 @@ class TestWorkers:
         assert (reach["have"], reach["of"]) == (1, 2)
         (late,) = reach["late"]
         assert "web1 worker 1 (pid 101) at revision 0" in late
+
+    def test_reach_names_three_and_counts_the_others(self, admin: Admin) -> None:
+        admin.save(v_LIMIT="20")
+        for pid in range(101, 106):
+            admin.worker.state.store.report(a_report(revision=0, pid=pid))
+        reach: Any = admin.client.get("/settings/reach?revision=1").json
+        assert (reach["of"], len(reach["late"]), reach["late"][-1]) == (6, 4, "and 2 more")
+
+    def test_reach_counts_the_processes_of_a_host_that_has_not_answered(self, admin: Admin) -> None:
+        admin.save(v_LIMIT="20")
+        admin.worker.state.store.report(a_host(0, processes=3))
+        reach: Any = admin.client.get("/settings/reach?revision=1").json
+        assert (reach["have"], reach["of"], len(reach["late"])) == (1, 4, 1)
 
 
 class TestSecrets:

@@ -17,6 +17,7 @@ from uwsgi_waffle.cli import group
 from uwsgi_waffle.reporting.host_rows import KEPT_S, HostRow
 from uwsgi_waffle.testing.report_contract import a_report
 
+from ..support.host_rows import a_host
 from ..support.rig import MemoryStore, Worker
 
 MakeWorker = Callable[..., Worker]
@@ -228,6 +229,35 @@ def test_host_that_is_gone_can_be_forgotten(make_worker: MakeWorker) -> None:
     assert len(run(worker).stdout.splitlines()) == 2
     assert "web1: removed 2 reports" in run(worker, "--forget", "web1", "--wait", "0").stderr
     assert "no host web1 has reported" in run(worker, "--forget", "web1", status=1).stderr
+
+
+def test_host_that_is_silent_is_named_and_makes_status_one(make_worker: MakeWorker) -> None:
+    worker = make_worker()
+    worker.get("LIMIT")
+    worker.waffle.update({"LIMIT": 5})
+    worker.state.store.report(a_report(revision=1))
+    worker.state.store.report(a_host(1, processes=3, silent_s=-1.0))
+    result = run(worker, status=1)
+    assert len(result.stdout.splitlines()) == 2
+    assert "web2 (3 processes) at revision 1: the host is silent for" in result.stderr
+    assert "flask waffle workers --forget web2" in result.stderr
+    waited = run(worker, "--wait", "0", status=1).stderr
+    assert waited.count("the host is silent for") == 1
+    (host,) = json.loads(run(worker, "--json", status=1).stdout)["silent_hosts"]
+    assert host.pop("age_s") >= 0
+    assert host == {"host": "web2", "processes": 3}
+    run(worker, "--forget", "web2")
+
+
+def test_workers_of_a_host_that_has_not_answered_are_counted(make_worker: MakeWorker) -> None:
+    worker = make_worker()
+    worker.get("LIMIT")
+    worker.waffle.update({"LIMIT": 5})
+    worker.state.store.report(a_host(1, processes=3))
+    result = run(worker, "--wait", "0", "--expect", "4", status=1)
+    assert "revision 1 stands, but is served by 1 of 4" in result.stderr
+    result = run(worker, "--wait", "0", "--expect", "5", status=1)
+    assert "4 of 5 workers reported" in result.stderr
 
 
 def test_command_on_a_host_that_never_served_waits_for_the_others(

@@ -112,7 +112,8 @@ def test_no_message_of_the_package_has_a_word_that_pages_must_not_have() -> None
 def test_no_message_counts_one_thing_as_several() -> None:
     """It would say "1 settings"; :func:`~uwsgi_waffle.masking.counted` does not."""
     # Apart from constants, reprs, and what is more than one where it is said.
-    other = r"_?MA|len\((name|reason|texts|reports|self\.text)\)|self\.revision|where\.workers"
+    other = r"_?MA|len\((name|reason|texts|reports|self\.text)\)"
+    other += r"|self\.revision|self\.processes|where\.workers"
     counted = re.compile(
         rf"\{{(?!{other})[^{{}}]+\}} "
         r"(settings|workers|processes|hosts|rows|reports|entries|revisions|items|characters)\b"

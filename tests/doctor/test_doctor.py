@@ -27,6 +27,7 @@ from uwsgi_waffle.notifiers.base import Notice
 from uwsgi_waffle.notifiers.postgresql import Unheard
 from uwsgi_waffle.stores.base import WorkerReport
 
+from ..support.host_rows import a_host
 from ..support.rig import CONFS, MemoryStore, StubNotifier, Worker, ordinary_user
 
 MakeWorker = Callable[..., Worker]
@@ -433,6 +434,16 @@ def test_process_that_reports_a_failure_is_found(make_worker: MakeWorker) -> Non
     (finding,) = doctor.examine(worker.state).findings
     assert finding.id == "D018"
     assert finding.detail == "shop on web1, pid 77, worker 3: redis: away"
+
+
+def test_host_that_is_silent_is_found(make_worker: MakeWorker) -> None:
+    worker = make_worker()
+    worker.state.store.report(a_host(0, processes=2))
+    assert ids(worker) == []
+    worker.state.store.report(a_host(0, processes=2, silent_s=-1.0))
+    (finding,) = doctor.examine(worker.state).findings
+    assert finding.id == "D031"
+    assert finding.detail.startswith("web2, 2 processes at revision 0, for ")
 
 
 def test_rules_have_ids_levels_and_fixes() -> None:

@@ -112,7 +112,13 @@ def test_host_speaks_for_its_process_unless_that_says_that_it_can_not(
 def test_host_that_is_silent_or_has_not_answered_is_named_without_a_pid(worker: Worker) -> None:
     worker.state.store.report(a_row(worker, identity="00" * 8))
     why = "the host has not answered yet"
-    assert look(worker) == Reach(0, (Laggard("web2", 0, 0, 1, 0.0, why),))
+    assert look(worker) == Reach(0, (Laggard("web2", 0, 0, 1, 0.0, why, 4),))
+    assert look(worker).of == 4
+
+
+def test_host_that_has_said_only_that_it_is_there_counts_as_one_process(worker: Worker) -> None:
+    worker.state.store.report(a_row(worker, identity="", processes=0))
+    assert look(worker).of == 1
 
 
 def test_host_counts_its_processes_but_those_that_are_behind(worker: Worker) -> None:
@@ -262,7 +268,7 @@ def test_host_that_can_not_be_counted_counts_for_nobody(worker: Worker) -> None:
     barrier = Barrier(worker.manager, store, 1, drained=True)
     store.report(a_row(worker, asks=[barrier._ask], oldest=0))
     why = "a request runs that began before"
-    assert ageless(barrier.look()) == Reach(0, (Laggard("web2", 0, 0, 1, 0.0, why),))
+    assert ageless(barrier.look()) == Reach(0, (Laggard("web2", 0, 0, 1, 0.0, why, 4),))
 
 
 @pytest.mark.parametrize(("age_s", "is_silent"), [(30.0, False), (30.5, True)])

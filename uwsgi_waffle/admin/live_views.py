@@ -23,19 +23,20 @@ class LivePages(Frame):
 
     def workers(self) -> Answer:
         """Show how every process is doing."""
-        reports, ears, problem = make_workers(state_of(current_app))
-        return self.page("workers.html", reports=reports, ears=ears, problem=problem)
+        return self.page("workers.html", **make_workers(state_of(current_app))._asdict())
 
     def reach(self) -> Answer:
         """Return how many processes serve a revision, and why the others don't, as JSON."""
         revision = request.args.get("revision", 0, type=int)
         late: tuple[Laggard, ...] = ()
         try:
-            served = state_of(current_app).wait(revision, timeout_s=_REACH_S).served
+            served = known = state_of(current_app).wait(revision, timeout_s=_REACH_S).served
         except Laggards as exc:
-            served, late = exc.served, exc.laggards
+            served, known, late = exc.served, exc.known, exc.laggards
         shown = [str(each) for each in late[:_SHOWN_LATE]]
-        return jsonify(have=served, of=served + len(late), late=shown)
+        if more := len(late) - len(shown):
+            shown.append(f"and {more} more")
+        return jsonify(have=served, of=known, late=shown)
 
     def news(self) -> Answer:
         """Return the revision that is current, as JSON; 304 while it is the one that is known."""

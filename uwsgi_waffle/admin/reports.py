@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from ..app_state import WaffleState
 from ..errors import StoreError
 from ..masking import counted
-from ..reporting.host_rows import ears_of, processes
+from ..reporting.host_rows import KEPT_S, ears_of, processes, silent_hosts
 from ..reporting.reporter import make_report
 from ..stores.base import WorkerReport
 from ..stores.soundness import Found, sound_reports
 from .past import DAMAGED
 
-#: what is older is of a process that nobody waits for
-_WORKERS_MAX_AGE_S = 3600.0
 
+class Workers(NamedTuple):
+    """How every process is doing.
 
-def make_workers(
-    state: WaffleState,
-) -> tuple[list[WorkerReport], frozenset[tuple[str, int]], str]:
-    """Return how every process is doing, the ears, and why that is not known of all, if so.
-
-    Ears are named by host and pid: they hear for their host what other hosts announce.
+    :ivar ears: host and pid of those that hear for their host what other hosts announce.
+    :ivar silent: hosts that may still serve, for people.
+    :ivar problem: why not every process is known, if so.
     """
+
+    reports: list[WorkerReport]
+    ears: frozenset[tuple[str, int]]
+    silent: list[str]
+    problem: str
+
+
+def make_workers(state: WaffleState) -> Workers:
+    """Return how every process is doing; blocks for the store's bound."""
     problem = ""
     reports: Found[WorkerReport] = Found()
     try:
-        reports = sound_reports(state.store.workers(_WORKERS_MAX_AGE_S))
+        reports = sound_reports(state.store.workers(KEPT_S))
     except StoreError as exc:
         problem = str(exc)
     except DAMAGED as exc:
@@ -39,4 +47,5 @@ def make_workers(
         report for report in processes(reports) if (report.app, report.host, report.pid) != me
     ]
     shown = sorted([*others, own], key=lambda r: (r.app, r.host, r.worker_id, r.pid))
-    return shown, ears_of(reports), problem
+    silent = [str(each) for each in silent_hosts(state.engine.manager, reports)]
+    return Workers(shown, ears_of(reports), silent, problem)

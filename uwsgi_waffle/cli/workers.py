@@ -12,7 +12,7 @@ from ..app_state import WaffleState
 from ..errors import Laggard, Laggards
 from ..masking import counted
 from ..reporting.barrier import is_alive
-from ..reporting.host_rows import KEPT_S, ears_of, processes
+from ..reporting.host_rows import KEPT_S, ears_of, processes, silent_hosts
 from ..stores.base import WorkerReport
 from ..stores.soundness import sound_reports
 from .base import NotEmpty, Seconds, group, json_option, lines, print_json, with_state
@@ -21,7 +21,6 @@ from .tables import table, visible
 STALE = 1
 #: the state of a process that serves, and has not reported yet
 STARTING = "STARTING"
-_MAX_AGE_S = 86_400.0
 
 Ears = frozenset[tuple[str, int]]
 
@@ -32,8 +31,8 @@ Ears = frozenset[tuple[str, int]]
     epilog="""\b
 Exit status:
   0  no worker is behind the store's revision, and there are as many as expected
-  1  a worker is behind, there are fewer than expected (with --wait: there is none), or the
-     store can't be read
+  1  a worker is behind, a host is silent, there are fewer than expected (with --wait: there
+     is none), or the store can't be read
 """,
 )
 @click.option(
@@ -81,7 +80,8 @@ def workers_(
     laggards: tuple[Laggard, ...] | None = None
     if wait_s is not None:
         laggards, missing = _waited(state, revision, wait_s, expect or 1)
-    reports = sound_reports(state.store.workers(_MAX_AGE_S))
+    reports = sound_reports(state.store.workers(KEPT_S))
+    silent = silent_hosts(state.engine.manager, reports)
     shown: list[WorkerReport] = processes(reports)
     if laggards is not None:
         shown = _as_known([*shown, *_unreported(state, shown)], revision, laggards)
@@ -91,11 +91,16 @@ def workers_(
     ears = ears_of(reports) | _ears_here(state)
     if as_json:
         workers = [_as_dict(report, revision, ears) for report in shown]
-        print_json({"revision": revision, "workers": workers})
+        hosts = [
+            {"host": each.host, "processes": each.processes, "age_s": each.age_s} for each in silent
+        ]
+        print_json({"revision": revision, "workers": workers, "silent_hosts": hosts})
     else:
         _print(shown, revision, ears)
     if reports.damaged:
         click.echo(f"left out, because damaged: {counted(reports.damaged, 'report')}", err=True)
+    if laggards is None and silent:
+        missing = "\n".join([*filter(None, [missing]), *map(str, silent)])
     if missing:
         click.echo(lines(missing), err=True)
     if stale or missing:
@@ -109,9 +114,8 @@ def _waited(
     try:
         state.wait(revision, timeout_s=wait_s, expected=wanted)
     except Laggards as exc:
-        known = exc.served + len(exc.laggards)
-        if known < wanted:
-            return exc.laggards, "\n".join([_few(known, wanted), *map(str, exc.laggards)])
+        if exc.known < wanted:
+            return exc.laggards, "\n".join([_few(exc.known, wanted), *map(str, exc.laggards)])
         return exc.laggards, str(exc)
     return (), ""
 

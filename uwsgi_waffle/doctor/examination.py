@@ -25,7 +25,7 @@ from .channel import check_channel
 from .files import check_files, check_releases
 from .page import check_page
 from .rules import RULES, finding
-from .workers import check_reporting, check_workers, reports_of
+from .workers import check_hosts, check_reporting, check_workers, reports_of
 
 __all__ = ["RULES", "Diagnosis", "Finding", "check_ini", "examine", "not_set_up"]
 
@@ -92,6 +92,7 @@ def examine(state: WaffleState, *, ini: str | None = None, section: str = "uwsgi
         if not any(found.id == "D003" for found in findings):
             findings += check_reporting(state.store, state.app.name)
         findings += check_workers(state.store, revision)
+        findings += check_hosts(state.store, state.engine.manager)
     notes = [
         "The mode of the running server can't be seen from here. `flask waffle workers` shows "
         "how its workers do."

@@ -214,6 +214,13 @@ _TABLE: tuple[tuple[str, Level, str, str], ...] = (
         "Name the PostgreSQL server itself, and the store's database, in `WAFFLE_POSTGRESQL_URL`; "
         "the store itself can stay behind the pooler.",
     ),
+    (
+        "D031",
+        "warning",
+        "A host is silent: it may still serve, and what waits for all workers waits for it.",
+        "See whether it runs and reaches the store. If it is gone, remove it with `flask waffle "
+        "workers --forget HOST`.",
+    ),
 )
 
 #: mapping of the id of each finding to what it means

@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterator, Sequence
 
 from ..checks import Finding
 from ..errors import StoreError
+from ..masking import counted
 from ..process.health import State, without_times
-from ..reporting.host_rows import processes
+from ..process.manager import Manager
+from ..reporting.host_rows import KEPT_S, processes, silent_hosts
 from ..stores.base import Store, WorkerReport
 from ..stores.soundness import sound_reports
 from .rules import finding
@@ -79,6 +81,22 @@ def check_workers(store: Store, revision: int) -> Iterator[Finding]:
         yield finding(
             "D020",
             _grouped(behind, lambda report: f"at revision {report.revision} of {revision}"),
+        )
+
+
+def check_hosts(store: Store, manager: Manager) -> Iterator[Finding]:
+    """Yield the hosts of which nothing is heard; nothing if the store can't say."""
+    silent = []
+    with contextlib.suppress(StoreError):
+        silent = silent_hosts(manager, sound_reports(store.workers(KEPT_S)))
+    if silent:
+        yield finding(
+            "D031",
+            "; ".join(
+                f"{each.host}, {counted(each.processes, 'process', 'processes')} at revision "
+                f"{each.revision}, for {each.age_s:.0f} s"
+                for each in silent
+            ),
         )
 
 

@@ -35,7 +35,17 @@ from ..process.slots import SlotState
 from ..process.tickets import Ticket
 from ..stores.base import Store, WorkerReport
 from ..stores.soundness import sound_reports
-from .host_rows import KEPT_S, HostRow, address_of, behind_here, is_host, row_of
+from .host_rows import (
+    KEPT_S,
+    HostRow,
+    address_of,
+    behind_here,
+    is_host,
+    is_silent,
+    laggard_of,
+    rows_elsewhere,
+    silence_of,
+)
 from .question import Question
 
 _FIRST_PAUSE_S = 0.005
@@ -62,8 +72,8 @@ class Reach(NamedTuple):
 
     @property
     def of(self) -> int:
-        """How many processes, or silent hosts, are known."""
-        return self.served + len(self.laggards)
+        """How many processes are known."""
+        return self.served + sum(each.processes for each in self.laggards)
 
 
 class Barrier:
@@ -195,21 +205,7 @@ class Barrier:
     # Other hosts
 
     def _elsewhere(self, slots: list[SlotState], reports: list[WorkerReport]) -> Reach:
-        own = self._address
-        rows = [
-            (each, row_of(each))
-            for each in reports
-            if is_host(each) and (each.host, each.pid) != (self._host, own.number)
-        ]
-        # One that was killed, and came back with another device, as a container may.
-        heard = {(each.host, row.place) for each, row in rows if row and not _is_silent(each, row)}
-        if slots:
-            heard.add((self._host, own.place))
-        rows = [
-            (each, row)
-            for each, row in rows
-            if not (row and _is_silent(each, row) and (each.host, row.place) in heard)
-        ]
+        rows = rows_elsewhere(reports, self._address, serves_here=bool(slots))
         here = {(slot.host, slot.pid) for slot in slots}
         speaking = {each.host for each, _ in rows}
         served = 0
@@ -227,10 +223,10 @@ class Barrier:
                 continue
             if report.revision < self._revision or report.state == State.INTERRUPTED.value:
                 why = report.last_error or "its report does not show it yet"
-                laggards.append(_laggard(report, why))
+                laggards.append(laggard_of(report, why))
             elif self._drained:
                 # A request of an earlier revision may run beside one that was applied.
-                laggards.append(_laggard(report, f"{_UNSAID}: {report.last_error or _NO_SLOT}"))
+                laggards.append(laggard_of(report, f"{_UNSAID}: {report.last_error or _NO_SLOT}"))
             else:
                 served += 1
         for report, row in rows:
@@ -251,34 +247,22 @@ class Barrier:
 
     def _answer_of(self, report: WorkerReport, row: HostRow | None) -> Reach:
         if row is None:
-            return Reach(0, (_laggard(report, "its row is damaged"),))
-        if _is_silent(report, row):
-            why = (
-                f"the host is silent for {report.age_s:.0f} s: if it is gone, remove it with "
-                f"`flask waffle workers --forget {report.host}`"
-            )
-            return Reach(0, (_laggard(report, why),))
+            return Reach(0, (laggard_of(report, "its row is damaged"),))
+        if is_silent(report, row):
+            return Reach(0, (silence_of(report, row),))
         identity = self._manager.identity.hex()
         answers = self._ask in row.asks
         if not answers and (self._drained or row.identity != identity):
-            return Reach(0, (_laggard(report, "the host has not answered yet"),))
+            why = "the host has not answered yet"
+            return Reach(0, (laggard_of(report, why, row.processes),))
         if self._drained and row.oldest < self._revision:
-            return Reach(0, (_laggard(report, _BUSY),))
+            return Reach(0, (laggard_of(report, _BUSY, row.processes),))
         behind = tuple(
             Laggard(report.host, worker, pid, revision, report.age_s, why)
             for worker, pid, revision, why in row.behind
         )
-        behind += (_laggard(report, "its host names others that do not serve it"),) * row.unnamed
+        behind += (laggard_of(report, "its host names others that do not serve it"),) * row.unnamed
         return Reach(max(0, row.processes - len(behind)), behind)
-
-
-def _laggard(report: WorkerReport, why: str) -> Laggard:
-    pid = max(0, report.pid)
-    return Laggard(report.host, report.worker_id, pid, report.revision, report.age_s, why)
-
-
-def _is_silent(report: WorkerReport, row: HostRow) -> bool:
-    return report.age_s > row.silent_s
 
 
 def _is_alone(report: WorkerReport) -> bool:

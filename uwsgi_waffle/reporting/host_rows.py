@@ -132,6 +132,65 @@ def address_of(page: Path) -> Address:
     return Address(place.hex(), -1 - (int.from_bytes(number, "big") >> 1))
 
 
+def rows_elsewhere(
+    reports: Iterable[WorkerReport], own: Address, *, serves_here: bool
+) -> list[tuple[WorkerReport, HostRow | None]]:
+    """Return the rows of other hosts, without that of one that was killed and came back.
+
+    :param own: of this host, whose row is left out.
+    :param serves_here: processes of this host serve.
+    """
+    here = os.uname().nodename
+    rows = [
+        (each, row_of(each))
+        for each in reports
+        if is_host(each) and (each.host, each.pid) != (here, own.number)
+    ]
+    # It may have come back with another device, as a container does.
+    heard = {(each.host, row.place) for each, row in rows if row and not is_silent(each, row)}
+    if serves_here:
+        heard.add((here, own.place))
+    return [
+        (each, row)
+        for each, row in rows
+        if not (row and is_silent(each, row) and (each.host, row.place) in heard)
+    ]
+
+
+def is_silent(report: WorkerReport, row: HostRow) -> bool:
+    """Return whether nothing was heard of a host for longer than its row says."""
+    return report.age_s > row.silent_s
+
+
+def silent_hosts(manager: Manager, reports: Iterable[WorkerReport]) -> list[Laggard]:
+    """Return the other hosts that fell silent, and may serve what is older.
+
+    :param reports: all that the store keeps.
+    """
+    serves_here = False
+    with contextlib.suppress(OSError):
+        serves_here = bool(manager.slots.living())
+    rows = rows_elsewhere(reports, address_of(manager.page.path), serves_here=serves_here)
+    return [silence_of(each, row) for each, row in rows if row and is_silent(each, row)]
+
+
+def silence_of(report: WorkerReport, row: HostRow) -> Laggard:
+    """Return a host that is silent as one that does not show what it serves."""
+    why = (
+        f"the host is silent for {report.age_s:.0f} s; if it is gone, remove it with "
+        f"`flask waffle workers --forget {report.host}`"
+    )
+    return laggard_of(report, why, row.processes)
+
+
+def laggard_of(report: WorkerReport, why: str, processes: int = 1) -> Laggard:
+    """Return a process, or a host for so many, that does not show that it serves a revision."""
+    pid = max(0, report.pid)
+    # A host has said no more than that it is there when its first process starts.
+    number = max(1, processes)
+    return Laggard(report.host, report.worker_id, pid, report.revision, report.age_s, why, number)
+
+
 def behind_here(manager: Manager, slots: Iterable[SlotState]) -> list[Laggard]:
     """Return the processes of this host that may serve less than this one does.
 
