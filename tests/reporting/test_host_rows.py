@@ -22,8 +22,10 @@ from uwsgi_waffle.reporting.host_rows import (
     address_of,
     ears_of,
     is_host,
+    processes,
     row_of,
 )
+from uwsgi_waffle.stores.soundness import Found
 from uwsgi_waffle.testing.report_contract import a_report
 
 from ..support.rig import Clock, Worker, raising, wait_until
@@ -536,7 +538,15 @@ def test_number_of_a_row_fits_every_stores_column_and_is_that_of_no_process(
     assert is_host(report._replace(pid=-1))
 
 
-def test_ears_are_those_that_sound_rows_name(worker: Worker) -> None:
+def test_reports_of_processes_come_without_rows_and_with_the_number_of_damaged_ones() -> None:
+    process, host = a_report(pid=5), a_report(pid=-5)
+    assert (processes([process, host]), processes([process]).damaged) == ([process], 0)
+    found = Found([host, process])
+    found.damaged = 2
+    assert (processes(found), processes(found).damaged) == ([process], 2)
+
+
+def test_ears_are_those_that_sound_rows_name() -> None:
     row = msgspec.json.encode(HostRow("", ears=[7, 8])).decode()
     report = a_report(host="web2", pid=-5, last_error=row)
     damaged = report._replace(host="web3", last_error="{nonsense")
