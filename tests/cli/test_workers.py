@@ -11,7 +11,9 @@ from typing import Any
 
 import msgspec
 import pytest
-from click.testing import Result
+from click.testing import CliRunner, Result
+from flask import Flask
+from flask.cli import ScriptInfo
 
 from uwsgi_waffle.cli import group
 from uwsgi_waffle.reporting.host_rows import KEPT_S, HostRow
@@ -276,3 +278,27 @@ def test_command_on_a_host_that_never_served_waits_for_the_others(
     assert worker.state.wait(1, timeout_s=0).served == 1
     assert not page.path.exists()
     worker.close()
+
+
+def test_command_is_no_process_that_serves_though_each_process_is_to_have_a_watcher(
+    make_worker: MakeWorker,
+) -> None:
+    worker = make_worker(WAFFLE_MULTIPROC=True)
+
+    def create_app() -> Flask:
+        # As a factory does that makes its tables.
+        with worker.app.app_context():
+            return worker.app
+
+    for arguments, said in (
+        (["workers", "--wait", "0", "--expect", "1"], "no worker has reported"),
+        (["set", "LIMIT=5", "--wait", "1"], "no process serves this app"),
+    ):
+        result = CliRunner().invoke(group, arguments, obj=ScriptInfo(create_app=create_app))
+        assert said in result.output
+        assert not worker.state.engine.watching
+        assert worker.manager.slots.living() == []
+    # The same process may serve later.
+    assert worker.get("LIMIT") == 5
+    run(worker, "--wait", "1", "--expect", "1")
+    assert worker.state.engine.watching

@@ -26,6 +26,7 @@ from ..errors import (
     RevisionConflict,
     WaffleError,
 )
+from ..process.serving import in_command
 from ..stores import Store, store_from_url
 from . import streams
 from .tables import json_text, print_document, visible
@@ -127,6 +128,7 @@ def load_state(ctx: click.Context) -> WaffleState:
 
     :raises ConfigurationError: the app is set up wrongly, or has no WaffleConf.
     """
+    ctx.call_on_close(functools.partial(in_command.reset, in_command.set(True)))
     with said_once():
         app = ctx.ensure_object(ScriptInfo).load_app()
     state = state_of(app)

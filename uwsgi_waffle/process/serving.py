@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any
 
 from .. import runtime
@@ -15,6 +16,9 @@ from .gate import Gate
 from .requests import Requests
 from .tickets import Tickets
 from .watcher import WATCHER
+
+#: set while a command runs: it serves nobody, so that it has no watcher and counts for none
+in_command: ContextVar[bool] = ContextVar("in_command", default=False)
 
 
 class Serving:
@@ -130,7 +134,8 @@ class Serving:
     def _current_engine(self) -> Engine:
         engine = self._engines.get()
         # Its watcher says so itself, which is ten times cheaper than to ask whether it is alive.
-        if self._watched and not (engine.manager.watched or engine.watching or engine.stopped):
+        watches = engine.manager.watched or engine.watching
+        if self._watched and not (watches or engine.stopped or in_command.get()):
             self._launch(engine)
         return engine
 
