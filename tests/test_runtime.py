@@ -527,6 +527,26 @@ def test_other_servers_are_known_by_what_they_import_before_the_app(
     assert not found.under_uwsgi
 
 
+@pytest.mark.parametrize(
+    ("module", "by_context"), [("gunicorn.arbiter", False), ("celery.apps.worker", True)]
+)
+def test_app_context_starts_the_watcher_only_where_no_master_may_fork_later(
+    monkeypatch: pytest.MonkeyPatch,
+    make_worker: Callable[..., Worker],
+    module: str,
+    by_context: bool,
+) -> None:
+    monkeypatch.setitem(sys.modules, module, ModuleType(module))
+    worker = make_worker()
+    worker.update(LIMIT=7)
+    with worker.app.app_context():
+        assert worker.app.config["LIMIT"] == 7
+    assert worker.waffle.status().watcher_alive is by_context
+    assert len(worker.manager.slots.living()) == by_context
+    assert worker.get("LIMIT") == 7
+    assert worker.waffle.status().watcher_alive
+
+
 def test_server_that_says_little_is_asked_for_nothing_more(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

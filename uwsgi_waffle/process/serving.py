@@ -52,7 +52,8 @@ class Serving:
         self._engines = engines
         self._requests = requests
         self._key = key
-        self._under_uwsgi = where.under_uwsgi
+        # The master of gunicorn loads the app with --preload, and forks later.
+        self._may_fork_later = where.under_uwsgi or where.other == "gunicorn"
         self._watched = watched
         self._in_request = in_request
         self._say_introduced = introduce
@@ -126,8 +127,8 @@ class Serving:
     def _attend(self) -> None:
         # A request that was just given its ticket makes an app context, too.
         if not self._gate.admitting.get():
-            # In a mule or a spooler of uWSGI only an explicit start() counts.
-            engine = self._engines.get() if self._under_uwsgi else self._current_engine()
+            # In a mule or a spooler of uWSGI, too, only an explicit start() counts.
+            engine = self._engines.get() if self._may_fork_later else self._current_engine()
             self._outside = engine.manager.tickets
             engine.manager.current()
 
