@@ -13,7 +13,7 @@ import pytest
 
 from .conftest import StartUwsgi
 from .support.redis_server import RedisServer
-from .support.uwsgi_server import UwsgiServer
+from .support.uwsgi_server import APPS, UwsgiServer
 from .support.waiting import eventually
 
 pytestmark = [pytest.mark.uwsgi, pytest.mark.timeout(180)]
@@ -149,3 +149,32 @@ def test_other_host_answers_through_the_channel_and_is_named_when_it_can_not(
     finally:
         redis_server.thaw()
     assert waited(one, revision=answer["revision"])["laggards"] == []
+
+
+@pytest.mark.redis_server
+def test_one_answer_speaks_for_all_apps_that_share_a_page(
+    start_uwsgi: StartUwsgi, tmp_path: Path, redis_server: RedisServer
+) -> None:
+    config = {
+        "WAFFLE_WATCHTYPE": "redis",
+        "WAFFLE_REDIS_URL": redis_server.url,
+        "WAFFLE_STORE_URL": redis_server.url,
+        # Only a question is answered sooner.
+        "WAFFLE_REPORT_INTERVAL": 600,
+        "WAFFLE_RESYNC_INTERVAL": 600,
+    }
+    servers = []
+    for folder, app in [("one", "serve.py"), ("two", "serve.py"), ("two", "other.py")]:
+        (tmp_path / folder).mkdir(exist_ok=True)
+        options = ["--master", "--lazy-apps", f"--mount=/={APPS / app}", "--callable=app"]
+        server = start_uwsgi(*options, workers=1, folder=tmp_path / folder, config=config)
+        server.reports()
+        servers.append(server)
+    one, *two = servers
+    for number, drained in enumerate([False, True] * 2, start=1):
+        answer = waited(
+            one, values={"A": number, "B": number}, timeout_s=WAIT_S, drained=drained, expected=3
+        )
+        evidence = "".join(each.evidence() for each in servers)
+        assert (answer["served"], answer["laggards"]) == (3, []), evidence
+        assert [each.get(1, "/read")[0] for each in two] == [answer["revision"]] * 2

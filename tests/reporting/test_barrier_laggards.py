@@ -14,7 +14,13 @@ import pytest
 from uwsgi_waffle import Laggard, Laggards, StoreUnavailable
 from uwsgi_waffle.reporting import barrier as barrier_module
 from uwsgi_waffle.reporting.barrier import Barrier, Reach, is_alive
-from uwsgi_waffle.reporting.host_rows import KEPT_S, HostReporter, HostRow, address_of
+from uwsgi_waffle.reporting.host_rows import (
+    KEPT_S,
+    HostReporter,
+    HostRow,
+    address_of,
+    page_of,
+)
 from uwsgi_waffle.testing.report_contract import a_report
 
 from ..support.rig import Clock, Worker, raising
@@ -147,7 +153,9 @@ def test_host_counts_also_those_that_are_behind_and_that_it_does_not_name(worker
     worker.get("LIMIT")
     reporter.turn()
     (row,) = store.workers(KEPT_S)
-    store.report(row._replace(host="web2"))
+    assert row.last_error is not None
+    text = row.last_error.replace(page_of(worker.manager.page), "another")
+    store.report(row._replace(host="web2", last_error=text))
     held.clear()
     # As another host sees it: this one, the three that are named, and two more.
     reach = look(worker)
@@ -365,3 +373,45 @@ def test_ear_of_this_host_is_asked_for_requests_that_run_here(
     assert asked == []
     look(worker, drained=True)
     assert len(asked) == 1
+
+
+def test_one_answer_speaks_for_all_who_share_a_page(worker: Worker) -> None:
+    """Those of another app, or of a container with a name of its own: one ear hears for them."""
+    store = worker.state.store
+    barrier = Barrier(worker.manager, store, 1, drained=True)
+    late = a_row(worker, identity="00" * 8, processes=9, page="a")._replace(host="c2", revision=0)
+    store.report(late)
+    store.report(a_row(worker, page="a")._replace(app="blog"))
+    store.report(a_row(worker, page="b")._replace(host="c3"))
+    assert [each.host for each in look(worker).laggards] == []
+    assert sorted(each.processes for each in barrier.look().laggards) in ([4, 4], [4, 9])
+    asks = [barrier._ask]
+    store.report(a_row(worker, page="a", asks=asks, oldest=0)._replace(app="blog"))
+    assert len(barrier.look().laggards) == 2
+    store.report(a_row(worker, page="a", asks=asks, oldest=1)._replace(app="blog"))
+    assert [each.host for each in barrier.look().laggards] == ["c3"]
+    store.report(a_row(worker, page="b", asks=asks, oldest=1)._replace(host="c3"))
+    assert barrier.look() == Reach(8, ())
+
+
+def test_silent_row_counts_for_nothing_while_another_of_its_page_reports(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = a_row(worker, page="a")._replace(host="c2", age_s=31.0)
+    rows = [old, a_row(worker, page="a")._replace(age_s=1.0)]
+    monkeypatch.setattr(worker.state.store, "workers", lambda max_age_s: rows)
+    assert look(worker) == Reach(4, ())
+    rows[1] = a_row(worker, page="b")._replace(age_s=1.0)
+    assert [each.why[:18] for each in look(worker).laggards] == ["the host is silent"]
+
+
+def test_who_shares_the_own_page_is_known_by_its_slot(worker: Worker) -> None:
+    worker.get("LIMIT")
+    store, page = worker.state.store, page_of(worker.manager.page)
+    # A container that was killed just now.
+    store.report(a_row(worker, identity="00" * 8, page=page))
+    store.report(a_report(host="web2", pid=102, revision=0))
+    assert look(worker) == Reach(1, ())
+    # One that has no slot.
+    store.report(a_report(host="web2", pid=102, revision=0, last_error="slot: no (since now)"))
+    assert [each.pid for each in look(worker).laggards] == [102]

@@ -22,6 +22,7 @@ from uwsgi_waffle.reporting.host_rows import (
     address_of,
     ears_of,
     is_host,
+    page_of,
     processes,
     row_of,
 )
@@ -552,3 +553,85 @@ def test_ears_are_those_that_sound_rows_name() -> None:
     damaged = report._replace(host="web3", last_error="{nonsense")
     process = report._replace(pid=5)
     assert ears_of([report, damaged, process]) == {("web2", 7), ("web2", 8)}
+
+
+def test_containers_with_names_of_their_own_that_share_a_page_have_a_row_each(
+    make_worker: Callable[..., Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named = ["c1"]
+    monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(nodename=named[0]))
+    first, second = make_worker(), make_worker()
+    store, reporters = first.state.store, list[HostReporter]()
+    for worker, name in ((first, "c1"), (second, "c2")):
+        named[:] = [name]
+        worker.get("LIMIT")
+        reporters.append(HostReporter(worker.manager, store, app="shop", interval_s=10.0))
+        worker.get("LIMIT")
+        reporters[-1].turn()
+    hosts = {each.host: row_of(each) for each in store.workers(KEPT_S) if is_host(each)}
+    assert set(hosts) == {"c1", "c2"}
+    assert len({row.page for row in hosts.values() if row is not None}) == 1
+    # Neither has to answer the other.
+    for worker, name in ((first, "c1"), (second, "c2")):
+        named[:] = [name]
+        assert worker.state.wait(0, timeout_s=0).served == 2
+    reporters[1].leave()
+    assert [each.host for each in store.workers(KEPT_S)] == ["c1"]
+    named[:] = ["c1"]
+    reporters[0].leave()
+    assert list(store.workers(KEPT_S)) == []
+
+
+def test_process_hears_for_others_of_its_page_and_answers_for_them(
+    worker: Worker, reporter: HostReporter
+) -> None:
+    other = worker.manager.slots.take("blog", 1)
+    other.show(failing=True, uses_page=True, identity=bytes(8), revision=0)
+    worker.get("LIMIT")
+    reporter.turn()
+    (row,) = rows(worker)
+    assert (row.processes, [each[0] for each in row.behind]) == (2, [1])
+
+
+def test_app_with_a_long_name_is_known_by_its_slot(worker: Worker) -> None:
+    name = "ü" * 40
+    worker.manager.serve_as(name, 1)
+    worker.get("LIMIT")
+    reporter = HostReporter(worker.manager, worker.state.store, app=name, interval_s=10.0)
+    worker.get("LIMIT")
+    reporter.turn()
+    assert [row.processes for row in rows(worker)] == [1]
+    reporter.leave()
+    assert rows(worker) == []
+
+
+def test_page_is_the_same_for_all_who_share_it_and_for_nobody_else(
+    worker: Worker, make_worker: Callable[..., Worker], tmp_path: Path
+) -> None:
+    own = page_of(worker.manager.page)
+    assert page_of(make_worker().manager.page) == own != ""
+    (tmp_path / "other").mkdir()
+    assert page_of(make_worker(where=tmp_path / "other").manager.page) not in ("", own)
+
+
+@pytest.mark.parametrize("what", ["page", "start"])
+def test_page_that_can_not_be_told_from_others_is_not_named(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, what: str
+) -> None:
+    worker.get("LIMIT")
+    if what == "page":
+        monkeypatch.setattr(worker.manager.page, "problem", "no page")
+    else:
+        monkeypatch.setattr("uwsgi_waffle.reporting.host_rows._BOOT_ID", tmp_path / "none")
+    assert page_of(worker.manager.page) == ""
+    # Then each row is about its own app and host, and nobody's else.
+    other = worker.manager.slots.take("blog", 7)
+    other.show(failing=True, uses_page=True, identity=bytes(8), revision=0)
+    reporter = HostReporter(worker.manager, worker.state.store, app="shop", interval_s=10.0)
+    worker.get("LIMIT")
+    reporter.turn()
+    if what == "start":
+        (row,) = map(row_of, worker.state.store.workers(KEPT_S))
+        assert row is not None
+        assert (row.processes, row.unnamed, row.behind, row.page) == (1, 0, [], "")
+    reporter.leave()

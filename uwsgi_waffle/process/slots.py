@@ -45,6 +45,16 @@ _SIZE = 256
 _SHOWN = struct.Struct("=Q8sq")
 _RECORD = struct.Struct("=IIQ8sq8sq64s64s")
 _SHOWN_AT, _ANSWERED_AT, _OLDEST_AT = 8, 32, 40
+_NAME = 64
+
+
+def as_shown(name: str) -> str:
+    """Return the name of a host or an app as its slot shows it: one that is too long is cut."""
+    return _name_of(name.encode(errors="replace")[:_NAME])
+
+
+def _name_of(word: bytes) -> str:
+    return word.rstrip(b"\0").decode(errors="replace")
 
 
 class SlotState(msgspec.Struct, frozen=True):
@@ -241,8 +251,8 @@ class _File:
                 found.append(
                     SlotState(
                         number,
-                        host.rstrip(b"\0").decode(errors="replace"),
-                        app.rstrip(b"\0").decode(errors="replace"),
+                        _name_of(host),
+                        _name_of(app),
                         pid,
                         worker,
                         bool(flags & FAILING),

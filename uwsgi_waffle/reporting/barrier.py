@@ -11,7 +11,8 @@ Why it is never early, as long as the store answers:
   first request on.
 - *Another host.* Its row holds the identity that the waiting process has read last, or answers a
   question that was asked within this wait by a read that began after it. Either is written after
-  that host's page was marked.
+  that host's page was marked, and so speaks for all who share the page, which may be other apps,
+  or containers with names of their own.
 - *Who starts meanwhile* reads the store before its first request, after the change was committed.
 
 Not covered: a process that loses the store between its last look and its next request serves what
@@ -205,9 +206,12 @@ class Barrier:
     # Other hosts
 
     def _elsewhere(self, slots: list[SlotState], reports: list[WorkerReport]) -> Reach:
-        rows = rows_elsewhere(reports, self._address, serves_here=bool(slots))
+        page = self._manager.page
+        rows = rows_elsewhere(reports, page, self._address, serves_here=bool(slots))
         here = {(slot.host, slot.pid) for slot in slots}
         speaking = {each.host for each, _ in rows}
+        # Those who share the page; of the own name each process can be looked for.
+        speaking |= {each.host for each in reports if is_host(each) and each.host != self._host}
         served = 0
         laggards: list[Laggard] = []
         for report in reports:
@@ -229,12 +233,16 @@ class Barrier:
                 laggards.append(laggard_of(report, f"{_UNSAID}: {report.last_error or _NO_SLOT}"))
             else:
                 served += 1
+        hosts: dict[object, list[tuple[WorkerReport, HostRow | None]]] = {}
         for report, row in rows:
-            found = self._answer_of(report, row)
+            key = (row and row.page) or (report.app, report.host, report.pid)
+            hosts.setdefault(key, []).append((report, row))
+        for each in hosts.values():
+            found = self._answer_of(each)
             served += found.served
             laggards += found.laggards
         if laggards and rows:
-            self._ask_by_channel(len(rows))
+            self._ask_by_channel(len(hosts))
         return Reach(served, tuple(laggards))
 
     def _ask_by_channel(self, hosts: int) -> None:
@@ -245,24 +253,31 @@ class Barrier:
                 self._ask_pause_s = min(2 * self._ask_pause_s, _ASK_MOST_S)
             self._manager.ask_hosts(self._ask)
 
-    def _answer_of(self, report: WorkerReport, row: HostRow | None) -> Reach:
-        if row is None:
-            return Reach(0, (laggard_of(report, "its row is damaged"),))
-        if is_silent(report, row):
-            return Reach(0, (silence_of(report, row),))
-        identity = self._manager.identity.hex()
-        answers = self._ask in row.asks
-        if not answers and (self._drained or row.identity != identity):
-            why = "the host has not answered yet"
-            return Reach(0, (laggard_of(report, why, row.processes),))
-        if self._drained and row.oldest < self._revision:
-            return Reach(0, (laggard_of(report, _BUSY, row.processes),))
+    def _answer_of(self, rows: list[tuple[WorkerReport, HostRow | None]]) -> Reach:
+        """Return what the rows of one page say: the newest that shows something speaks for all."""
+        said = [(self._unsaid(report, row), report, row) for report, row in rows]
+        why, report, row = min(said, key=lambda each: (each[0] is not None, each[1].age_s))
+        if why or row is None:
+            return Reach(0, (why,) if why else ())
         behind = tuple(
             Laggard(report.host, worker, pid, revision, report.age_s, why)
             for worker, pid, revision, why in row.behind
         )
         behind += (laggard_of(report, "its host names others that do not serve it"),) * row.unnamed
         return Reach(max(0, row.processes - len(behind)), behind)
+
+    def _unsaid(self, report: WorkerReport, row: HostRow | None) -> Laggard | None:
+        """Return a host whose row does not show that its page is marked; ``None`` if it does."""
+        if row is None:
+            return laggard_of(report, "its row is damaged")
+        if is_silent(report, row):
+            return silence_of(report, row)
+        answers = self._ask in row.asks
+        if not answers and (self._drained or row.identity != self._manager.identity.hex()):
+            return laggard_of(report, "the host has not answered yet", row.processes)
+        if self._drained and row.oldest < self._revision:
+            return laggard_of(report, _BUSY, row.processes)
+        return None
 
 
 def _is_alone(report: WorkerReport) -> bool:

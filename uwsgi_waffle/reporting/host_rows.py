@@ -22,7 +22,8 @@ import msgspec
 from ..errors import Laggard, StoreError
 from ..notifiers.base import MAX_ASKS
 from ..process.manager import Manager
-from ..process.slots import MOST_SLOTS, NONE_HELD, UNKNOWN_HELD, SlotState
+from ..process.page import Page
+from ..process.slots import MOST_SLOTS, NONE_HELD, UNKNOWN_HELD, SlotState, as_shown
 from ..stores.base import Store, WorkerReport
 from ..stores.soundness import Found
 from .question import Question
@@ -59,6 +60,8 @@ class HostRow(msgspec.Struct, frozen=True):
     :ivar ears: the pids of those that hear what other hosts announce: one, or for a moment more.
     :ivar place: stands for the path of the page.
     :ivar unnamed: how many more do not serve it than are named.
+    :ivar page: stands for the page itself: the row is about all who share it, and each of theirs
+        speaks for all. Empty if that is not known.
     """
 
     identity: str
@@ -70,6 +73,7 @@ class HostRow(msgspec.Struct, frozen=True):
     ears: list[int] = []
     place: str = ""
     unnamed: Annotated[int, msgspec.Meta(ge=0, le=MOST_SLOTS)] = 0
+    page: str = ""
 
 
 def is_host(report: WorkerReport) -> bool:
@@ -112,48 +116,70 @@ class Address(NamedTuple):
 
 
 def address_of(page: Path) -> Address:
-    """Return where the row of the host is that has a page.
-
-    Source: random(4), ``boot_id``: a random text for each start of a machine's kernel.
-    """
+    """Return where the row of the host is that has a page."""
     name = os.path.join(os.path.realpath(page.parent), page.name)
     try:
         device = os.stat(page.parent).st_dev
     except OSError:
         device = 0
-    try:
-        start = _BOOT_ID.read_text("ascii").strip()
-    except OSError:
-        start = ""
     place, number = (
         hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=4).digest()
-        for text in (name, f"{start} {device} {name}")
+        for text in (name, f"{_start()} {device} {name}")
     )
     return Address(place.hex(), -1 - (int.from_bytes(number, "big") >> 1))
 
 
-def rows_elsewhere(
-    reports: Iterable[WorkerReport], own: Address, *, serves_here: bool
-) -> list[tuple[WorkerReport, HostRow | None]]:
-    """Return the rows of other hosts, without that of one that was killed and came back.
+def page_of(page: Page) -> str:
+    """Return what stands for a page itself, or nothing if that is not known.
 
-    :param own: of this host, whose row is left out.
+    For all who share it, also containers with a name each, and for no other page of any system
+    that runs, also where an image was copied with a page in it.
+    """
+    start = _start()
+    if page.problem or page.inode is None or not start:
+        return ""
+    return hashlib.blake2b(f"{start} {page.inode}".encode(), digest_size=8).hexdigest()
+
+
+def _start() -> str:
+    """Return what stands for the start of this machine's kernel, or nothing."""
+    # Source: random(4): a random text for each start, the same in all containers of the machine.
+    try:
+        return _BOOT_ID.read_text("ascii").strip()
+    except OSError:
+        return ""
+
+
+def rows_elsewhere(
+    reports: Iterable[WorkerReport], own: Page, address: Address, *, serves_here: bool
+) -> list[tuple[WorkerReport, HostRow | None]]:
+    """Return the rows of other hosts, without those of which others say what there is to say.
+
+    Those are of one that was killed and came back, and of one that shared its page with others.
+
+    :param own: page of this host, whose rows are left out.
+    :param address: of the row of this process.
     :param serves_here: processes of this host serve.
     """
-    here = os.uname().nodename
+    here, page = os.uname().nodename, page_of(own)
+    known = [(each, row_of(each)) for each in reports if is_host(each)]
     rows = [
-        (each, row_of(each))
-        for each in reports
-        if is_host(each) and (each.host, each.pid) != (here, own.number)
+        (each, row)
+        for each, row in known
+        if (each.host, each.pid) != (here, address.number)
+        and not (row and row.page and row.page == page)
     ]
     # It may have come back with another device, as a container does.
-    heard = {(each.host, row.place) for each, row in rows if row and not is_silent(each, row)}
+    living = [(each, row) for each, row in rows if row and not is_silent(each, row)]
+    heard = {(each.host, row.place) for each, row in living}
     if serves_here:
-        heard.add((here, own.place))
+        heard.add((here, address.place))
+    pages = {row.page for _, row in living} - {""}
     return [
         (each, row)
         for each, row in rows
-        if not (row and is_silent(each, row) and (each.host, row.place) in heard)
+        if not (row and is_silent(each, row))
+        or not ((each.host, row.place) in heard or row.page in pages)
     ]
 
 
@@ -170,7 +196,8 @@ def silent_hosts(manager: Manager, reports: Iterable[WorkerReport]) -> list[Lagg
     serves_here = False
     with contextlib.suppress(OSError):
         serves_here = bool(manager.slots.living())
-    rows = rows_elsewhere(reports, address_of(manager.page.path), serves_here=serves_here)
+    page = manager.page
+    rows = rows_elsewhere(reports, page, address_of(page.path), serves_here=serves_here)
     return [silence_of(each, row) for each, row in rows if row and is_silent(each, row)]
 
 
@@ -211,7 +238,8 @@ class HostReporter:
 
     Of the processes of an app on one host that with the first slot writes it: within 4 s when
     something changed, and once in an interval. A process that is asked answers at once, whichever
-    it is. A row that fails is made again; if that fails too, it is shown in the state, and logged.
+    it is, for all who share its page: other apps, and containers with names of their own. A row
+    that fails is made again; if that fails too, it is shown in the state, and logged.
 
     :param interval_s: seconds between two rows of which nothing changed.
     :param part: returns for which part of the spread, 0 to 1, a change waits to be written.
@@ -230,6 +258,7 @@ class HostReporter:
         self._manager = manager
         self._store = store
         self._app = app
+        self._as_shown = as_shown(os.uname().nodename), as_shown(app)
         self._interval_s = interval_s
         self._clock = clock
         self._pid = os.getpid()
@@ -261,7 +290,7 @@ class HostReporter:
         """
         try:
             if not self._is_known():
-                self._write(HostRow(""))
+                self._write(self._new_row())
         except Exception as exc:
             # A store may be the user's own, and one that keeps no row can be read all the same.
             logger.debug("the row of this host was not written: %s", exc)
@@ -281,12 +310,13 @@ class HostReporter:
             return
         self._looked_at = now
         slots = manager.slots.living()
-        ours = [slot for slot in slots if slot.app == self._app]
+        page, ours = page_of(manager.page), self._ours_of(slots)
+        about = slots if page else ours
         # A command that only watches says nothing of a host where no process serves.
-        if not (ours and manager.is_current()):
+        if not (about and manager.is_current()):
             return
         self._answer(slots)
-        row = self._row(ours)
+        row = self._row(about, page)
         is_news = self._spread.is_over(row != self._written, now)
         is_due = is_news or now - self._written_at >= self._interval_s
         if (self._owing and now - self._asked_at >= _ASKED_LEAST_S) or (
@@ -355,10 +385,10 @@ class HostReporter:
             # Before the look: of those that leave together the last one finds nobody.
             self._manager.slot.leave()
             if not self._ours():
-                self._store.retract(self._report(HostRow("")))
+                self._store.retract(self._report(self._new_row()))
                 if self._ours():
                     # Of a process that came meanwhile the row may be gone, too.
-                    self._store.report(self._report(HostRow("")))
+                    self._store.report(self._report(self._new_row()))
         except Exception as exc:
             logger.debug("the row of this host was not removed: %s", exc)
 
@@ -372,23 +402,33 @@ class HostReporter:
         return False
 
     def _ours(self) -> list[SlotState]:
-        return [slot for slot in self._manager.slots.living() if slot.app == self._app]
+        return self._ours_of(self._manager.slots.living())
+
+    def _ours_of(self, slots: list[SlotState]) -> list[SlotState]:
+        return [slot for slot in slots if (slot.host, slot.app) == self._as_shown]
 
     def _is_first(self, slots: list[SlotState]) -> bool:
         return bool(slots) and slots[0].number == self._manager.slot.number
 
-    def _row(self, slots: list[SlotState]) -> HostRow:
+    def _new_row(self) -> HostRow:
+        """Return the row of a host of which no process has read anything yet."""
+        return HostRow("", place=self._address.place, page=page_of(self._manager.page))
+
+    def _row(self, slots: list[SlotState], page: str) -> HostRow:
+        host, _ = self._as_shown
         behind = behind_here(self._manager, slots)
+        named = [each for each in behind if each.host == host][:_MOST_BEHIND]
         return HostRow(
             self._manager.identity.hex(),
             self._answered,
             len(slots),
             self._oldest,
             max(1.0, LIFETIME_INTERVALS * self._interval_s),
-            [(each.worker, each.pid, each.revision, each.why) for each in behind[:_MOST_BEHIND]],
-            [slot.pid for slot in slots if slot.ear],
+            [(each.worker, each.pid, each.revision, each.why) for each in named],
+            [slot.pid for slot in slots if slot.ear and slot.host == host],
             self._address.place,
-            max(0, len(behind) - _MOST_BEHIND),
+            len(behind) - len(named),
+            page,
         )
 
     def _try_to_write(self, row: HostRow) -> None:
