@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -258,8 +259,25 @@ def test_process_that_is_behind_is_named_once_though_it_is_busy(worker: Worker) 
     assert found.why.startswith("it does not say which requests run")
 
 
+def test_process_that_was_killed_is_dead_before_its_parent_looks() -> None:
+    pid = os.fork()
+    if not pid:
+        os._exit(0)
+    try:
+        # Without WNOHANG it returns once the child has ended, and leaves it as it is.
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        os.kill(pid, 0)
+        assert not is_alive(pid)
+    finally:
+        os.waitpid(pid, 0)
+    assert not is_alive(pid)
+
+
 def test_process_of_another_user_is_alive(monkeypatch: pytest.MonkeyPatch) -> None:
     assert is_alive(os.getpid())
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_text", raising(FileNotFoundError(2, "no /proc")))
+        assert is_alive(os.getpid())
     monkeypatch.setattr(os, "kill", raising(PermissionError(1, "not yours")))
     assert is_alive(1)
 

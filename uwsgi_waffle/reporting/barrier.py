@@ -25,6 +25,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import Laggard, Laggards, StoreError
@@ -294,4 +295,16 @@ def is_alive(pid: int) -> bool:
         return False
     except OSError:
         return True
-    return True
+    return not _is_zombie(pid)
+
+
+def _is_zombie(pid: int) -> bool:
+    """Return whether a process is dead, and its parent has not looked; uWSGI does once a second.
+
+    Source: proc(5), ``/proc/pid/stat``: the state comes after the name, which may hold anything.
+    """
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except OSError:
+        return False
+    return status.rpartition(")")[2].split()[:1] in (["Z"], ["X"])
