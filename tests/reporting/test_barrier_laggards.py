@@ -433,3 +433,14 @@ def test_who_shares_the_own_page_is_known_by_its_slot(worker: Worker) -> None:
     # One that has no slot.
     store.report(a_report(host="web2", pid=102, revision=0, last_error="slot: no (since now)"))
     assert [each.pid for each in look(worker).laggards] == [102]
+
+
+def test_host_that_went_back_with_its_store_is_named(worker: Worker) -> None:
+    """A backup was restored meanwhile, and the process that waits has not looked since."""
+    barrier = Barrier(worker.manager, worker.state.store, 1)
+    row = a_row(worker, identity="00" * 8, asks=[barrier._ask])
+    worker.state.store.report(row._replace(revision=0))
+    (found,) = barrier.look().laggards
+    assert (found.revision, found.why) == (0, "it reads an older revision from the store")
+    worker.state.store.report(row)
+    assert barrier.look() == Reach(4, ())

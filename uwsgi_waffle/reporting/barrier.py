@@ -60,6 +60,7 @@ _ASK_EACH_HOST_S = 0.002
 _BUSY = "a request runs that began before"
 _UNSAID = "it does not say which requests run"
 _NO_SLOT = "no slot of it was found"
+_OLDER = "it reads an older revision from the store"
 
 
 class Reach(NamedTuple):
@@ -276,6 +277,8 @@ class Barrier:
         answers = self._ask in row.asks
         if not answers and (self._drained or row.identity != self._manager.identity.hex()):
             return laggard_of(report, "the host has not answered yet", row.processes)
+        if report.revision < self._revision:
+            return laggard_of(report, _OLDER, row.processes)
         if self._drained and row.oldest < self._revision:
             return laggard_of(report, _BUSY, row.processes)
         return None
