@@ -315,6 +315,11 @@ class WaffleState:
         barrier = self.barrier(revision, drained=drained)
         return barrier.wait(timeout_s, expected=expected)
 
+    @property
+    def knows_hosts(self) -> bool:
+        """Whether this app's processes report to the store, so that other hosts are waited for."""
+        return bool(self.options.report_interval_s) and type(self.store).report is not Store.report
+
     def barrier(self, revision: int | None, *, drained: bool = False) -> Barrier:
         """Return what waits for a revision; for the one that the caller is served if ``None``."""
         # Imported by those who wait: a worker pays memory for every module.

@@ -17,6 +17,7 @@ from flask.cli import ScriptInfo
 
 from uwsgi_waffle.cli import group
 from uwsgi_waffle.reporting.host_rows import KEPT_S, HostRow
+from uwsgi_waffle.stores import Store
 from uwsgi_waffle.testing.report_contract import a_report
 
 from ..support.host_rows import a_host
@@ -302,3 +303,18 @@ def test_command_is_no_process_that_serves_though_each_process_is_to_have_a_watc
     assert worker.get("LIMIT") == 5
     run(worker, "--wait", "1", "--expect", "1")
     assert worker.state.engine.watching
+
+
+@pytest.mark.parametrize("what", ["no interval", "no reports", "reports"])
+def test_who_waits_is_told_if_other_hosts_are_not_known(
+    make_worker: MakeWorker, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    worker = make_worker(WAFFLE_REPORT_INTERVAL=0 if what == "no interval" else 10)
+    worker.get("LIMIT")
+    if what == "no reports":
+        for name in ("report", "workers"):
+            monkeypatch.setattr(type(worker.state.store), name, getattr(Store, name))
+    for arguments in (["set", "LIMIT=5", "--wait", "1"], ["workers", "--wait", "1"]):
+        result = worker.app.test_cli_runner().invoke(group, arguments)
+        assert result.exit_code == 0
+        assert ("other hosts are not known" in result.stderr) is (what != "reports")

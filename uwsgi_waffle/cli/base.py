@@ -324,6 +324,7 @@ def change(
         with after_change():
             said = f"served by {served} of {served}" if served else "no process serves this app"
             click.echo(said)
+            warn_unknown_hosts(state)
 
 
 @contextlib.contextmanager
@@ -415,6 +416,16 @@ def warn_unannounced(state: WaffleState, revision: int) -> None:
                 f"their next resync: {lines(error)}",
                 err=True,
             )
+
+
+def warn_unknown_hosts(state: WaffleState) -> None:
+    """Say on stderr if what was waited for is this host alone, because nothing tells of others."""
+    if not state.knows_hosts:
+        click.echo(
+            "other hosts are not known, and were not waited for: WAFFLE_REPORT_INTERVAL is 0, or "
+            "the store can't keep reports",
+            err=True,
+        )
 
 
 def lines(text: str) -> str:

@@ -15,7 +15,16 @@ from ..reporting.barrier import is_alive
 from ..reporting.host_rows import KEPT_S, ears_of, processes, silent_hosts
 from ..stores.base import WorkerReport
 from ..stores.soundness import sound_reports
-from .base import NotEmpty, Seconds, group, json_option, lines, print_json, with_state
+from .base import (
+    NotEmpty,
+    Seconds,
+    group,
+    json_option,
+    lines,
+    print_json,
+    warn_unknown_hosts,
+    with_state,
+)
 from .tables import table, visible
 
 STALE = 1
@@ -80,6 +89,7 @@ def workers_(
     laggards: tuple[Laggard, ...] | None = None
     if wait_s is not None:
         laggards, missing = _waited(state, revision, wait_s, expect or 1)
+        warn_unknown_hosts(state)
     reports = sound_reports(state.store.workers(KEPT_S))
     silent = silent_hosts(state.engine.manager, reports)
     shown: list[WorkerReport] = processes(reports)
