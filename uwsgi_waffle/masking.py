@@ -70,6 +70,11 @@ def visible(text: str) -> str:
     )
 
 
+def shortened(text: str, most: int) -> str:
+    """Return a text of at most so many characters, which ends in "…" if some were left out."""
+    return text if len(text) <= most else f"{text[: most - 1].rstrip()}…"
+
+
 def counted(number: int, noun: str, several: str = "") -> str:
     """Return "1 setting" or "2 settings".
 

@@ -128,7 +128,7 @@ def test_text_of_a_failure_has_its_times_which_can_be_left_out() -> None:
     assert str(failing) == "store: gone (x) (since 2026-03-04 05:06:07 UTC)"
     over = Failure("store", "gone (x)", began, began.replace(hour=8))
     assert str(over) == "store: gone (x) (from 2026-03-04 05:06:07 to 2026-03-04 08:06:07 UTC)"
-    assert over.text(8) == "store: g (from 2026-03-04 05:06:07 to 2026-03-04 08:06:07 UTC)"
+    assert over.text(9) == "store: g… (from 2026-03-04 05:06:07 to 2026-03-04 08:06:07 UTC)"
     assert {without_times(str(each)) for each in (failing, over)} == {"store: gone (x)"}
 
 

@@ -163,6 +163,7 @@ def test_reported_error_shows_no_password_and_no_secret(reporting: Reporting) ->
     assert told.startswith("store: postgresql://ann:***@db/x refused ********")
     assert "top-secret" not in told
     assert len(told) <= 300
+    assert "x… (" in told
 
 
 def test_revision_is_that_which_requests_are_served(reporting: Reporting) -> None:

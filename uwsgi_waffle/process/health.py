@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
-from ..masking import redact
+from ..masking import redact, shortened
 from .claims import Claims
 
 logger = logging.getLogger("uwsgi_waffle")
@@ -61,7 +61,8 @@ class Failure:
             times = f"since {self.began_at:{_TIME}} UTC"
         else:
             times = f"from {self.began_at:{_TIME}} to {self.ended_at:{_TIME}} UTC"
-        return f"{f'{self.part}: {self.error}'[:longest]} ({times})"
+        text = f"{self.part}: {self.error}"
+        return f"{text if longest is None else shortened(text, longest)} ({times})"
 
 
 def without_times(text: str) -> str:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 
 from ..backoff import Backoff
+from ..masking import shortened
 from ..process.health import Health, Status
 from ..process.kept_slot import SLOT
 from ..process.reading import STORE
@@ -143,9 +144,8 @@ def make_report(status: Status, *, app: str, lifetime_s: float) -> WorkerReport:
     for part in (PAGE, SLOT):
         # First: its host can't speak for this process then.
         if part in status.failing and (error is None or error.part != part):
-            text = (
-                f"{part}: {status.failing[part]}"[:_MAX_ERROR_LENGTH] + " (since the last report)"
-            )
+            said = shortened(f"{part}: {status.failing[part]}", _MAX_ERROR_LENGTH)
+            text = f"{said} (since the last report)"
             break
     return WorkerReport(
         app=app,
