@@ -394,9 +394,11 @@ def test_ear_whose_channel_fails_shows_no_heartbeat(hearing: Hearing, tmp_path: 
         ear.wait(0.01)
     assert ear.wait(0.01) is None, "it does not try again yet"
     assert path.read_bytes() == before
+    assert not ear.is_ear, "it hears nothing"
     channel.put(Notice(None))
     assert ear.wait(0.01) == Notice(None)
     assert path.read_bytes() != before
+    assert ear.is_ear
 
 
 def test_close_ends_a_wait_and_gives_the_place_back(hearing: Hearing, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from uwsgi_waffle.notifiers import Notifier
+from uwsgi_waffle.notifiers import Notice, Notifier
 from uwsgi_waffle.process.notices import Notices
 from uwsgi_waffle.process.page import Page
 
@@ -67,10 +67,11 @@ def test_channel_is_opened_at_the_first_announcement(tmp_path: Path, page: Page)
 
 def test_one_process_of_a_host_hears_the_channel(tmp_path: Path, page: Page) -> None:
     channel = StubNotifier()
+    channel.put(Notice(None))
     listener = notices(tmp_path, lambda: channel).listener(page)
     try:
         assert listener.name == "stub"
-        listener.wait(0.005)
+        assert listener.wait(0.005) == Notice(None)
         assert listener.is_ear
     finally:
         listener.close()

@@ -159,7 +159,8 @@ class Ear(Notifier):
 
     @property
     def is_ear(self) -> bool:
-        return self._channel is not None
+        # While its channel fails nobody of the host hears, and others try in vain, too.
+        return self._channel is not None and self._works
 
     def announce(self, revision: int, epoch: str = "", mark: str = "") -> None:
         """Announce on this host alone; others hear by a ``Publisher``."""
