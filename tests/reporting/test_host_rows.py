@@ -495,6 +495,26 @@ def test_process_of_a_known_host_shows_that_to_those_that_come_after_it(worker: 
     reporter.leave()
 
 
+def test_process_that_leaves_last_removes_the_row_that_another_wrote(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker.get("LIMIT")
+    store, slots, name = worker.state.store, worker.manager.slots, worker.app.name
+    exits = list[Any]()
+    monkeypatch.setattr("atexit.register", exits.append)
+    of_another = HostReporter(worker.manager, store, app=name, interval_s=10.0)
+    of_another.introduce()
+    reporter = HostReporter(worker.manager, store, app=name, interval_s=10.0)
+    assert exits == [of_another.leave, reporter.leave]
+    first = slots.take(name, 1)
+    assert first.is_there
+    reporter.leave()
+    assert len(rows(worker)) == 1, "another process of this host serves"
+    del first
+    reporter.leave()
+    assert rows(worker) == []
+
+
 def test_host_whose_slots_can_not_be_read_is_asked_again_whether_it_is_known(
     worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

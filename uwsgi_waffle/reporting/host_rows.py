@@ -277,7 +277,7 @@ class HostReporter:
         self._registered = False
         self._failures = Failures(manager.health, ROW)
         if self._is_known():
-            manager.slot.know()
+            self._known()
         elif manager.slot.serves:
             # What was read before others knew of this host, they did not wait for.
             manager.read_after(self.introduce)
@@ -393,8 +393,15 @@ class HostReporter:
             logger.debug("the row of this host was not removed: %s", exc)
 
     def _known(self) -> None:
+        # Whichever process leaves last, this host has a row to be removed.
+        self._leave_at_exit()
         self._manager.reading.introduce = None
         self._manager.slot.know()
+
+    def _leave_at_exit(self) -> None:
+        if not self._registered:
+            atexit.register(self.leave)
+            self._registered = True
 
     def _is_known(self) -> bool:
         with contextlib.suppress(OSError):
@@ -444,9 +451,8 @@ class HostReporter:
             self._owing = False
 
     def _write(self, row: HostRow) -> None:
-        if not self._registered:
-            atexit.register(self.leave)
-            self._registered = True
+        # Before it: a row whose writing fails may be there.
+        self._leave_at_exit()
         self._store.report(self._report(row))
 
     def _report(self, row: HostRow) -> WorkerReport:
