@@ -27,6 +27,19 @@ PLACE = Place("redis://ann:***@db1:6379/0", "WAFFLE_STORE_URL", "{shop}:", "shop
         ),
         (redis.ResponseError("NOREPLICAS Not enough good replicas to write."), "passing", "heals"),
         (redis.ResponseError("CLUSTERDOWN The cluster is down"), "passing", "heals"),
+        # As redis-py raises what a script does not pass on.
+        (redis.exceptions.ClusterDownError("The cluster is down"), "passing", "start the nodes"),
+        (redis.exceptions.ClusterDownError("Hash slot not served"), "passing", "start the nodes"),
+        (
+            redis.exceptions.TryAgainError("Multiple keys request during rehashing of slot"),
+            "passing",
+            "heals by itself",
+        ),
+        (
+            redis.exceptions.ClusterCrossSlotError("Keys in request don't hash to the same slot"),
+            "refused",
+            "{shop}:",
+        ),
         (redis.exceptions.BusyLoadingError("Redis is loading"), "passing", "heals"),
         (
             redis.ResponseError(

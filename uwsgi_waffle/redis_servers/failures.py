@@ -44,8 +44,9 @@ class Place(NamedTuple):
 
 _ONE = "redis://user:password@host:6379/0"
 _ACL = "let this user do it, as `ACL SETUSER` on the page about several hosts does"
-# What it says, of which kind that is, and the fix; the first that fits is taken. Source: Redis
-# documentation, "ACL", "Cluster specification", "TLS"; the answers of Redis 5 to 7.
+# What it says, of which kind that is, and the fix; the first that fits is taken. redis-py leaves
+# out the first word of most answers. Source: Redis documentation, "ACL", "Cluster specification",
+# "TLS"; the answers of Redis 5 to 7.
 _TABLE: tuple[tuple[str, Kind, str], ...] = (
     (
         r"(?i)hostname mismatch|ip address mismatch|doesn't match (either|')",
@@ -120,15 +121,21 @@ _TABLE: tuple[tuple[str, Kind, str], ...] = (
         "the server is in no cluster: write redis:// in {key}",
     ),
     (
-        r"CROSSSLOT",
+        r"CROSSSLOT|don't hash to the same slot",
         "refused",
         "in a cluster all keys must be in one hash slot: give the prefix one hash tag, such as "
         "{{shop}}:",
     ),
     (
-        r"\b(LOADING|READONLY|MASTERDOWN|NOREPLICAS|MISCONF|CLUSTERDOWN|TRYAGAIN|BUSY)\b"
+        r"\bCLUSTERDOWN\b|The cluster is down|Hash slot not served",
+        "passing",
+        "no node serves some of the cluster's hash slots: this heals by itself after a failover, "
+        "or start the nodes that are missing",
+    ),
+    (
+        r"\b(LOADING|READONLY|MASTERDOWN|NOREPLICAS|MISCONF|TRYAGAIN|BUSY)\b"
         r"|read only replica|MASTER is down|Redis is loading|running a script"
-        r"|previous master is now a slave",
+        r"|previous master is now a slave|Multiple keys request during rehashing",
         "passing",
         "this heals by itself after a failover",
     ),
