@@ -15,6 +15,7 @@ import click
 import pytest
 from flask import Flask
 from flask.cli import ScriptInfo
+from werkzeug.test import create_environ
 
 from uwsgi_waffle import ConfigurationError, StoreUnavailable, WaffleConf, WaffleWarning
 from uwsgi_waffle.runtime import (
@@ -527,24 +528,35 @@ def test_other_servers_are_known_by_what_they_import_before_the_app(
     assert not found.under_uwsgi
 
 
+@pytest.mark.filterwarnings("ignore:the app is loaded before:UserWarning")
 @pytest.mark.parametrize(
-    ("module", "by_context"), [("gunicorn.arbiter", False), ("celery.apps.worker", True)]
+    ("server", "at_once"), [("gunicorn", False), ("uwsgi", False), ("unknown", True)]
 )
-def test_app_context_starts_the_watcher_only_where_no_master_may_fork_later(
+def test_what_an_app_does_while_it_is_loaded_starts_no_watcher_in_a_master_that_forks_later(
     monkeypatch: pytest.MonkeyPatch,
+    play: Callable[..., FakeUwsgi],
     make_worker: Callable[..., Worker],
-    module: str,
-    by_context: bool,
+    server: str,
+    at_once: bool,
 ) -> None:
-    monkeypatch.setitem(sys.modules, module, ModuleType(module))
-    worker = make_worker()
+    uwsgi = play() if server == "uwsgi" else None
+    if server == "gunicorn":
+        monkeypatch.setitem(sys.modules, "gunicorn.arbiter", ModuleType("gunicorn.arbiter"))
+    worker = make_worker(WAFFLE_MULTIPROC=True)
     worker.update(LIMIT=7)
     with worker.app.app_context():
         assert worker.app.config["LIMIT"] == 7
-    assert worker.waffle.status().watcher_alive is by_context
-    assert len(worker.manager.slots.living()) == by_context
+    # As to warm up its templates.
     assert worker.get("LIMIT") == 7
+    assert worker.waffle.status().watcher_alive is at_once
+    assert len(worker.manager.slots.living()) == at_once
+    if uwsgi is not None:
+        uwsgi.facts["worker"] = 1
+    # A request of the server's own, which shares no ticket with that.
+    worker.update(LIMIT=8)
+    list(worker.app(create_environ("/read/LIMIT"), lambda *_: lambda _: None))
     assert worker.waffle.status().watcher_alive
+    assert len(worker.manager.slots.living()) == 1
 
 
 def test_server_that_says_little_is_asked_for_nothing_more(

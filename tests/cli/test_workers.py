@@ -287,8 +287,9 @@ def test_command_is_no_process_that_serves_though_each_process_is_to_have_a_watc
     worker = make_worker(WAFFLE_MULTIPROC=True)
 
     def create_app() -> Flask:
-        # As a factory does that makes its tables.
+        # As a factory does that makes its tables, and warms up its templates.
         with worker.app.app_context():
+            worker.get("LIMIT")
             return worker.app
 
     for arguments, said in (

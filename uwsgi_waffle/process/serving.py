@@ -97,22 +97,30 @@ class Serving:
         """Put the ticket of a request that starts now into its environment; see :class:`.Gate`."""
         # All that a request may have to see to at its start; what shares a ticket can wait for it
         # for a few milliseconds. A child that is forked shares its parent's until then.
-        engine = self._current_engine()
-        if not engine.manager.may_make:
+        nested = self._in_request()
+        # Of a server's request Flask notes it only later.
+        by_test_client = not nested and "werkzeug.request" in environ
+        # An app that asks itself something while it is loaded, for a master or a command, serves
+        # nobody yet.
+        serves = not (in_command.get() or (by_test_client and self._may_be_master()))
+        engine = self._current_engine() if serves else self._engines.get()
+        if serves and not engine.manager.may_make:
             # What can't be made shows in the state.
             with contextlib.suppress(ConfigurationError):
                 engine.manager.make()
-        self._take_slot(engine)
+        if serves:
+            self._take_slot(engine)
         self._gate.tickets = self._outside = engine.manager.tickets
-        nested = self._in_request()
         if nested:
             self._requests.note_nested(environ)
-        elif "werkzeug.request" in environ:
-            # Of a server's request Flask notes it only now.
+        elif by_test_client:
             self._requests.by_test_client = True
         engine.manager.admit(environ, self._key, nested=nested)
-        if not (self._introduced or engine.manager.reading.failing):
+        if serves and not (self._introduced or engine.manager.reading.failing):
             self.introduce()
+
+    def _may_be_master(self) -> bool:
+        return self._may_fork_later and not runtime.detect().worker_id
 
     def _make_app_context(self, inner: Callable[[], Any]) -> Callable[[], Any]:
         """Have code in an app context outside of requests find current values in ``app.config``."""
