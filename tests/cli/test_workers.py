@@ -252,6 +252,18 @@ def test_host_that_is_silent_is_named_and_makes_status_one(make_worker: MakeWork
     run(worker, "--forget", "web2")
 
 
+def test_apps_that_share_the_page_of_a_silent_host_are_named_once(
+    make_worker: MakeWorker,
+) -> None:
+    worker = make_worker()
+    host = a_host(0, processes=3, silent_s=-1.0, page="p")
+    worker.state.store.report(host)
+    worker.state.store.report(host._replace(app="shop-api"))
+    assert run(worker, status=1).stderr.count("web2 (3 processes)") == 1
+    worker.state.store.report(a_host(0, silent_s=-1.0)._replace(pid=-6))
+    assert run(worker, status=1).stderr.count("the host is silent") == 2
+
+
 def test_workers_of_a_host_that_has_not_answered_are_counted(make_worker: MakeWorker) -> None:
     worker = make_worker()
     worker.get("LIMIT")

@@ -198,7 +198,10 @@ def silent_hosts(manager: Manager, reports: Iterable[WorkerReport]) -> list[Lagg
         serves_here = bool(manager.slots.living())
     page = manager.page
     rows = rows_elsewhere(reports, page, address_of(page.path), serves_here=serves_here)
-    return [silence_of(each, row) for each, row in rows if row and is_silent(each, row)]
+    silent = [(each, row) for each, row in rows if row and is_silent(each, row)]
+    # Of those who share a page each row is about all.
+    by_page = {row.page or (each.host, each.pid): (each, row) for each, row in silent}
+    return [silence_of(each, row) for each, row in by_page.values()]
 
 
 def silence_of(report: WorkerReport, row: HostRow) -> Laggard:
