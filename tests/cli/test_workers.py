@@ -193,9 +193,10 @@ def test_ctrl_c_while_a_change_is_waited_for_does_not_say_that_nothing_was_writt
 @pytest.mark.parametrize("command", [["set", "LIMIT=5", "--wait"], ["workers", "--wait"]])
 def test_wait_for_what_is_no_time_is_refused(make_worker: MakeWorker, command: list[str]) -> None:
     worker = make_worker()
-    result = worker.app.test_cli_runner().invoke(group, [*command, "nan"])
-    assert result.exit_code == 2
-    assert "'nan' is not a number of seconds" in result.stderr
+    for text in ("nan", "10s"):
+        result = worker.app.test_cli_runner().invoke(group, [*command, text])
+        assert result.exit_code == 2
+        assert f"'{text}' is not a valid number of seconds." in result.stderr
     assert worker.waffle.refresh() == 0
 
 
@@ -232,6 +233,19 @@ def test_host_that_is_gone_can_be_forgotten(make_worker: MakeWorker) -> None:
     assert len(run(worker).stdout.splitlines()) == 2
     assert "web1: removed 2 reports" in run(worker, "--forget", "web1", "--wait", "0").stderr
     assert "no host web1 has reported" in run(worker, "--forget", "web1", status=1).stderr
+
+
+def test_hosts_are_forgotten_together_and_one_that_may_live_is_not_waited_for(
+    make_worker: MakeWorker,
+) -> None:
+    worker = make_worker()
+    store = worker.state.store
+    store.report(a_report(revision=0))
+    store.report(a_host(0, silent_s=-1.0))
+    result = run(worker, "--forget", "web1", "--forget", "web2")
+    assert list(store.workers(KEPT_S)) == []
+    assert "s ago; if it lives, it is not waited for until it reports again" in result.stderr
+    assert "web2: reported" not in result.stderr
 
 
 def test_host_that_is_silent_is_named_and_makes_status_one(make_worker: MakeWorker) -> None:
@@ -331,3 +345,12 @@ def test_who_waits_is_told_if_other_hosts_are_not_known(
         result = worker.app.test_cli_runner().invoke(group, arguments)
         assert result.exit_code == 0
         assert ("other hosts are not known" in result.stderr) is (what != "reports")
+
+
+@pytest.mark.parametrize("command", [["workers", "--expect"], ["history", "--limit"], ["rollback"]])
+def test_number_that_is_none_is_called_a_whole_number(
+    make_worker: MakeWorker, command: list[str]
+) -> None:
+    result = make_worker().app.test_cli_runner().invoke(group, [*command, "x"])
+    assert result.exit_code == 2
+    assert "'x' is not a valid whole number." in result.stderr

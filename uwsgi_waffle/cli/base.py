@@ -211,8 +211,17 @@ class NotEmpty(click.types.StringParamType):
         return text
 
 
+class Whole(click.IntRange):
+    """A whole number, with bounds."""
+
+    # As click's message calls it.
+    name = "whole number"
+
+
 class Seconds(click.FloatRange):
     """A number of seconds, from 0 on."""
+
+    name = "number of seconds"
 
     def __init__(self) -> None:
         super().__init__(min=0)
@@ -221,7 +230,7 @@ class Seconds(click.FloatRange):
         number = float(super().convert(value, param, ctx))
         # A NaN is in every range, and never over.
         if math.isnan(number):
-            self.fail(f"{value!r} is not a number of seconds", param, ctx)
+            self.fail(f"{value!r} is not a valid {self.name}.", param, ctx)
         return number
 
 

@@ -12,6 +12,7 @@ from ..app_state import WaffleState
 from ..errors import RevisionConflict
 from .base import (
     NotEmpty,
+    Whole,
     change,
     change_options,
     complete_names,
@@ -101,7 +102,7 @@ def reset(
 
 
 @group.command(short_help="Restore settings as they were at a revision.")
-@click.argument("revision", type=click.IntRange(min=0))
+@click.argument("revision", type=Whole(min=0))
 @click.argument(
     "names", metavar="[NAME...]", nargs=-1, type=NotEmpty(), shell_complete=complete_names()
 )

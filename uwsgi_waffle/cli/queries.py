@@ -19,6 +19,7 @@ from ..settings.spelling import spelled
 from .base import (
     UNDECLARED,
     NotEmpty,
+    Whole,
     complete_names,
     group,
     json_option,
@@ -218,10 +219,10 @@ def _since(ctx: click.Context, param: click.Parameter, text: str | None) -> date
 @click.option(
     "--since", callback=_since, metavar="TIME", help="Only since then: a date, or 30m, 8h, 1d ago."
 )
-@click.option("--revision", type=click.IntRange(min=1), metavar="N", help="Only this change.")
+@click.option("--revision", type=Whole(min=1), metavar="N", help="Only this change.")
 @click.option(
     "--limit",
-    type=click.IntRange(min=1),
+    type=Whole(min=1),
     default=20,
     show_default=True,
     metavar="N",

@@ -18,6 +18,7 @@ from ..stores.soundness import sound_reports
 from .base import (
     NotEmpty,
     Seconds,
+    Whole,
     group,
     json_option,
     lines,
@@ -53,7 +54,7 @@ Exit status:
 )
 @click.option(
     "--expect",
-    type=click.IntRange(min=1),
+    type=Whole(min=1),
     metavar="N",
     help="Exit with 1 unless there are at least N workers.",
 )
@@ -61,7 +62,8 @@ Exit status:
     "--forget",
     metavar="HOST",
     type=NotEmpty(),
-    help="Remove the reports of a host that is gone, so that no one waits for it.",
+    multiple=True,
+    help="Remove the reports of a host that is gone, so that no one waits for it; also several.",
 )
 @json_option
 @click.pass_context
@@ -71,7 +73,7 @@ def workers_(
     ctx: click.Context,
     wait_s: float | None,
     expect: int | None,
-    forget: str | None,
+    forget: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """List the workers of all hosts: revision, how far behind, state, ear, last error.
@@ -82,8 +84,8 @@ def workers_(
     request that starts on any host sees an older revision than the current one. EAR is the process
     that listens for its whole host, where WAFFLE_WATCHTYPE names a channel.
     """
-    if forget is not None:
-        _forget(state, forget)
+    for host in forget:
+        _forget(state, host)
     revision = state.snapshot.revision
     missing = ""
     laggards: tuple[Laggard, ...] | None = None
@@ -181,6 +183,14 @@ def _forget(state: WaffleState, host: str) -> None:
     for report in gone:
         state.store.retract(report)
     click.echo(f"{visible(host)}: removed {counted(len(gone), 'report')}", err=True)
+    if processes(gone):
+        # It lived a moment ago.
+        age_s = min(report.age_s for report in gone)
+        click.echo(
+            f"{visible(host)}: reported {age_s:.0f} s ago; if it lives, it is not waited for until "
+            "it reports again",
+            err=True,
+        )
 
 
 def behind(report: WorkerReport, revision: int) -> int:
