@@ -138,6 +138,7 @@ class Laggards(WaffleError):
     :ivar revision: the one that was waited for.
     :ivar laggards: those that do not show it.
     :ivar served: how many processes serve it.
+    :ivar expected: how many were waited for, or 0.
     :ivar known: how many processes are known, with those that do not show it.
     """
 

@@ -275,6 +275,7 @@ class WaffleConf(Generic[ConfT]):
             the caller's own: two requests that drain at once wait for each other until their time
             is over. Each worker is asked, so that one that is stopped is waited for.
         :raises Laggards: some process does not show it in time; names each, and why.
+        :raises InvalidValueError: an argument is no whole number, or no number of seconds.
         """
         self.state.wait(revision, timeout_s=timeout_s, drained=drained)
 
