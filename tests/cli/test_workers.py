@@ -242,7 +242,8 @@ def test_hosts_are_forgotten_together_and_one_that_may_live_is_not_waited_for(
     store = worker.state.store
     store.report(a_report(revision=0))
     store.report(a_host(0, silent_s=-1.0))
-    result = run(worker, "--forget", "web1", "--forget", "web2")
+    result = run(worker, "--forget", "web1", "--forget", "web3", "--forget", "web2", status=1)
+    assert "Error: no host web3 has reported" in result.stderr
     assert list(store.workers(KEPT_S)) == []
     assert "s ago; if it lives, it is not waited for until it reports again" in result.stderr
     assert "web2: reported" not in result.stderr
@@ -287,6 +288,17 @@ def test_workers_of_a_host_that_has_not_answered_are_counted(make_worker: MakeWo
     assert "revision 1 stands, but is served by 1 of 4" in result.stderr
     result = run(worker, "--wait", "0", "--expect", "5", status=1)
     assert "4 of 5 workers reported" in result.stderr
+
+
+def test_of_hosts_with_one_name_those_that_live_are_not_forgotten(make_worker: MakeWorker) -> None:
+    worker = make_worker()
+    store = worker.state.store
+    store.report(a_host(0, processes=2))
+    store.report(a_report(host="web2", revision=0))
+    store.report(a_host(0, silent_s=-1.0)._replace(pid=-6))
+    result = run(worker, "--forget", "web2")
+    assert "web2: removed 1 report\n" in result.stderr
+    assert sorted(each.pid for each in store.workers(KEPT_S)) == [-5, 101]
 
 
 def test_command_on_a_host_that_never_served_waits_for_the_others(

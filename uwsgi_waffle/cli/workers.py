@@ -12,7 +12,15 @@ from ..app_state import WaffleState
 from ..errors import Laggard, Laggards
 from ..masking import counted
 from ..reporting.barrier import is_alive
-from ..reporting.host_rows import KEPT_S, ears_of, processes, silent_hosts
+from ..reporting.host_rows import (
+    KEPT_S,
+    ears_of,
+    is_host,
+    is_silent,
+    processes,
+    row_of,
+    silent_hosts,
+)
 from ..stores.base import WorkerReport
 from ..stores.soundness import sound_reports
 from .base import (
@@ -84,8 +92,8 @@ def workers_(
     request that starts on any host sees an older revision than the current one. EAR is the process
     that listens for its whole host, where WAFFLE_WATCHTYPE names a channel.
     """
-    for host in forget:
-        _forget(state, host)
+    if unknown := [visible(host) for host in forget if not _forget(state, host)]:
+        raise click.ClickException(f"no host {' and no host '.join(unknown)} has reported")
     revision = state.snapshot.revision
     missing = ""
     laggards: tuple[Laggard, ...] | None = None
@@ -176,10 +184,16 @@ def _as_known(
     ]
 
 
-def _forget(state: WaffleState, host: str) -> None:
-    gone = [each for each in state.store.workers(KEPT_S) if each.host == host]
+def _forget(state: WaffleState, host: str) -> bool:
+    """Remove what a host has reported; return whether there was anything.
+
+    Of several hosts of one name only those that are silent, if there are any: the others live.
+    """
+    known = [each for each in state.store.workers(KEPT_S) if each.host == host]
+    rows = [(each, row_of(each)) for each in known if is_host(each)]
+    gone = [each for each, row in rows if row and is_silent(each, row)] or known
     if not gone:
-        raise click.ClickException(f"no host {visible(host)} has reported")
+        return False
     for report in gone:
         state.store.retract(report)
     click.echo(f"{visible(host)}: removed {counted(len(gone), 'report')}", err=True)
@@ -191,6 +205,7 @@ def _forget(state: WaffleState, host: str) -> None:
             "it reports again",
             err=True,
         )
+    return True
 
 
 def behind(report: WorkerReport, revision: int) -> int:
