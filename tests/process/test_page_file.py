@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from uwsgi_waffle import ConfigurationError
-from uwsgi_waffle.process.page import Page
+from uwsgi_waffle.process.page import Page, is_open
 from uwsgi_waffle.process.page_file import (
     SIZE,
     inode_of,
@@ -218,10 +218,16 @@ def test_page_that_can_not_be_mapped_is_read(path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(mmap, "mmap", refuse)
     read, writer = Page(path), Page(path)
     assert not read.problem
-    writer.mark(b"identity", 7)
-    assert read.identity == b"identity"
+    writer.mark(b"identity", 7, epoch="0123456789abcdef")
+    assert (read.identity, read.epoch) == (b"identity", "0123456789abcdef")
+    assert read.asked == bytes(8)
+    assert writer.ask() == read.asked
     assert read.words() == writer.words()
-    del read, writer
+    with writer.change() as change:
+        change.open()
+        assert is_open(read.words())
+    assert not is_open(read.words())
+    del read, writer, change
     gc.collect()
     assert not open_descriptors(path)
 

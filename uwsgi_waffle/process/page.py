@@ -90,7 +90,7 @@ class Page:
         view = self._file.view
         word = view[_EPOCH : _EPOCH + _WORD]
         # Of a page that somebody has overwritten it would name another store.
-        return word.hex() if any(word) and view[: len(MAGIC)] == MAGIC else ""
+        return word.hex() if any(word) and view[0 : len(MAGIC)] == MAGIC else ""
 
     @property
     def asked(self) -> bytes:

@@ -25,7 +25,7 @@ _REMOTE = ("nfs", "cifs", "smb", "fuse", "9p", "ceph", "glusterfs", "lustre", "a
 
 
 class View(Protocol):
-    """The bytes of a page, as a mapping or by ``pread``."""
+    """The bytes of a page, as a mapping or by ``pread``: a slice has both of its ends."""
 
     def __getitem__(self, where: slice, /) -> bytes: ...
 
