@@ -228,6 +228,25 @@ def test_host_whose_row_can_not_be_written_serves_and_tries_again(
     reporter.leave()
 
 
+def test_process_that_can_not_use_the_page_has_no_row_until_it_can(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker.get("LIMIT")
+    store = worker.state.store
+    reporter = HostReporter(worker.manager, store, app=worker.app.name, interval_s=10.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(worker.manager.page, "problem", "no page")
+        patch.setattr(worker.manager.page, "follow_path", lambda: None)
+        store.write({"LIMIT": "7"})
+        assert worker.get("LIMIT") == 7
+        reporter.turn()
+        assert rows(worker) == []
+    worker.manager.reading.ask()
+    assert worker.get("LIMIT") == 7
+    assert len(rows(worker)) == 1
+    reporter.leave()
+
+
 def test_row_that_one_took_away_as_another_came_is_written_again(
     worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -291,6 +291,9 @@ class HostReporter:
         A change that is committed later is waited for here, too; one that was before is read. By
         the thread that reads; blocks for the store's bound. What fails is tried at the next read.
         """
+        if self._manager.page.problem:
+            # It speaks for itself alone, by its report: a row would stay as it is, and fall silent.
+            return
         try:
             if not self._is_known():
                 self._write(self._new_row())
