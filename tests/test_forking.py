@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 
 from uwsgi_waffle import forking
 from uwsgi_waffle.forking import PerProcess, Undivided, undivided
 
-from .support.rig import wait_until
+from .support.rig import Clock, wait_until
 
 
 def test_same_process_gets_the_same_object() -> None:
@@ -183,6 +184,48 @@ def test_thread_that_forks_within_its_own_work_waits_for_nobody(work: Undivided)
     assert not work._working
 
 
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(
+        forking, "time", SimpleNamespace(monotonic=clock, sleep=lambda s: clock.sleep(s))
+    )
+    return clock
+
+
+def test_work_that_began_before_a_fork_goes_on_within_itself(work: Undivided, clock: Clock) -> None:
+    with work:
+        work._forking.append(-1)  # another thread's
+        with work:
+            assert clock.slept == []
+        work._forking.clear()
+
+
+def test_thread_that_forks_does_its_own_work_meanwhile(work: Undivided, clock: Clock) -> None:
+    work.before_fork()
+    with work:
+        assert clock.slept == []
+    work.after_fork()
+
+
+def test_work_that_waits_for_a_fork_keeps_no_fork_waiting(
+    work: Undivided, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[list[int]] = []
+
+    def sleep(seconds: float) -> None:
+        seen.append(list(work._working))
+        clock.advance(seconds)
+
+    monkeypatch.setattr(clock, "sleep", sleep)
+    work._forking.append(-1)  # another thread's
+    with work:
+        assert work._working == [threading.get_ident()]
+    work._forking.clear()
+    assert len(seen) > 100
+    assert not any(seen)
+
+
 def test_child_of_a_fork_that_called_no_handler_begins_anew(
     work: Undivided, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -194,3 +237,8 @@ def test_child_of_a_fork_that_called_no_handler_begins_anew(
     with work:
         assert work._working == [threading.get_ident()]
     assert work.was_cut
+    # Also where it works before it asks.
+    work._working.append(-1)
+    monkeypatch.setattr(os, "getpid", lambda: -8)
+    with work:
+        assert work._working == [threading.get_ident()]

@@ -25,10 +25,12 @@ from uwsgi_waffle.reporting.host_rows import (
     page_of,
     processes,
     row_of,
+    silent_hosts,
 )
 from uwsgi_waffle.stores.soundness import Found
 from uwsgi_waffle.testing.report_contract import a_report
 
+from ..support.host_rows import a_host
 from ..support.rig import Clock, Worker, raising, wait_until
 
 
@@ -446,6 +448,30 @@ def test_row_that_was_dropped_at_first_makes_the_host_known_when_it_is_written(
     reporter.leave()
 
 
+def test_slots_are_read_once_in_a_second_while_nobody_asks(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker.get("LIMIT")
+    clock, slots, looks = Clock(), worker.manager.slots, list[float]()
+    reporter = HostReporter(
+        worker.manager, worker.state.store, app="shop", interval_s=10.0, clock=clock
+    )
+    worker.get("LIMIT")
+    living = slots.living
+
+    def noting() -> Any:
+        looks.append(clock() - start)
+        return living()
+
+    monkeypatch.setattr(slots, "living", noting)
+    start = clock()
+    for _ in range(10):
+        reporter.turn()
+        clock.advance(0.25)
+    assert looks == [0.0, 1.0, 2.0]
+    reporter.leave()
+
+
 def test_first_row_and_one_that_was_dropped_do_not_wait_for_their_moment(
     worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -674,3 +700,23 @@ def test_page_that_can_not_be_told_from_others_is_not_named(
         assert row is not None
         assert (row.processes, row.unnamed, row.behind, row.page) == (1, 0, [], "")
     reporter.leave()
+
+
+def test_hosts_that_are_silent_are_found_among_damaged_rows(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reports = [
+        a_host(0, processes=3, silent_s=-1.0),
+        a_host(0, processes=2)._replace(host="web3"),
+        a_host(0)._replace(host="web4", last_error="{nonsense", age_s=1e6),
+        a_report(host="web5")._replace(age_s=1e6),
+    ]
+    assert [each.host for each in silent_hosts(worker.manager, reports)] == ["web2"]
+    # No process of this host is known to serve: what was here before counts.
+    here = address_of(worker.manager.page.path)
+    old = a_host(0, silent_s=-1.0, place=here.place)._replace(host=os.uname().nodename, pid=-9)
+    assert [each.pid for each in silent_hosts(worker.manager, [old])] == [0]
+    worker.get("LIMIT")
+    assert silent_hosts(worker.manager, [old]) == []
+    monkeypatch.setattr(worker.manager.slots, "living", raising(OSError(5, "not now")))
+    assert len(silent_hosts(worker.manager, [old])) == 1
