@@ -28,8 +28,9 @@ class Pgbouncer(ServerInFolder):
             f"listen_addr = 127.0.0.1\nlisten_port = {self.port}\n"
             "unix_socket_dir =\nauth_type = any\n"
             f"pool_mode = {mode}\ndefault_pool_size = 3\nmax_client_conn = 200\n"
-            # A test drops its database at its end.
-            "server_idle_timeout = 1\n"
+            # A test ends all connections to its database at its end: the next one is to get none
+            # of which PgBouncer has not noticed that yet.
+            "server_idle_timeout = 1\nserver_check_delay = 0\n"
         )
 
     def url(self, scheme: str, database: str) -> str:

@@ -24,7 +24,7 @@ from .waiting import NotInTime
 _LIMIT_S = 60
 # As template0 has it, since PostgreSQL 15.
 _EMPTY = """
-    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
         WHERE datname = current_database() AND pid <> pg_backend_pid();
     DO $$ DECLARE name text; BEGIN
         FOR name IN SELECT nspname FROM pg_namespace
