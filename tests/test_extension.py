@@ -294,6 +294,7 @@ def test_notices_of_postgresql_without_one_are_an_error_that_names_the_fix(
         "db1:5432",
         "postgresql+asyncpg://db1/x",
         "postgresql://ann:s3cr%t@db1/x",
+        "postgresql://ann:pass@s3cr3t@127.0.0.1:1/x",
         "postgresql://ann:s3cr3t@db1/x?no_such=1",
     ],
 )

@@ -169,8 +169,12 @@ class ServerUrl:
         #: the URL, without any password
         self.shown = redact(self._url)
         try:
-            password = urlsplit(self._url).password or ""
+            parts = urlsplit(self._url)
+            password = parts.password or ""
             self._parse(self._url)
+            # libpq takes the rest of a password behind its first @ for the host, and shows it.
+            if parts.netloc.count("@") > 1:
+                raise ValueError(self.shown)
         except Exception:
             # Without its cause, whose text may hold the password.
             raise ConfigurationError(
