@@ -110,6 +110,28 @@ def test_worker_that_is_stopped_leaves_the_list_at_once(start_uwsgi: StartUwsgi)
     assert kept(server) == [], server.evidence()
 
 
+def test_server_that_is_stopped_within_its_requests_is_removed_by_its_master(
+    start_uwsgi: StartUwsgi,
+) -> None:
+    """uWSGI runs no exit handler of Python in a worker that it ends within a request."""
+    flask = f"{sys.executable} -m flask --app integration.apps.serve"
+    server = start_uwsgi(
+        "--master",
+        f"--exec-as-user-atexit={flask} waffle workers --forget {os.uname().nodename}",
+        workers=1,
+        config={"WAFFLE_REPORT_INTERVAL": 3600},
+        env={"PYTHONPATH": str(ROOT)},
+    )
+    server.reports()
+    server.eventually("its report and the row of its host", lambda: len(kept(server)) == 2)
+    with socket.create_connection(("127.0.0.1", server.ports[0])) as client:
+        client.sendall(b"GET /stream HTTP/1.0\r\n\r\n")
+        assert client.recv(1)
+        server.send(signal.SIGINT)
+        server.wait_for_end()
+    assert kept(server) == [], server.evidence()
+
+
 def test_command_lists_the_workers_of_a_running_server(start_uwsgi: StartUwsgi) -> None:
     server = start_uwsgi("--master", "--lazy-apps", workers=2, config=REPORTS)
     revision = make_outsider(server.folder).update(SITENAME="New")
