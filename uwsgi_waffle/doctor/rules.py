@@ -181,9 +181,8 @@ _TABLE: tuple[tuple[str, Level, str, str], ...] = (
         "D026",
         "warning",
         "Another app shares this store and declares other settings: each changes the other's.",
-        "Give each app its own prefix: `?prefix=shop_` in `WAFFLE_STORE_URL`, or "
-        "`WAFFLE_STORE_PREFIX`. An app that no longer uses the store is forgotten after seven "
-        "days.",
+        "Give each app a `WAFFLE_STORE_PREFIX` of its own, as `shop_`. An app that no longer uses "
+        "the store is forgotten after seven days.",
     ),
     (
         "D027",

@@ -23,8 +23,8 @@ LIVING_S = 7 * 86_400.0
 _REFRESHED_S = 6 * 3600.0
 _SHOWN_NAMES = 5
 FIX = (
-    "give each app names of its own: `?prefix=shop_` in WAFFLE_STORE_URL, or WAFFLE_STORE_PREFIX, "
-    "before it stores anything (docs/stores.md, Two apps in one database)"
+    "give each app a WAFFLE_STORE_PREFIX of its own, as shop_, before it stores anything "
+    "(docs/stores.md, Two apps in one database)"
 )
 
 
