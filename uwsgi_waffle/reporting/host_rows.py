@@ -161,14 +161,14 @@ def rows_elsewhere(
     :param address: of the row of this process.
     :param serves_here: processes of this host serve.
     """
-    here, page = os.uname().nodename, page_of(own)
-    known = [(each, row_of(each)) for each in reports if is_host(each)]
+    here = os.uname().nodename
     rows = [
-        (each, row)
-        for each, row in known
-        if (each.host, each.pid) != (here, address.number)
-        and not (row and row.page and row.page == page)
+        (each, row_of(each))
+        for each in reports
+        if is_host(each) and (each.host, each.pid) != (here, address.number)
     ]
+    if rows and (page := page_of(own)):
+        rows = [(each, row) for each, row in rows if row is None or row.page != page]
     # It may have come back with another device, as a container does.
     living = [(each, row) for each, row in rows if row and not is_silent(each, row)]
     heard = {(each.host, row.place) for each, row in living}
