@@ -255,8 +255,16 @@ def test_process_that_is_behind_is_named_once_though_it_is_busy(worker: Worker) 
     assert found.why == "the store fails there"
     slot.show(failing=False, uses_page=True, identity=worker.manager.identity, revision=1)
     (found,) = look(worker, drained=True).laggards
-    assert found[:4] == (HOST, 7, os.getpid(), 1)
+    assert found[:5] == (HOST, 7, os.getpid(), 1, 0.0)
     assert found.why.startswith("it does not say which requests run")
+
+
+def test_process_that_is_behind_does_not_count_among_those_that_serve(worker: Worker) -> None:
+    worker.get("LIMIT")
+    slot = worker.manager.slots.take("shop", 7)
+    slot.show(failing=True, uses_page=True, identity=bytes(8), revision=0)
+    reach = look(worker)
+    assert (reach.served, len(reach.laggards), reach.of) == (1, 1, 2)
 
 
 def test_process_that_was_killed_is_dead_before_its_parent_looks() -> None:
