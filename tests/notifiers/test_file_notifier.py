@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import itertools
 import os
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -343,6 +345,19 @@ def test_file_replaced_while_waiting_for_the_lock_is_announced_in_the_new_one(
 
     monkeypatch.setattr(FileNotifier, "_lock", replaced)
     notifier.announce(7)
+    assert notifier.mark().revision == 7
+
+
+def test_machine_that_stands_still_while_the_file_is_made_delays_the_announcement_only(
+    notifier: FileNotifier, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path.unlink(missing_ok=True)
+    # Each look at the clock is later than all of the time for the lock.
+    times = itertools.count(0.0, 2.0)
+    clock = {**vars(time), "monotonic": lambda: next(times)}
+    monkeypatch.setattr(module, "time", SimpleNamespace(**clock))
+    notifier.announce(7)
+    monkeypatch.undo()
     assert notifier.mark().revision == 7
 
 

@@ -30,6 +30,7 @@ Signature = tuple[int, int, int]
 # a clock tick of most, then the 2 s of the coarsest (FAT).
 _MTIME_STEPS_NS = (1, 1_000, 1_000_000, 10_000_000, 1_000_000_000, 2_000_000_000)
 _LOCK_TIMEOUT_S = 1.0
+_LEAST_ATTEMPTS = 3
 # About what a change takes from its first write to a watched file to its last.
 _CHANGE_S = 0.001
 
@@ -154,8 +155,11 @@ class FileNotifier(Notifier):
         """
         deadline = time.monotonic() + _LOCK_TIMEOUT_S
         try:
+            left = _LEAST_ATTEMPTS
             while not self._written(revision, deadline):
-                if time.monotonic() > deadline:
+                left -= 1
+                # A busy machine may stand still for the whole time while the file is made.
+                if left <= 0 and time.monotonic() > deadline:
                     raise OSError(errno.ESTALE, "it is replaced again and again")
         except OSError as exc:
             with contextlib.suppress(OSError):
