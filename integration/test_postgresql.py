@@ -194,6 +194,20 @@ def test_hosts_follow_each_other_through_kills_and_restarts(
     assert "s3cret" not in hosts.one.log + hosts.two.log
 
 
+def test_master_that_forks_its_workers_has_no_thread(
+    start_uwsgi: StartUwsgi, config: dict[str, Any]
+) -> None:
+    # One that runs meanwhile, as it reads the settings, would leave the workers without a lock.
+    server = start_uwsgi("--master", config=config)
+    reports = server.reports()
+    assert all(report["status"]["watcher_alive"] for report in reports), server.evidence()
+    threads = {
+        task.name: (task / "comm").read_text()
+        for task in Path(f"/proc/{server.pid}/task").iterdir()
+    }
+    assert len(threads) == 1, threads
+
+
 def test_pooler_of_transactions_is_named_and_the_server_beside_it_is_heard(
     start_uwsgi: StartUwsgi, postgres: PostgresServer, database: str, config: dict[str, Any]
 ) -> None:

@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -18,6 +18,7 @@ from flask.cli import ScriptInfo
 from werkzeug.test import create_environ
 
 from uwsgi_waffle import ConfigurationError, StoreUnavailable, WaffleConf, WaffleWarning
+from uwsgi_waffle.forking import unseen_forks
 from uwsgi_waffle.runtime import (
     Runtime,
     detect,
@@ -90,7 +91,7 @@ class Importer:
 
 
 @pytest.fixture
-def play(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FakeUwsgi]:
+def play(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., FakeUwsgi]]:
     """Plays a uWSGI; without decorators unless :func:`decorate` brings them."""
 
     def play(**facts: Any) -> FakeUwsgi:
@@ -99,7 +100,8 @@ def play(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FakeUwsgi]:
         monkeypatch.setitem(sys.modules, "uwsgidecorators", None)
         return uwsgi
 
-    return play
+    yield play
+    unseen_forks.expect(False)
 
 
 @pytest.fixture
@@ -557,6 +559,34 @@ def test_what_an_app_does_while_it_is_loaded_starts_no_watcher_in_a_master_that_
     list(worker.app(create_environ("/read/LIMIT"), lambda *_: lambda _: None))
     assert worker.waffle.status().watcher_alive
     assert len(worker.manager.slots.living()) == 1
+
+
+@pytest.mark.filterwarnings("ignore:the app is loaded before:UserWarning")
+def test_start_before_uwsgi_forks_warns_and_starts_nothing(
+    play: Callable[..., FakeUwsgi], make_worker: Callable[..., Worker]
+) -> None:
+    uwsgi = play()
+    worker = make_worker()
+    assert unseen_forks
+    with pytest.warns(WaffleWarning, match=r"start\(\) does nothing before uWSGI forks"):
+        worker.waffle.start()
+    assert not worker.waffle.status().watcher_alive
+    # Without a master this process becomes a worker.
+    uwsgi.facts["worker"] = 1
+    worker.waffle.start()
+    assert worker.waffle.status().watcher_alive
+    assert not unseen_forks
+
+
+@pytest.mark.parametrize(
+    ("facts", "may_be_forked"), [({}, True), ({"mule": 1}, False), ({"worker": 2}, False)]
+)
+def test_fork_is_unseen_in_what_is_neither_worker_nor_helper_of_uwsgi(
+    play: Callable[..., FakeUwsgi], facts: dict[str, Any], may_be_forked: bool
+) -> None:
+    play(**facts)
+    assert detect().may_be_forked is may_be_forked
+    assert not Runtime().may_be_forked
 
 
 def test_server_that_says_little_is_asked_for_nothing_more(

@@ -15,7 +15,7 @@ from flask.helpers import get_debug_flag
 from . import runtime
 from .config import DEFAULT_STORE_URL, ConfigKeys, Options
 from .errors import ConfigurationError, OutcomeUnknown, StoreError
-from .forking import PerProcess
+from .forking import PerProcess, unseen_forks
 from .masking import redact
 from .preflight import (
     channel_notifier_maker,
@@ -90,6 +90,7 @@ class WaffleState:
             pinned=options.pinned,
         )
         where = runtime.detect()
+        unseen_forks.expect(where.may_be_forked)
         # A server that is not known does not say how many processes there are: the user must.
         watched = where.has_processes if options.multiproc is None else options.multiproc
         check_runtime(where, options, watched=watched)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import struct
+import threading
 import time
 from collections.abc import Callable
 from threading import get_ident
@@ -70,7 +71,7 @@ class Undivided:
 
     Any thread may call every method; one that forks within its own work does not wait for itself.
     Without locks, for a child might inherit those, too. uWSGI's own forks do not wait: in its
-    master no thread of this package works.
+    master no thread of this package is left (:data:`unseen_forks`).
 
     Source: SQLite documentation, "How To Corrupt An SQLite Database File", 2.6; measured with
     Python 3.11, SQLite 3.40 and OpenSSL 3.0: beside one busy thread, 6 of 155 children waited in
@@ -147,6 +148,36 @@ class Undivided:
     def _others_work(self) -> bool:
         own = get_ident()
         return any(thread != own for thread in list(self._working))
+
+
+class _Unseen:
+    """Whether this process may be forked by who calls no handler of ``os.register_at_fork``."""
+
+    def __init__(self) -> None:
+        self._pid = 0
+
+    def expect(self, expected: bool) -> None:
+        """Say whether that may happen; it says nothing of a child."""
+        self._pid = os.getpid() if expected else 0
+
+    def __bool__(self) -> bool:
+        return self._pid == os.getpid()
+
+
+#: of this process: while it is so, no thread may be left that could run
+unseen_forks = _Unseen()
+
+
+def await_end(thread: threading.Thread) -> None:
+    """Wait until a thread that is about to end is no more, for at most :data:`LONGEST_S`."""
+    number, deadline = thread.native_id, time.monotonic() + LONGEST_S
+    thread.join(LONGEST_S)
+    # Libraries in C clean up after it once Python has forgotten it. A greenlet has no thread.
+    task = f"/proc/self/task/{number}"
+    while number != threading.get_native_id() and os.path.exists(task):
+        if time.monotonic() > deadline:
+            break
+        time.sleep(_PAUSE_S)
 
 
 #: of this process

@@ -7,9 +7,12 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 
+from uwsgi_waffle.forking import unseen_forks
+from uwsgi_waffle.stores.sql import deadline
 from uwsgi_waffle.stores.sql.deadline import Cut, cut_after, within
 from uwsgi_waffle.testing import in_processes
 
@@ -203,3 +206,67 @@ def test_call_sees_the_variables_of_its_caller_alone() -> None:
         of_context.set(name)
         assert within(LATER_S, of_context.get, nothing) == name
     assert contextvars.Context().run(within, LATER_S, of_context.get, nothing) == "none"
+
+
+@pytest.fixture(autouse=True)
+def worker() -> None:
+    """A process that is not forked without a word to Python."""
+    unseen_forks.expect(False)
+
+
+@pytest.fixture
+def master() -> Iterator[None]:
+    """A process that uWSGI forks later, without a word to Python."""
+    unseen_forks.expect(True)
+    yield
+    unseen_forks.expect(False)
+
+
+def threads() -> list[str]:
+    return os.listdir("/proc/self/task")
+
+
+@pytest.mark.usefixtures("master")
+def test_no_thread_is_left_where_a_fork_comes_unseen(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    with cut_after(pair[0], LATER_S):
+        pass
+    within(LATER_S, threading.get_ident, nothing)
+    before = threads()
+    assert (timekeepers(), callers()) == (0, 0)
+    for _ in range(20):
+        with cut_after(pair[0], LATER_S), cut_after(pair[1], LATER_S):
+            assert within(LATER_S, lambda: "connected", nothing) == "connected"
+        assert threads() == before
+    with pytest.raises(ZeroDivisionError):
+        within(LATER_S, lambda: 1 // 0, nothing)
+    assert threads() == before
+
+
+@pytest.mark.usefixtures("master")
+def test_what_is_left_to_be_cut_keeps_its_thread_where_a_fork_comes_unseen(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    ours, theirs = pair
+    # The later one is first over.
+    with cut_after(theirs, LATER_S):
+        cut = Cut(ours, 0.05)
+    assert is_cut(theirs)
+    assert cut.happened
+    cut.cancel()
+    assert timekeepers() == 0
+
+
+def test_thread_that_can_not_be_had_is_asked_for_again(
+    pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs = pair
+    keeper = deadline._Timekeeper()
+    monkeypatch.setattr(deadline, "_timekeepers", SimpleNamespace(get=lambda: keeper))
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", lambda self: 1 // 0)
+        with pytest.raises(ZeroDivisionError):
+            Cut(ours, LATER_S)
+    Cut(ours, 0.01)
+    assert is_cut(theirs)

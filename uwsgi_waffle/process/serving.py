@@ -8,8 +8,8 @@ from contextvars import ContextVar
 from typing import Any
 
 from .. import runtime
-from ..errors import ConfigurationError, StoreError
-from ..forking import PerProcess
+from ..errors import ConfigurationError, StoreError, warn_app
+from ..forking import PerProcess, unseen_forks
 from ..stores.base import Store
 from .engine import Engine
 from .gate import Gate
@@ -83,6 +83,12 @@ class Serving:
 
         :raises ConfigurationError: the instance folder can't be made.
         """
+        if runtime.detect().may_be_forked:
+            warn_app(
+                "start() does nothing before uWSGI forks its workers, where the watcher starts by "
+                "itself: remove the call, or make it in a mule, or in a function of @postfork"
+            )
+            return
         engine = self._engines.get()
         engine.manager.make()
         self._take_slot(engine)
@@ -150,7 +156,10 @@ class Serving:
 
     def _take_slot(self, engine: Engine) -> None:
         if not engine.manager.slot.serves:
-            engine.manager.serve_as(self._app.name, runtime.detect().worker_id)
+            where = runtime.detect()
+            # Without a master the process that loaded the app becomes a worker.
+            unseen_forks.expect(where.may_be_forked)
+            engine.manager.serve_as(self._app.name, where.worker_id)
 
     def _launch(self, engine: Engine) -> None:
         try:

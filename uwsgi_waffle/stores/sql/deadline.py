@@ -12,10 +12,10 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ...errors import WaffleError, raise_unheld
-from ...forking import PerProcess, undivided
+from ...forking import PerProcess, await_end, undivided, unseen_forks
 
 T = TypeVar("T")
 
@@ -51,6 +51,8 @@ class Cut:
         if self._socket is not None:
             with self._lock:
                 self._socket.close()
+            if unseen_forks:
+                _timekeepers.get().end()
 
     def fire(self) -> None:
         """Cut the connection, unless that is cancelled; never waits."""
@@ -71,8 +73,9 @@ class _Timekeeper:
         self._changed = threading.Condition()
         self._due: list[tuple[float, int, Cut]] = []
         self._numbers = itertools.count()
-        # When the thread looks again by itself; there is none yet.
-        self._looks_at: float | None = None
+        self._thread: threading.Thread | None = None
+        # When the thread looks again by itself.
+        self._looks_at = 0.0
 
     def put(self, at: float, cut: Cut) -> None:
         """Cut at a time by the monotonic clock."""
@@ -80,25 +83,37 @@ class _Timekeeper:
             while self._due and self._due[0][2].is_over:
                 heapq.heappop(self._due)
             heapq.heappush(self._due, (at, next(self._numbers), cut))
-            if self._looks_at is None:
-                threading.Thread(target=self._run, name="waffle-timekeeper", daemon=True).start()
-                self._looks_at = at
+            if self._thread is None:
+                thread = threading.Thread(target=self._run, name="waffle-timekeeper", daemon=True)
+                thread.start()
+                self._thread, self._looks_at = thread, at
             elif at < self._looks_at:
                 # Seldom: to wake a thread takes longer than the rest of this.
                 self._changed.notify()
 
-    def _run(self) -> None:
-        while True:
-            self._next().fire()
-
-    def _next(self) -> Cut:
+    def end(self) -> None:
+        """End the thread, and wait for that, unless something is left to be cut."""
         with self._changed:
-            while True:
+            if self._thread is None or not all(cut.is_over for _, _, cut in self._due):
+                return
+            self._due.clear()
+            thread, self._thread = self._thread, None
+            self._changed.notify()
+        await_end(thread)
+
+    def _run(self) -> None:
+        while (cut := self._next()) is not None:
+            cut.fire()
+
+    def _next(self) -> Cut | None:
+        with self._changed:
+            while self._thread is threading.current_thread():
                 self._looks_at = self._due[0][0] if self._due else float("inf")
                 rest_s = self._looks_at - time.monotonic()
                 if rest_s <= 0:
                     return heapq.heappop(self._due)[2]
                 self._changed.wait(min(rest_s, threading.TIMEOUT_MAX))
+            return None
 
 
 _timekeepers = PerProcess(_Timekeeper)
@@ -124,6 +139,11 @@ def cut_after(connection: Any, timeout_s: float) -> Iterator[None]:
         cut.cancel()
 
 
+if TYPE_CHECKING:
+    # ``None`` ends the thread.
+    _Calls = queue.SimpleQueue[tuple[contextvars.Context, "_Attempt[Any]"] | None]
+
+
 class _Callers:
     """Threads that run a call each, and wait for the next one.
 
@@ -135,13 +155,13 @@ class _Callers:
     """
 
     def __init__(self) -> None:
-        #: of the threads that wait
-        self._idle: list[queue.SimpleQueue[tuple[contextvars.Context, _Attempt[Any]]]] = []
+        #: the threads that wait, and what they wait for
+        self._idle: list[tuple[threading.Thread, _Calls]] = []
 
     def start(self, attempt: _Attempt[Any]) -> None:
         """Let a thread run it, in a copy of the caller's context."""
         try:
-            calls = self._idle.pop()
+            _, calls = self._idle.pop()
         except IndexError:
             calls = queue.SimpleQueue()
             arguments = (calls, threading.get_native_id())
@@ -150,23 +170,26 @@ class _Callers:
             ).start()
         calls.put((contextvars.copy_context(), attempt))
 
-    def _run(
-        self,
-        calls: queue.SimpleQueue[tuple[contextvars.Context, _Attempt[Any]]],
-        callers_id: int,
-    ) -> None:
+    def end(self) -> None:
+        """End the threads that wait for a call, and wait for that."""
+        while self._idle:
+            thread, calls = self._idle.pop()
+            calls.put(None)
+            await_end(thread)
+
+    def _run(self, calls: _Calls, callers_id: int) -> None:
         # gevent's, which must not be handed to another thread's loop, ends without a clean-up.
         is_greenlet = threading.get_native_id() == callers_id
-        while True:
-            context, attempt = calls.get()
+        while (call := calls.get()) is not None:
+            context, attempt = call
             context.run(attempt.run)
             if not is_greenlet:
                 # Before the caller goes on, which finds it then.
-                self._idle.append(calls)
+                self._idle.append((threading.current_thread(), calls))
             attempt.ended.set()
             if is_greenlet:
                 return
-            del context, attempt
+            del call, context, attempt
 
 
 _callers = PerProcess(_Callers)
@@ -191,6 +214,8 @@ def within(timeout_s: float, call: Callable[[], T], discard: Callable[[T], objec
             attempt.ended.wait(timeout_s)
         finally:
             is_over = attempt.give_up()
+            if unseen_forks:
+                _callers.get().end()
     if is_over:
         raise TimeoutError("it did not connect in time")
     raise_unheld(attempt.take_error())
