@@ -43,7 +43,7 @@ def check_runtime(where: runtime.Runtime, options: Options, *, watched: bool) ->
             "`python -m uwsgi_waffle ini` prints), or set WAFFLE_MULTIPROC = False to do "
             "without a watcher"
         )
-    if where.worker_id == 0 and not where.is_helper:
+    if where.may_be_forked:
         problem = (
             "the app is loaded before uWSGI forks its workers, which then share what it "
             "opened: set lazy-apps = true (or include the snippet that "
