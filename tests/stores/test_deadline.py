@@ -266,7 +266,11 @@ def test_thread_that_can_not_be_had_is_asked_for_again(
     monkeypatch.setattr(deadline, "_timekeepers", SimpleNamespace(get=lambda: keeper))
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", lambda self: 1 // 0)
+        descriptors = os.listdir("/proc/self/fd")
         with pytest.raises(ZeroDivisionError):
             Cut(ours, LATER_S)
-    Cut(ours, 0.01)
+        assert os.listdir("/proc/self/fd") == descriptors
+    cut = Cut(ours, 0.01)
     assert is_cut(theirs)
+    cut.cancel()
+    keeper.end()

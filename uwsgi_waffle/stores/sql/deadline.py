@@ -39,7 +39,12 @@ class Cut:
         if hasattr(connection, "fileno"):
             # A descriptor of its own: the driver's may be closed, and its number reused.
             self._socket = socket.socket(fileno=os.dup(connection.fileno()))
-            _timekeepers.get().put(time.monotonic() + timeout_s, self)
+            try:
+                _timekeepers.get().put(time.monotonic() + timeout_s, self)
+            except BaseException:
+                # No thread to be had.
+                self._socket.close()
+                raise
 
     @property
     def is_over(self) -> bool:
