@@ -437,7 +437,8 @@ class WaffleConf(Generic[ConfT]):
     def start(self) -> None:
         """Start the watcher in this process, unless it runs.
 
-        For mules, spoolers and programs of your own; workers start theirs themselves.
+        For mules, spoolers and programs of your own; workers start theirs themselves. It warns, and
+        does nothing, where uWSGI has still to fork them.
         """
         self.state.start()
 
