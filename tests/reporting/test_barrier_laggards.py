@@ -13,8 +13,9 @@ import msgspec
 import pytest
 
 from uwsgi_waffle import Laggard, Laggards, StoreUnavailable
+from uwsgi_waffle.process.pids import is_alive
 from uwsgi_waffle.reporting import barrier as barrier_module
-from uwsgi_waffle.reporting.barrier import Barrier, Reach, is_alive
+from uwsgi_waffle.reporting.barrier import Barrier, Reach
 from uwsgi_waffle.reporting.host_rows import (
     KEPT_S,
     HostReporter,

@@ -11,7 +11,7 @@ import click
 from ..app_state import WaffleState
 from ..errors import Laggard, Laggards
 from ..masking import counted
-from ..reporting.barrier import is_alive
+from ..process.pids import is_alive
 from ..reporting.host_rows import (
     KEPT_S,
     ears_of,

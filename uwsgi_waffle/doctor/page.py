@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ..checks import Finding
 from ..process.page import Page
+from ..process.pids import state_of
 from .rules import finding
 
 # Often, so that who makes one change after the other is seen between two of them.
@@ -44,7 +45,7 @@ def check_page(path: Path, longest_s: float) -> Iterator[Finding]:
         looks += 1
     if page.words() != words and looks < _SURE:
         # Changes are made, perhaps by those who held it at each of few looks.
-        holders = {(pid, number) for pid, number in holders if _state(pid) in _STOPPED}
+        holders = {(pid, number) for pid, number in holders if state_of(pid) in _STOPPED}
     if holders:
         yield finding("D024", f"{path}: {', '.join(_named({pid for pid, _ in holders}))}")
 
@@ -87,12 +88,4 @@ def _named(pids: Iterable[int]) -> Iterator[str]:
         name = "?"
         with contextlib.suppress(OSError):
             name = Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()
-        yield f"pid {pid} ({name}{', stopped' if _state(pid) in _STOPPED else ''})"
-
-
-def _state(pid: int) -> str:
-    with contextlib.suppress(OSError):
-        # The name before it may hold anything, a parenthesis too.
-        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
-        return text.rpartition(")")[2].split()[0]
-    return ""
+        yield f"pid {pid} ({name}{', stopped' if state_of(pid) in _STOPPED else ''})"

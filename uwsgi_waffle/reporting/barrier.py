@@ -25,13 +25,13 @@ import os
 import secrets
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import Laggard, Laggards, StoreError
 from ..process.health import State
 from ..process.kept_slot import SLOT
 from ..process.manager import Manager
+from ..process.pids import is_alive
 from ..process.refresher import PAGE
 from ..process.slots import SlotState
 from ..process.tickets import Ticket
@@ -288,26 +288,3 @@ def _is_alone(report: WorkerReport) -> bool:
     """Return whether a process says that its host can't speak for it."""
     error = report.last_error or ""
     return error.startswith((f"{PAGE}: ", f"{SLOT}: ")) and " (since " in error
-
-
-def is_alive(pid: int) -> bool:
-    """Return whether a process of this host runs."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return not _is_zombie(pid)
-
-
-def _is_zombie(pid: int) -> bool:
-    """Return whether a process is dead, and its parent has not looked; uWSGI does once a second.
-
-    Source: proc(5), ``/proc/pid/stat``: the state comes after the name, which may hold anything.
-    """
-    try:
-        status = Path(f"/proc/{pid}/stat").read_text(errors="replace")
-    except OSError:
-        return False
-    return status.rpartition(")")[2].split()[:1] in (["Z"], ["X"])
