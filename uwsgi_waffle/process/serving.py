@@ -110,11 +110,11 @@ class Serving:
         # nobody yet.
         serves = not (in_command.get() or (by_test_client and self._may_be_master()))
         engine = self._current_engine() if serves else self._engines.get()
-        if serves and not engine.manager.may_make:
-            # What can't be made shows in the state.
-            with contextlib.suppress(ConfigurationError):
-                engine.manager.make()
         if serves:
+            if not engine.manager.may_make:
+                # What can't be made shows in the state.
+                with contextlib.suppress(ConfigurationError):
+                    engine.manager.make()
             self._take_slot(engine)
         self._gate.tickets = self._outside = engine.manager.tickets
         if nested:
@@ -142,15 +142,15 @@ class Serving:
         # A request that was just given its ticket makes an app context, too.
         if not self._gate.admitting.get():
             # In a mule or a spooler of uWSGI, too, only an explicit start() counts.
-            engine = self._engines.get() if self._may_fork_later else self._current_engine()
+            starts = not (self._may_fork_later or in_command.get())
+            engine = self._current_engine() if starts else self._engines.get()
             self._outside = engine.manager.tickets
             engine.manager.current()
 
     def _current_engine(self) -> Engine:
         engine = self._engines.get()
         # Its watcher says so itself, which is ten times cheaper than to ask whether it is alive.
-        watches = engine.manager.watched or engine.watching
-        if self._watched and not (watches or engine.stopped or in_command.get()):
+        if self._watched and not (engine.manager.watched or engine.watching or engine.stopped):
             self._launch(engine)
         return engine
 
