@@ -37,6 +37,17 @@ def _state(task: Path) -> str:
     return (task / "stat").read_text().rpartition(")")[2].split()[0]
 
 
+def by_redis(server: RedisServer) -> dict[str, Any]:
+    """Return the configuration of a host that answers by Redis soon only if it is asked."""
+    return {
+        "WAFFLE_WATCHTYPE": "redis",
+        "WAFFLE_REDIS_URL": server.url,
+        "WAFFLE_STORE_URL": server.url,
+        "WAFFLE_REPORT_INTERVAL": 600,
+        "WAFFLE_RESYNC_INTERVAL": 600,
+    }
+
+
 def revisions(server: UwsgiServer, workers: Any) -> list[int]:
     return [server.get(worker, "/read")[0] for worker in workers]
 
@@ -101,16 +112,8 @@ def test_drained_waits_for_the_requests_that_began_before(start_uwsgi: StartUwsg
 def test_other_host_answers_through_the_channel_and_is_named_when_it_can_not(
     start_uwsgi: StartUwsgi, tmp_path: Path, redis_server: RedisServer
 ) -> None:
-    config = {
-        "WAFFLE_WATCHTYPE": "redis",
-        "WAFFLE_REDIS_URL": redis_server.url,
-        "WAFFLE_STORE_URL": redis_server.url,
-        # Only a question is answered sooner.
-        "WAFFLE_REPORT_INTERVAL": 600,
-        "WAFFLE_RESYNC_INTERVAL": 600,
-        # Waited for at the end, where the server stands still.
-        "WAFFLE_STORE_TIMEOUT": 3,
-    }
+    # The bound is waited for at the end, where the server stands still.
+    config = {**by_redis(redis_server), "WAFFLE_STORE_TIMEOUT": 3}
     hosts = []
     for name in ("one", "two"):
         folder = tmp_path / name
@@ -155,14 +158,7 @@ def test_other_host_answers_through_the_channel_and_is_named_when_it_can_not(
 def test_one_answer_speaks_for_all_apps_that_share_a_page(
     start_uwsgi: StartUwsgi, tmp_path: Path, redis_server: RedisServer
 ) -> None:
-    config = {
-        "WAFFLE_WATCHTYPE": "redis",
-        "WAFFLE_REDIS_URL": redis_server.url,
-        "WAFFLE_STORE_URL": redis_server.url,
-        # Only a question is answered sooner.
-        "WAFFLE_REPORT_INTERVAL": 600,
-        "WAFFLE_RESYNC_INTERVAL": 600,
-    }
+    config = by_redis(redis_server)
     servers = []
     for folder, app in [("one", "serve.py"), ("two", "serve.py"), ("two", "other.py")]:
         (tmp_path / folder).mkdir(exist_ok=True)

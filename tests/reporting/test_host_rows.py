@@ -499,7 +499,7 @@ def test_first_row_and_one_that_was_dropped_do_not_wait_for_their_moment(
         # What is new since then goes with it.
         worker.update(LIMIT=7)
     assert turn(1.0) == 2
-    # Each change has a moment of its own.
+    # Each change waits again.
     worker.update(LIMIT=8)
     assert [turn(1.0), turn(1.0), turn(1.0)] == [2, 2, 3]
     worker.update(LIMIT=9)

@@ -428,7 +428,7 @@ def warn_unannounced(state: WaffleState, revision: int) -> None:
 
 
 def warn_unknown_hosts(state: WaffleState) -> None:
-    """Say on stderr if what was waited for is this host alone, because nothing tells of others."""
+    """Say on stderr if only this host was waited for, because other hosts are not known."""
     if not state.knows_hosts:
         click.echo(
             "other hosts are not known, and were not waited for: WAFFLE_REPORT_INTERVAL is 0, or "

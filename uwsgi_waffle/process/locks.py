@@ -116,8 +116,8 @@ def unlock_byte(descriptor: int, offset: int) -> None:
 def is_byte_locked(descriptor: int, offset: int) -> bool:
     """Return whether anybody holds a lock of :func:`lock_byte` on one byte of a file.
 
-    Where no lock can belong to an open file, those of the asking process are not to be asked
-    about: it would be told that nobody holds them, and lose them.
+    Where no lock can belong to an open file, don't ask about a lock of the asking process: the
+    answer would be that nobody holds it, and the lock would be lost.
 
     Source: fcntl(2), ``F_OFD_GETLK``: locks of a process and of an open file conflict, also
     within one process.

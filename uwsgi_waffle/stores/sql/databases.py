@@ -274,5 +274,5 @@ def _shown(exc: BaseException, passwords: Iterable[str]) -> str:
 
 
 def _on_one_line(text: str) -> str:
-    # libpq writes "…: Connection refused", and a hint on a line of its own behind a tab.
+    # libpq writes "…: Connection refused", and a hint on the next line, behind a tab.
     return " ".join(text.split())
