@@ -18,6 +18,7 @@ import pytest
 
 from . import (
     barrier,
+    connections,
     following,
     footprint,
     hosts,
@@ -49,6 +50,7 @@ RUNS = {
     "footprint": footprint.run,
     "watchers": watchers.run,
     "hosts": hosts.run,
+    "connections": connections.run,
     "barrier": barrier.run,
     "scale": scale.run,
 }

@@ -88,7 +88,12 @@ NOTES = """\
   has more than the same app without live settings, each in an environment of what it needs: a
   worker of this project that finds `typing_extensions` imports it, by msgspec, unless the app has
   (0.4 MiB).
-- **Store reads**: how often all watchers together read the store for one change.
+- **Connections** of one uWSGI of 64 workers to its Redis, once each has answered: *at rest* and
+  *that listen* before anyone has changed a setting, *after changes* when four workers have made one
+  each, and may keep theirs to publish. Those to PostgreSQL are to the store as well, one for each
+  worker that has read it.
+- **Store reads**: how often all watchers together read the store for one change. *One host*: they
+  share a watch file. *A host each*: each has a Redis connection of its own, as on so many hosts.
 - **Hosts of 8 workers**: real are the store, Redis, and the ear of each host with its
   subscription, its reads, its page and its answer to a barrier. Simulated are the hosts, all on
   this machine, whose ears share a process by the hundred and have a connection to the store each
@@ -165,12 +170,16 @@ _SECTIONS = (
     ("Refresh, and how it grows", ("refresh one", "refresh all", "refresh statements")),
     ("Footprint", ("memory", "memory more", "memory more than plain Flask", "start-up", "idle")),
     (
+        "Connections of one host",
+        ("connections, at rest", "connections that listen", "connections, after changes"),
+    ),
+    (
         "Growth with watchers",
         (
             "watchers: store reads",
             "watchers: update() to applied",
             "watchers: update() and wait()",
-            "watchers: subscribers",
+            "watchers: connections that listen",
         ),
     ),
 )

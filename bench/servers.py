@@ -20,7 +20,8 @@ from uwsgi_waffle.ini import snippet_path
 
 from .contenders import ROOT, Contender
 
-START_S = 60.0
+#: until the last of many workers has answered, on a busy machine
+START_S = 180.0
 
 
 class Site(NamedTuple):

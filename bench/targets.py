@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from .connections import WRITERS
 from .record import Row, find
 
 
@@ -114,6 +115,13 @@ def targets(rows: Sequence[Row]) -> list[Target]:
             f"Barrier returned early, {who}",
             0,
             figure("barrier returned early beside kills and stops", who),
+        )
+    # The ear, and those that publish.
+    for when, most in (("at rest", 1), ("after changes", 1 + WRITERS)):
+        at_most(
+            f"Connections to Redis, one host of 64 workers, {when}",
+            most,
+            figure(f"connections, {when}", "waffle-redis", 64),
         )
     for store in ("PostgreSQL", "Redis"):
         who, hosts = f"waffle redis, {store}", 1250

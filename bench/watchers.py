@@ -44,6 +44,7 @@ def run(record: Record) -> None:
                     mode,
                     rounds=record.rounds(30, 2),
                     per_process=16,
+                    suffix=", one host" if mode == "file" else ", a host each",
                 )
 
 
@@ -131,7 +132,8 @@ def measure(
     if waited:
         record.samples("watchers: update() and wait()", who, waited, unit="ms", at=crowd)
     if mode == "redis":
-        record.value("watchers: subscribers", who, connections, unit="connections", at=crowd)
+        what = "watchers: connections that listen"
+        record.value(what, who, connections, unit="connections", at=crowd)
 
 
 def subscribers(port: int, channel: str) -> int:
