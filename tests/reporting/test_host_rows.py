@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,6 +29,7 @@ from uwsgi_waffle.reporting.host_rows import (
     silent_hosts,
 )
 from uwsgi_waffle.stores.soundness import Found
+from uwsgi_waffle.testing.forked import children
 from uwsgi_waffle.testing.report_contract import a_report
 
 from ..support.host_rows import a_host
@@ -558,6 +560,35 @@ def test_process_that_leaves_last_removes_the_row_that_another_wrote(
     del first
     reporter.leave()
     assert rows(worker) == []
+
+
+def test_process_that_leaves_last_removes_the_reports_of_those_that_were_killed(
+    worker: Worker,
+) -> None:
+    worker.get("LIMIT")
+    store, app, host = worker.state.store, worker.app.name, os.uname().nodename
+    with children(2, lambda _: signal.pause()) as ((killed, _), (alone, _)):
+        pass
+    # For this one no row ever spoke.
+    error = "page: it can't be written (since 2026-11-27 00:00:00 UTC)"
+    kept = [
+        a_report(app=app, host=host, pid=alone, last_error=error),
+        a_report(app=app, host=host, pid=os.getpid()),
+        a_report(app=app, host="web2", pid=killed),
+        a_report(app="blog", host=host, pid=killed),
+        a_host(3),
+    ]
+    for report in [*kept, a_report(app=app, host=host, pid=killed)]:
+        store.report(report)
+    reporter = HostReporter(worker.manager, store, app=app, interval_s=10.0)
+    reporter.introduce()
+    other = worker.manager.slots.take(app, 2)
+    reporter.leave()
+    assert other.is_there
+    assert len(store.workers(KEPT_S)) == len(kept) + 2
+    del other
+    reporter.leave()
+    assert {each[:3] for each in store.workers(KEPT_S)} == {each[:3] for each in kept}
 
 
 def test_host_whose_slots_can_not_be_read_is_asked_again_whether_it_is_known(

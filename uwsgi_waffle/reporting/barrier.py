@@ -29,10 +29,8 @@ from typing import NamedTuple
 
 from ..errors import Laggard, Laggards, StoreError
 from ..process.health import State
-from ..process.kept_slot import SLOT
 from ..process.manager import Manager
 from ..process.pids import is_alive
-from ..process.refresher import PAGE
 from ..process.slots import SlotState
 from ..process.tickets import Ticket
 from ..stores.base import Store, WorkerReport
@@ -42,6 +40,7 @@ from .host_rows import (
     HostRow,
     address_of,
     behind_here,
+    is_alone,
     is_host,
     is_silent,
     laggard_of,
@@ -221,7 +220,7 @@ class Barrier:
             if is_host(report) or place in here:
                 continue
             if report.host in speaking:
-                if not _is_alone(report):
+                if not is_alone(report):
                     continue
             elif report.host == self._host and not is_alive(report.pid):
                 continue
@@ -282,9 +281,3 @@ class Barrier:
         if self._drained and row.oldest < self._revision:
             return laggard_of(report, _BUSY, row.processes)
         return None
-
-
-def _is_alone(report: WorkerReport) -> bool:
-    """Return whether a process says that its host can't speak for it."""
-    error = report.last_error or ""
-    return error.startswith((f"{PAGE}: ", f"{SLOT}: ")) and " (since " in error

@@ -21,8 +21,11 @@ import msgspec
 
 from ..errors import Laggard, StoreError
 from ..notifiers.base import MAX_ASKS
+from ..process.kept_slot import SLOT
 from ..process.manager import Manager
 from ..process.page import Page
+from ..process.pids import is_alive
+from ..process.refresher import PAGE
 from ..process.slots import MOST_SLOTS, NONE_HELD, UNKNOWN_HELD, SlotState, as_shown
 from ..stores.base import Store, WorkerReport
 from ..stores.soundness import Found
@@ -86,6 +89,12 @@ def processes(reports: Iterable[WorkerReport]) -> Found[WorkerReport]:
     found = Found(report for report in reports if not is_host(report))
     found.damaged = reports.damaged if isinstance(reports, Found) else 0
     return found
+
+
+def is_alone(report: WorkerReport) -> bool:
+    """Return whether a process says that its host can't speak for it."""
+    error = report.last_error or ""
+    return error.startswith((f"{PAGE}: ", f"{SLOT}: ")) and " (since " in error
 
 
 def row_of(report: WorkerReport) -> HostRow | None:
@@ -391,12 +400,20 @@ class HostReporter:
             # Before the look: of those that leave together the last one finds nobody.
             self._manager.slot.leave()
             if not self._ours():
+                self._retract_killed()
                 self._store.retract(self._report(self._new_row()))
                 if self._ours():
                     # Of a process that came meanwhile the row may be gone, too.
                     self._store.report(self._report(self._new_row()))
         except Exception as exc:
             logger.debug("the row of this host was not removed: %s", exc)
+
+    def _retract_killed(self) -> None:
+        """Remove the reports of those that were killed, which no row would speak for any more."""
+        for each in self._store.workers(KEPT_S):
+            is_ours = (each.app, each.host) == (self._app, os.uname().nodename)
+            if is_ours and not (is_host(each) or is_alone(each) or is_alive(each.pid)):
+                self._store.retract(each)
 
     def _known(self) -> None:
         # Whichever process leaves last, this host has a row to be removed.
