@@ -153,6 +153,31 @@ def test_request_that_waits_itself_is_not_waited_for(worker: Worker) -> None:
     assert worker.app.test_client().get("/save").text == "1"
 
 
+def test_request_that_waited_in_vain_is_over_though_its_errors_are_kept(worker: Worker) -> None:
+    kept: list[Exception] = []
+
+    def gone(max_age_s: float) -> list[Any]:
+        kept.append(StoreUnavailable("gone"))
+        raise kept[-1]
+
+    @worker.app.get("/save")
+    def save() -> str:
+        try:
+            worker.waffle.wait(timeout_s=0.0, drained=True)
+        except Laggards as exc:
+            kept.append(exc)
+        return "saved"
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(worker.state.store, "workers", gone)
+        response = worker.app.test_client().get("/save")
+        # As a server does.
+        response.close()
+    assert (response.text, len(kept)) == ("saved", 2)
+    revision = worker.update(LIMIT=5)
+    worker.waffle.wait(revision, 0.0, drained=True)
+
+
 def test_other_process_answers_which_requests_run(make_worker: MakeWorker, tmp_path: Path) -> None:
     worker = make_worker()
     worker.get("LIMIT")

@@ -24,6 +24,7 @@ from __future__ import annotations
 import os
 import secrets
 import time
+import weakref
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -100,7 +101,9 @@ class Barrier:
         self._store = store
         self._revision = revision
         self._drained = drained
-        self._own = own
+        # The request alone holds it: an error of the store, or that of this wait, may be kept with
+        # this barrier, and by the ticket the request would seem to run on.
+        self._own: Callable[[], Ticket | None] = weakref.ref(own) if own else lambda: None
         self._clock = clock
         self._ask = secrets.token_hex(8) + (".drained" if drained else "")
         self._ask_at = float("-inf")
@@ -197,7 +200,7 @@ class Barrier:
 
     def _why_busy(self, slot: SlotState) -> str:
         if slot.number == self._manager.slot.number:
-            oldest: int | None = self._manager.oldest_held(but=self._own)
+            oldest: int | None = self._manager.oldest_held(but=self._own())
         else:
             oldest = self._question.oldest(slot)
         if oldest is None:
