@@ -562,6 +562,30 @@ def test_process_that_leaves_last_removes_the_row_that_another_wrote(
     assert rows(worker) == []
 
 
+def test_row_is_not_written_again_by_a_process_that_leaves_meanwhile(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker.get("LIMIT")
+    slots = worker.manager.slots
+    reporter = HostReporter(
+        worker.manager, worker.state.store, app=worker.app.name, interval_s=10.0
+    )
+    worker.get("LIMIT")
+    reporter.turn()
+    living = slots.living()
+    ask(worker, "abc")
+
+    def late() -> Any:
+        monkeypatch.undo()
+        reporter.leave()
+        return living
+
+    monkeypatch.setattr(slots, "living", late)
+    reporter.turn()
+    assert slots.living() == []
+    assert rows(worker) == []
+
+
 def test_process_that_leaves_last_removes_the_reports_of_those_that_were_killed(
     worker: Worker,
 ) -> None:

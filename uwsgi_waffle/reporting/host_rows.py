@@ -286,7 +286,7 @@ class HostReporter:
         self._written: object = None
         self._spread = Spread(min(_SPREAD_S, interval_s), part)
         self._asked_at = self._written_at = self._looked_at = float("-inf")
-        self._registered = False
+        self._registered = self._left = False
         self._failures = Failures(manager.health, ROW)
         if self._is_known():
             self._known()
@@ -396,6 +396,8 @@ class HostReporter:
         """Remove the row if this was the last process of its host; called at the exit."""
         if self._pid != os.getpid():
             return
+        # The watcher may be about to write it once more.
+        self._left = True
         try:
             # Before the look: of those that leave together the last one finds nobody.
             self._manager.slot.leave()
@@ -476,7 +478,8 @@ class HostReporter:
     def _write(self, row: HostRow) -> None:
         # Before it: a row whose writing fails may be there.
         self._leave_at_exit()
-        self._store.report(self._report(row))
+        if not self._left:
+            self._store.report(self._report(row))
 
     def _report(self, row: HostRow) -> WorkerReport:
         return WorkerReport(
