@@ -19,6 +19,7 @@ import pytest
 
 from tests.support.pages import blocks
 from uwsgi_waffle import ConfigurationError, WaffleConf
+from uwsgi_waffle.reporting.host_rows import KEPT_S
 
 from .support.client import call
 from .support.find import need_module
@@ -161,6 +162,17 @@ def test_every_request_is_current_and_every_worker_follows_without_one(
     assert "WaffleWarning" not in site.process.log
 
 
+@pytest.mark.parametrize("kind", ["gunicorn-gthread", "gunicorn-gevent", "granian"])
+def test_server_that_stops_is_not_waited_for(serve: Callable[..., Site], kind: str) -> None:
+    site = serve(SERVERS[kind])
+    outsider = make_outsider(site.folder)
+    store = outsider.waffle.state.store
+    site.process.eventually("reported", lambda: len(store.workers(KEPT_S)) > WORKERS)
+    site.process.send(signal.SIGTERM)
+    site.process.wait_for_end()
+    assert list(store.workers(KEPT_S)) == [], site.process.evidence()
+
+
 @pytest.mark.parametrize("preload", [[], ["--preload"]], ids=["", "preload"])
 def test_workers_of_gunicorn_that_are_recycled_and_reloaded_lose_nothing(
     serve: Callable[..., Site], preload: list[str]
@@ -237,6 +249,11 @@ def test_tasks_of_celery_are_current_and_its_processes_follow_without_one(
             return {line["pid"] for line in lines if line["revision"] >= revision}
 
         worker.eventually("applied by all", lambda: pids <= have_applied())
+        store = outsider.waffle.state.store
+        worker.eventually("reported", lambda: len(store.workers(KEPT_S)) > WORKERS)
+        worker.send(signal.SIGTERM)
+        worker.wait_for_end()
+        assert list(store.workers(KEPT_S)) == [], worker.evidence()
     finally:
         worker.stop()
         sender.close()

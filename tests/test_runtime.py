@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import sys
 import threading
@@ -9,7 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import click
 import pytest
@@ -21,6 +22,7 @@ from uwsgi_waffle import ConfigurationError, StoreUnavailable, WaffleConf, Waffl
 from uwsgi_waffle.forking import unseen_forks
 from uwsgi_waffle.runtime import (
     Runtime,
+    at_exit,
     detect,
     in_flask_command,
     new_threads_may_call,
@@ -619,6 +621,36 @@ def test_command_of_flask_is_known_by_its_context() -> None:
         assert not in_flask_command()
     with click.Context(command):
         assert not in_flask_command()
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # fork()
+def test_function_is_called_at_the_exit_of_a_child_of_multiprocessing(tmp_path: Path) -> None:
+    # As each worker of granian is.
+    child = multiprocessing.get_context("fork").Process(
+        target=lambda: at_exit((tmp_path / "left").touch)
+    )
+    child.start()
+    child.join(30)
+    assert child.exitcode == 0
+    assert (tmp_path / "left").exists()
+
+
+def test_function_is_called_when_celery_says_that_a_process_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls, receivers = list[str](), list[Callable[..., None]]()
+
+    def connect(receiver: Callable[..., None], *, weak: bool) -> None:
+        assert not weak
+        receivers.append(receiver)
+
+    signals = SimpleNamespace(worker_process_shutdown=SimpleNamespace(connect=connect))
+    monkeypatch.setitem(sys.modules, "celery.signals", cast(Any, signals))
+    monkeypatch.setattr("atexit.register", lambda _: None)
+    at_exit(lambda: calls.append("left"))
+    (receiver,) = receivers
+    receiver(sender=None, pid=1, exitcode=0)
+    assert calls == ["left"]
 
 
 @pytest.mark.parametrize(

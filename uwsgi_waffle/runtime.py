@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -134,6 +135,24 @@ def on_postfork(function: Callable[[], None]) -> None:
     if earlier is not None and earlier != chain:
         uwsgidecorators.postfork(earlier)
     uwsgidecorators.postfork(function)
+
+
+def at_exit(function: Callable[[], object]) -> None:
+    """Have a function called when this process ends by itself.
+
+    Source: granian 2.8 forks its workers by :mod:`multiprocessing`. CPython 3.10 to 3.13,
+    ``BaseProcess._bootstrap``: such a child calls the finalizers of that, and none of ``atexit``.
+    Celery 5.7, ``process_destructor``: one of its pool calls neither, but sends a signal.
+    """
+    parent = getattr(sys.modules.get("multiprocessing.process"), "parent_process", None)
+    if parent is None or parent() is None:
+        atexit.register(function)
+    else:
+        from multiprocessing.util import Finalize
+
+        Finalize(None, function, exitpriority=0)
+    if (celery := sys.modules.get("celery.signals")) is not None:
+        celery.worker_process_shutdown.connect(lambda **_: function(), weak=False)
 
 
 def new_threads_may_call() -> bool:

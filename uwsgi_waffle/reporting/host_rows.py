@@ -6,7 +6,6 @@ still serve. A pid below zero distinguishes it from the reports of processes.
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import hashlib
 import logging
@@ -27,6 +26,7 @@ from ..process.page import Page
 from ..process.pids import is_alive
 from ..process.refresher import PAGE
 from ..process.slots import MOST_SLOTS, NONE_HELD, UNKNOWN_HELD, SlotState, as_shown
+from ..runtime import at_exit
 from ..stores.base import Store, WorkerReport
 from ..stores.soundness import Found
 from .question import Question
@@ -425,7 +425,7 @@ class HostReporter:
 
     def _leave_at_exit(self) -> None:
         if not self._registered:
-            atexit.register(self.leave)
+            at_exit(self.leave)
             self._registered = True
 
     def _is_known(self) -> bool:

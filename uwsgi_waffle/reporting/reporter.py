@@ -16,6 +16,7 @@ from ..process.health import Health, Status
 from ..process.kept_slot import SLOT
 from ..process.reading import STORE
 from ..process.refresher import PAGE
+from ..runtime import at_exit
 from ..stores.base import Store, WorkerReport
 from .spread import Failures, Spread
 
@@ -127,7 +128,7 @@ class Reporter:
             self._reads = status.refreshes if STORE in status.failing else None
             return
         if self._kept is None:
-            atexit.register(self.end)
+            at_exit(self.end)
         self._failures.end()
         self._told, self._kept, self._reads = news, report, None
         self._backoff.reset()
