@@ -187,8 +187,37 @@ class _Contract(KeptContract, ServerContract, _Database):
                 seen.append(statement)
 
 
+class _Listened(_Alchemy):
+    def test_what_a_listener_of_the_user_sets_holds_even_if_it_leaves_a_transaction_open(
+        self, store: AlchemyWaffleStore
+    ) -> None:
+        engine = store._engine
+        assert engine is not None
+        with engine.begin() as connection:
+            connection.exec_driver_sql("CREATE SCHEMA theirs")
+        sa.event.listen(engine, "connect", _use_their_schema)
+        store.prepare()
+        assert store.write({"A": "1"}) == 1
+        assert stored(store) == {"A": "1"}
+        assert self._schemas() == [("theirs",)]
+        listening = store.listen()
+        listening.listen("theirs")
+        store.notify("theirs", "heard")
+        eventually("heard", lambda: ("theirs", "heard") in listening.take())
+        listening.close()
+
+    def _schemas(self) -> list[tuple[Any, ...]]:
+        query = "SELECT schemaname FROM pg_tables WHERE tablename = 'waffle_meta'"
+        return list(self.server.ask(query, self.database))
+
+
+def _use_their_schema(connection: Any, record: object) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SET search_path TO theirs")
+
+
 @pytest.mark.short
-class TestAlchemyOnPostgres(_Alchemy, _Contract):
+class TestAlchemyOnPostgres(_Listened, _Contract):
     def test_open_session_of_the_user_is_left_alone(self, store: AlchemyWaffleStore) -> None:
         store.prepare()
         store.write({"A": "1"})
@@ -300,7 +329,7 @@ class _Psycopg2(_Database):
             yield
 
 
-class TestAlchemyOnPsycopg2(_Psycopg2, _Alchemy, _Contract):
+class TestAlchemyOnPsycopg2(_Psycopg2, _Listened, _Contract):
     scheme = "postgresql+psycopg2"
 
 

@@ -120,7 +120,7 @@ class EngineConnections:
             pooled = self._derive().raw_connection()
             driver: Any = pooled.driver_connection
             pooled.detach()
-            self._base.dialect.set_isolation_level(driver, "AUTOCOMMIT")
+            self._commit_by_itself(driver)
         return driver
 
     def close(self) -> None:
@@ -149,7 +149,10 @@ class EngineConnections:
             # What else is kept may be lost like it, and would be met by the next attempt.
             self._reader.dispose()
 
-    def _commit_by_itself(self, connection: Any, record: Any) -> None:
+    def _commit_by_itself(self, connection: Any, record: Any = None) -> None:
+        # A listener of the user's may have left a transaction open: psycopg refuses the mode then,
+        # and psycopg2 takes back what was set.
+        self._base.dialect.do_commit(connection)
         self._base.dialect.set_isolation_level(connection, "AUTOCOMMIT")
 
     def _derive(self) -> sa.Engine:
