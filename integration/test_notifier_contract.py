@@ -139,6 +139,21 @@ class _Postgresql(SubscribedContract):
         there.close()
         assert there.fileno() == -1
 
+    def test_channel_is_known_in_an_encoding_that_is_not_utf_8(
+        self, postgres: PostgresServer, database: str
+    ) -> None:
+        url = f"{postgres.url(self.scheme, database)}?client_encoding=latin1"
+        store = self.make_store(url)
+        store.prepare()
+        notifier = PostgresqlNotifier(
+            store.listen, store.notify, "büro", shown="db", timeout_s=self.timeout_s
+        )
+        assert notifier.wait(0.0) == Notice(None)
+        notifier.announce(7)
+        assert self.hear(notifier) == Notice(7)
+        notifier.close()
+        store.close()
+
 
 @pytest.mark.short
 class TestPostgresqlNotifierByPsycopg(_Postgresql):

@@ -113,8 +113,10 @@ class _Psycopg(Listening):
         libpq = self._connection.pgconn
         libpq.consume_input()
         while (each := libpq.notifies()) is not None:
+            # As the handler above is given them: not all databases write UTF-8.
+            encoding = self._connection.info.encoding
             channel, message = each.relname, each.extra
-            self._heard.append((channel.decode(), message.decode(errors="replace")))
+            self._heard.append((channel.decode(encoding), message.decode(encoding, "replace")))
         heard, self._heard[:] = list(self._heard), []
         return heard
 
