@@ -149,6 +149,18 @@ def _leave_alone(connection: sqlite3.Connection, record: object) -> None:
     connection.isolation_level = None
 
 
+@pytest.mark.parametrize("hosts", ["h1:5432,h2:5433", "h1,[::1]:5432"])
+def test_several_hosts_are_refused_with_the_way_to_write_them(hosts: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"\?host=h1:5432&host=h2:5432"):
+        AlchemyWaffleStore(f"postgresql+psycopg://ann@{hosts}/site")
+
+
+def test_driver_for_asyncio_is_refused_with_another() -> None:
+    pytest.importorskip("psycopg", reason="psycopg is not installed")
+    with pytest.raises(ConfigurationError, match=r"for asyncio only.*postgresql\+psycopg://"):
+        AlchemyWaffleStore("postgresql+psycopg_async://ann@host/site")
+
+
 @pytest.fixture
 def app(tmp_path: Path) -> Flask:
     app = Flask("site", instance_path=str(tmp_path / "instance"))

@@ -239,12 +239,13 @@ class AlchemyWaffleStore(SqlStore[sa.Connection]):
 
 def _engine_of(url: str | sa.URL) -> sa.Engine:
     try:
-        return sa.create_engine(url)
+        engine = sa.create_engine(url)
     except (ArgumentError, ValueError):
+        several = "" if "," not in str(url) else ", and several hosts as ?host=h1:5432&host=h2:5432"
         # Without the cause, whose text may hold the password.
         raise ConfigurationError(
             "the URL of the database is none that SQLAlchemy understands: write "
-            "dialect+driver://user:password@host/database, with special characters as %XX"
+            f"dialect+driver://user:password@host/database, with special characters as %XX{several}"
         ) from None
     except ImportError as exc:
         name = sa.make_url(url).drivername
@@ -252,3 +253,9 @@ def _engine_of(url: str | sa.URL) -> sa.Engine:
             f"the driver of {name}:// is not installed ({exc}): pip install it beside "
             "'uwsgi-waffle[sqlalchemy]'"
         ) from exc
+    if engine.dialect.is_async:
+        raise ConfigurationError(
+            f"the driver of {engine.url.drivername}:// is for asyncio only: name another, such as "
+            "postgresql+psycopg:// or mysql+pymysql://"
+        )
+    return engine
