@@ -130,6 +130,31 @@ def test_other_hosts_are_asked_with_what_this_process_serves(folder: Path) -> No
     assert rig.manager.health.failing() == {}
 
 
+def test_question_that_failed_is_shown_until_the_channel_works_again(folder: Path) -> None:
+    remote = Asking()
+    rig = Rig(folder, remote=remote)
+    rig.update(LIMIT=7)
+    remote.error = NotifierError("away")
+    rig.manager.ask_hosts("abc")
+    for _ in range(2):
+        # It fails still; nobody else asks.
+        rig.clock.advance(10.1)
+        rig.manager.follow(None)
+        assert rig.manager.health.failing() == {"asking by stub": "away"}
+    remote.error = None
+    rig.clock.advance(9.0)
+    rig.manager.follow(None)
+    assert rig.manager.health.failing() == {"asking by stub": "away"}
+    rig.clock.advance(1.1)
+    rig.manager.follow(None)
+    assert rig.manager.health.failing() == {}
+    asked = len(remote.questions)
+    assert remote.questions[-1][0] == ""
+    rig.clock.advance(60.0)
+    rig.manager.follow(None)
+    assert len(remote.questions) == asked
+
+
 def test_host_alone_asks_nobody(rig: Rig) -> None:
     rig.manager.ask_hosts("abc")
     assert rig.manager.health.failing() == {}

@@ -55,7 +55,7 @@ class Notifier(ABC):
         Does nothing where no other host is reached.
 
         :param question: hexadecimal digits, which the answers name; followed by ``.drained`` if
-            they are to say which revisions the running requests hold.
+            they are to say which revisions the running requests hold; empty to ask nothing.
         :raises NotifierError: it could not be sent.
         """
         return

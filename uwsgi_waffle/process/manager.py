@@ -33,6 +33,7 @@ NOTICE_PAUSE_S = 0.05
 # How long a watcher may be silent, in polls and at least, until requests do without it.
 _SILENT_POLLS = 3
 _SILENT_S = 1.0
+_ASK_AGAIN_S = 10.0
 
 
 def nothing_known() -> LastKnown | None:
@@ -136,6 +137,7 @@ class Manager:
             remote=remote,
         )
         self._notice_at = float("-inf")
+        self._ask_again_at = float("inf")
         self._reached = Reached()
 
     @property
@@ -242,8 +244,10 @@ class Manager:
                 self._remote.ask(ask, base.revision, base.epoch, base.mark)
             except NotifierError as exc:
                 self.health.failed(f"asking by {self._remote.name}", exc, harmless=True)
+                self._ask_again_at = self._clock() + _ASK_AGAIN_S
             else:
                 self.health.works(f"asking by {self._remote.name}")
+                self._ask_again_at = float("inf")
 
     # Serving
 
@@ -311,6 +315,10 @@ class Manager:
                 )
         base = self._layers.base
         self._announcer.retry(base.revision, base.epoch, base.mark)
+        if self._clock() >= self._ask_again_at:
+            # Who asked may not ask again, and a failure that has ended would be shown on. To ask
+            # nothing is to announce what is known.
+            self.ask_hosts("")
         self.slot.keep(self.oldest_held)
         return pause_s if self.reading.is_asked else None
 
