@@ -268,7 +268,7 @@ class WaffleConf(Generic[ConfT]):
         hosts answer by the channel of ``WAFFLE_WATCHTYPE``, or, without one, when they next read
         the store.
         Commands, shells and other programs that serve no requests are not counted. Blocks for at
-        most ``timeout_s`` and one read of the store.
+        most ``timeout_s``, one read of the store, and one message to other hosts.
 
         :param revision: the one of a change; if left out, the one that the caller is served.
         :param drained: return only when no request runs that began at an older revision, except

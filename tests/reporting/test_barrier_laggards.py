@@ -231,6 +231,29 @@ def test_what_can_not_be_known_is_said(worker: Worker, monkeypatch: pytest.Monke
         assert "the page can't be written" in found.why
 
 
+@pytest.mark.parametrize("drained", [False, True])
+def test_channel_that_stands_still_is_waited_for_once_in_a_look(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch, *, drained: bool
+) -> None:
+    clock = Clock()
+    asked: list[str] = []
+
+    def ask(question: str) -> None:
+        asked.append(question)
+        clock.advance(1.0)
+
+    monkeypatch.setattr(worker.manager, "ask_hosts", ask)
+    worker.state.store.report(a_row(worker, identity="00" * 8))
+    # It does not say which requests run.
+    slot = worker.manager.slots.take("shop", 7)
+    slot.show(failing=False, uses_page=True, identity=worker.manager.identity, revision=1)
+    barrier = Barrier(worker.manager, worker.state.store, 1, drained=drained, clock=clock)
+    for times in (1, 1, 2):
+        barrier.look()
+        assert len(asked) == times
+        clock.advance(0.2)
+
+
 def test_who_can_not_speak_for_its_host_names_itself(
     worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -116,7 +116,7 @@ class Barrier:
     def wait(self, timeout_s: float, *, expected: int = 0) -> Reach:
         """Return once every process serves the revision; blocks for at most ``timeout_s``.
 
-        And for one read of the store, which is asked at least once.
+        And for one read of the store, which is asked at least once, and one message to other hosts.
 
         :param expected: wait until at least so many processes are known.
         :raises Laggards: some process does not show it in time; nothing is undone.
@@ -134,7 +134,7 @@ class Barrier:
             pause_s = min(pause_s * 1.5, _LONGEST_PAUSE_S)
 
     def look(self) -> Reach:
-        """Return how far the revision has come; blocks for the store's bound."""
+        """Return how far the revision has come; blocks for the bounds of store and channel."""
         manager = self._manager
         if problem := self._behind_myself():
             own = manager.snapshot.revision
@@ -250,12 +250,12 @@ class Barrier:
         return Reach(served, tuple(laggards))
 
     def _ask_by_channel(self, hosts: int) -> None:
-        now = self._clock()
-        if now >= self._ask_at:
-            self._ask_at = now + max(self._ask_pause_s, hosts * _ASK_EACH_HOST_S)
+        if self._clock() >= self._ask_at:
+            self._manager.ask_hosts(self._ask)
+            # From now on, for a channel that stands still has taken its time: once in a look.
+            self._ask_at = self._clock() + max(self._ask_pause_s, hosts * _ASK_EACH_HOST_S)
             if not self._drained:
                 self._ask_pause_s = min(2 * self._ask_pause_s, _ASK_MOST_S)
-            self._manager.ask_hosts(self._ask)
 
     def _answer_of(self, rows: list[tuple[WorkerReport, HostRow | None]]) -> Reach:
         """Return what the rows of one page say: the newest that shows something speaks for all."""
