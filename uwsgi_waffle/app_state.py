@@ -52,6 +52,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 EXTENSION_NAME = "waffleconf"
+#: why :attr:`WaffleState.knows_hosts` is false, for people
+NO_REPORTS = "WAFFLE_REPORT_INTERVAL is 0, or the store can't keep reports"
 # The proxy, which pretends to be a request.
 _REQUEST: Any = request
 # What has_request_context() asks, without the call.

@@ -777,6 +777,16 @@ class TestWorkers:
         (late,) = reach["late"]
         assert "web1 worker 1 (pid 101) at revision 0" in late
 
+    @pytest.mark.parametrize("interval_s", [0, 10])
+    def test_pages_say_if_other_hosts_are_not_known(
+        self, make_admin: Callable[..., Admin], interval_s: int
+    ) -> None:
+        admin = make_admin(WAFFLE_REPORT_INTERVAL=interval_s)
+        saved, workers = admin.save(v_LIMIT="20").text, admin.open("/workers").text
+        why = "WAFFLE_REPORT_INTERVAL is 0"
+        assert (f"Other hosts are not known, and not counted: {why}" in saved) is (not interval_s)
+        assert (f"Only this worker is known: {why}" in workers) is (not interval_s)
+
     def test_reach_names_three_and_counts_the_others(self, admin: Admin) -> None:
         admin.save(v_LIMIT="20")
         for pid in range(101, 106):

@@ -9,7 +9,7 @@ from typing import Any
 from flask import Response, current_app, make_response, request, send_from_directory, session
 from werkzeug.wrappers import Response as BaseResponse
 
-from ..app_state import WaffleState, state_of
+from ..app_state import NO_REPORTS, WaffleState, state_of
 from ..errors import OutcomeUnknown, StoreError
 from ..settings.arguments import is_storable
 from ..version import __version__
@@ -116,6 +116,7 @@ class Frame:
             brand=self._brand,
             require_reason=self._require_reason,
             status=state.engine.status(),
+            no_reports="" if state.knows_hosts else NO_REPORTS,
             max_reason_length=MAX_REASON_LENGTH,
             current_revision=state.snapshot.revision,
             author=current_author(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ..app_state import WaffleState
+from ..app_state import NO_REPORTS, WaffleState
 from ..errors import StoreError
 from ..masking import counted
 from ..reporting.host_rows import KEPT_S, ears_of, processes, silent_hosts
@@ -30,7 +30,7 @@ class Workers(NamedTuple):
 
 def make_workers(state: WaffleState) -> Workers:
     """Return how every process is doing; blocks for the store's bound."""
-    problem = ""
+    problem = "" if state.knows_hosts else NO_REPORTS
     reports: Found[WorkerReport] = Found()
     try:
         reports = sound_reports(state.store.workers(KEPT_S))

@@ -18,7 +18,7 @@ from click.shell_completion import CompletionItem
 from flask.cli import ScriptInfo
 
 from .. import operations
-from ..app_state import WaffleState, state_of
+from ..app_state import NO_REPORTS, WaffleState, state_of
 from ..errors import (
     ChangeRefused,
     Laggards,
@@ -431,8 +431,7 @@ def warn_unknown_hosts(state: WaffleState) -> None:
     """Say on stderr if only this host was waited for, because other hosts are not known."""
     if not state.knows_hosts:
         click.echo(
-            "other hosts are not known, and were not waited for: WAFFLE_REPORT_INTERVAL is 0, or "
-            "the store can't keep reports",
+            f"other hosts are not known, and were not waited for: {NO_REPORTS}",
             err=True,
         )
 
