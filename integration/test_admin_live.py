@@ -7,6 +7,9 @@ from datetime import date
 
 import pytest
 
+from tests.support.rig import raising
+from uwsgi_waffle import StoreUnavailable
+
 from .support.find import need_module
 
 need_module("selenium")
@@ -133,6 +136,9 @@ def test_reach_of_a_change_is_shown_after_saving(
     # A screen reader says that once, however often the page asks again, and the end.
     live = "return document.querySelector('[data-reach]').getAttribute('aria-live')"
     browser.wait("asked again", lambda: browser.run(live) == "off")
+    with monkeypatch.context() as patch:
+        patch.setattr(tour.site.store, "workers", raising(StoreUnavailable("down")))
+        browser.wait_for_text("Served by 1 of an unknown number.")
     monkeypatch.setattr(tour.site.store, "workers", lambda max_age_s: [])
     browser.wait_for_text("Served by 1 of 1.")
     assert browser.run(live) == "polite"

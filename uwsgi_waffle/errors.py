@@ -113,7 +113,8 @@ class Laggard(NamedTuple):
     :ivar revision: what it serves, as far as that is known.
     :ivar age_s: seconds since that was known.
     :ivar why: the reason, for people.
-    :ivar processes: how many processes it stands for: of a whole host, those that it last named.
+    :ivar processes: how many processes it stands for: of a whole host, those that it last named; 0
+        if it hides how many there are, as a store does that can't be read.
     """
 
     host: str
@@ -125,6 +126,8 @@ class Laggard(NamedTuple):
     processes: int = 1
 
     def __str__(self) -> str:
+        if not (self.pid or self.processes):
+            return f"{self.host}: {self.why}"
         worker = f" worker {self.worker}" if self.worker else ""
         which = f" (pid {self.pid})" if self.pid else ""
         if self.processes > 1:
@@ -140,6 +143,7 @@ class Laggards(WaffleError):
     :ivar served: how many processes serve it.
     :ivar expected: how many were waited for, or 0.
     :ivar known: how many processes are known, with those that do not show it.
+    :ivar all_known: there are no more, as far as the store and this host show.
     """
 
     def __init__(
@@ -150,10 +154,12 @@ class Laggards(WaffleError):
         self.served = served
         self.expected = expected
         self.known = known = served + sum(each.processes for each in laggards)
+        self.all_known = all(each.processes for each in laggards)
         # A revision that no process serves may not have been made yet.
         stands = "stands, but " if served else ""
-        lines = [f"revision {revision} {stands}is served by {served} of {max(known, expected)}"]
-        if known < expected:
+        of = str(max(known, expected)) if self.all_known else "an unknown number"
+        lines = [f"revision {revision} {stands}is served by {served} of {of}"]
+        if known < expected and self.all_known:
             lines.append(f"processes expected: {expected}, known: {known}")
         super().__init__("\n".join([*lines, *map(str, laggards)]))
 

@@ -28,7 +28,7 @@ from uwsgi_waffle.testing.report_contract import a_report
 
 from ..support.forms import Page, browse
 from ..support.host_rows import a_host
-from ..support.rig import MemoryStore, Worker
+from ..support.rig import MemoryStore, Worker, raising
 
 MakeWorker = Callable[..., Worker]
 
@@ -776,6 +776,16 @@ class TestWorkers:
         assert (reach["have"], reach["of"]) == (1, 2)
         (late,) = reach["late"]
         assert "web1 worker 1 (pid 101) at revision 0" in late
+
+    def test_reach_counts_nothing_that_is_not_known(
+        self, admin: Admin, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        admin.save(v_LIMIT="20")
+        store = admin.worker.state.store
+        monkeypatch.setattr(store, "workers", raising(StoreUnavailable("down")))
+        reach: Any = admin.client.get("/settings/reach?revision=1").json
+        assert (reach["have"], reach["of"]) == (1, None)
+        assert reach["late"] == ["the store: which other hosts there are is not known: down"]
 
     @pytest.mark.parametrize("interval_s", [0, 10])
     def test_pages_say_if_other_hosts_are_not_known(

@@ -163,6 +163,19 @@ def test_nobody_is_told_with_the_reasons(make_worker: MakeWorker) -> None:
     assert "no worker has reported" in run(make_worker()).stdout
 
 
+def test_command_that_can_not_look_is_not_counted_among_the_workers(
+    make_worker: MakeWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = make_worker()
+    worker.state.store.report(a_report(revision=0))
+    monkeypatch.setattr(worker.manager, "is_current", lambda: False)
+    for expected in ([], ["--expect", "4"]):
+        result = run(worker, "--wait", "0.01", *expected, status=1)
+        assert result.stderr.splitlines()[0] == "revision 0 is served by 0 of an unknown number"
+        assert "other changes are under way" in result.stderr
+        assert "reported" not in result.stderr
+
+
 def test_wait_after_a_change_names_who_does_not_serve_it(make_worker: MakeWorker) -> None:
     worker = make_worker()
     worker.get("LIMIT")

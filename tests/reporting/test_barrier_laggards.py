@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -218,17 +219,31 @@ def test_what_can_not_be_known_is_said(worker: Worker, monkeypatch: pytest.Monke
     with monkeypatch.context() as patch:
         patch.setattr(manager.slots, "living", raising(OSError(5, "a broken disk")))
         why = f"{manager.slots.path} can't be read (a broken disk)"
-        assert look(worker) == Reach(0, (Laggard(HOST, 0, 0, 0, 0.0, why),))
+        assert look(worker) == Reach(0, (Laggard(HOST, 0, 0, 0, 0.0, why, 0),))
     worker.get("LIMIT")
     with monkeypatch.context() as patch:
         patch.setattr(store, "workers", raising(StoreUnavailable("down")))
         why = "which other hosts there are is not known: down"
-        assert look(worker) == Reach(1, (Laggard("the store", 0, 0, 0, 0.0, why),))
+        assert look(worker) == Reach(1, (Laggard("the store", 0, 0, 0, 0.0, why, 0),))
+    slot = manager.slots.take("shop", 7)
+    slot.show(failing=False, uses_page=True, identity=manager.identity, revision=1)
     with monkeypatch.context() as patch:
         patch.setattr(manager.page, "ask", raising(OSError(5, "a broken disk")))
-        (found,) = look(worker, drained=True).laggards
-        assert found._replace(why="") == Laggard(HOST, 0, 0, 0, 0.0, "")
-        assert "the page can't be written" in found.why
+        reach = look(worker, drained=True)
+    assert (reach.served, [each.worker for each in reach.laggards]) == (0, [0, 7])
+    assert all("the page can't be written" in each.why for each in reach.laggards)
+
+
+def test_what_hides_how_many_there_are_is_no_process_and_has_no_revision() -> None:
+    why = "which other hosts there are is not known: down"
+    error = Laggards(8, (Laggard("the store", 0, 0, 0, 0.0, why, 0),), 3, 5)
+    assert str(error) == (
+        f"revision 8 stands, but is served by 3 of an unknown number\nthe store: {why}"
+    )
+    assert (error.known, error.all_known) == (3, False)
+    assert pickle.loads(pickle.dumps(error)).all_known is False
+    known = Laggards(8, (Laggard("web1", 2, 17, 7, 1.5, "why"),), 3, 5)
+    assert (known.known, known.all_known) == (4, True)
 
 
 @pytest.mark.parametrize("drained", [False, True])

@@ -26,13 +26,18 @@ class LivePages(Frame):
         return self.page("workers.html", **make_workers(state_of(current_app))._asdict())
 
     def reach(self) -> Answer:
-        """Return how many processes serve a revision, and why the others don't, as JSON."""
+        """Return how many processes serve a revision, and why the others don't, as JSON.
+
+        ``of`` is null where it is not known how many there are.
+        """
         revision = request.args.get("revision", 0, type=int)
         late: tuple[Laggard, ...] = ()
+        known: int | None
         try:
             served = known = state_of(current_app).wait(revision, timeout_s=_REACH_S).served
         except Laggards as exc:
-            served, known, late = exc.served, exc.known, exc.laggards
+            served, late = exc.served, exc.laggards
+            known = exc.known if exc.all_known else None
         shown = [str(each) for each in late[:_SHOWN_LATE]]
         if more := len(late) - len(shown):
             shown.append(f"and {more} more")

@@ -134,7 +134,7 @@ def _waited(
     try:
         state.wait(revision, timeout_s=wait_s, expected=wanted)
     except Laggards as exc:
-        if exc.known < wanted:
+        if exc.known < wanted and exc.all_known:
             return exc.laggards, "\n".join([_few(exc.known, wanted), *map(str, exc.laggards)])
         return exc.laggards, str(exc)
     return (), ""

@@ -138,12 +138,12 @@ class Barrier:
         manager = self._manager
         if problem := self._behind_myself():
             own = manager.snapshot.revision
-            return Reach(0, (Laggard(self._host, 0, os.getpid(), own, 0.0, problem),))
+            return Reach(0, (Laggard(self._host, 0, os.getpid(), own, 0.0, problem, 0),))
         try:
             slots = manager.slots.living()
         except OSError as exc:
             why = f"{manager.slots.path} can't be read ({exc.strerror or exc})"
-            return Reach(0, (Laggard(self._host, 0, 0, 0, 0.0, why),))
+            return Reach(0, (Laggard(self._host, 0, 0, 0, 0.0, why, 0),))
         laggards = behind_here(manager, slots)
         if self._drained:
             known = {(each.host, each.pid) for each in laggards}
@@ -157,7 +157,7 @@ class Barrier:
             reports = sound_reports(self._store.workers(KEPT_S))
         except StoreError as exc:
             why = f"which other hosts there are is not known: {exc}"
-            return Reach(served, (*laggards, Laggard("the store", 0, 0, 0, 0.0, why)))
+            return Reach(served, (*laggards, Laggard("the store", 0, 0, 0, 0.0, why, 0)))
         elsewhere = self._elsewhere(slots, reports)
         return Reach(served + elsewhere.served, (*laggards, *elsewhere.laggards))
 
@@ -183,14 +183,15 @@ class Barrier:
     # Requests that run
 
     def _not_drained(self, slots: list[SlotState]) -> list[Laggard]:
+        unasked = ""
         if slots:
             try:
                 self._question.ask()
             except OSError as exc:
-                return [Laggard(self._host, 0, 0, 0, 0.0, f"the page can't be written: {exc}")]
+                unasked = f"the page can't be written: {exc}"
         found = []
         for slot in slots:
-            why = "" if slot.number in self._done else self._why_busy(slot)
+            why = "" if slot.number in self._done else unasked or self._why_busy(slot)
             if why:
                 laggard = Laggard(slot.host, slot.worker, slot.pid, slot.revision, 0.0, why)
                 found.append(laggard)

@@ -438,9 +438,10 @@
       const { have, of, late } = await answer.json();
       const why = late.length ? ` Not yet: ${late.join("; ")}.` : "";
       // The reasons count seconds: a screen reader says the first of them, and the end.
-      place.ariaLive = place.textContent && have < of ? "off" : "polite";
-      place.textContent = `Served by ${have} of ${of}.${why}`;
-      return have >= of;
+      const all = of !== null && have >= of;
+      place.ariaLive = place.textContent && !all ? "off" : "polite";
+      place.textContent = `Served by ${have} of ${of ?? "an unknown number"}.${why}`;
+      return all;
     };
     const ask = async () => {
       try {
