@@ -44,8 +44,10 @@ def test_process_takes_one_slot_and_gives_it_back_once(serving: Rig) -> None:
     assert not serving.manager.slot.serves
     assert serving.manager.slot.number is None
     assert serving.manager.slots.living() == []
-    # Nor does its watcher take another.
+    # Nor does its watcher take another, or a request that it serves while it ends.
     serving.manager.follow(None)
+    serving.manager.serve_as("shop", 3)
+    assert not serving.manager.slot.serves
     assert serving.manager.slots.living() == []
 
 

@@ -39,6 +39,7 @@ class KeptSlot:
         self._base = base
         self._slot: Slot | None = None
         self._serves_as: tuple[str, int] | None = None
+        self._has_left = False
         self._is_ear = False
         self._is_known = False
         self._is_failing = False
@@ -55,12 +56,14 @@ class KeptSlot:
         return None if slot is None else slot.number
 
     def serve_as(self, app: str, worker_id: int) -> None:
-        """Take a slot, which is kept from now on."""
-        self._serves_as = app, worker_id
-        self._take()
+        """Take a slot, which is kept from now on, unless this process has left."""
+        if not self._has_left:
+            self._serves_as = app, worker_id
+            self._take()
 
     def leave(self) -> None:
-        """Give the slot back; for a process that ends."""
+        """Give the slot back for good: this process ends, and may serve a request meanwhile."""
+        self._has_left = True
         self._serves_as = self._slot = None
 
     def hear(self, *, ear: bool) -> None:
