@@ -221,3 +221,20 @@ def test_page_after_saving_shows_the_change_on_any_host(hosts: Hosts) -> None:
     assert kept is not None
     second.set_cookie("session", kept.value)
     assert "Newly named" in second.get("/settings/").get_data(as_text=True)
+
+    hosts.stores[1].failing = True
+    first.get("/cookie")
+    kept = first.get_cookie("session")
+    assert kept is not None
+    second.set_cookie("session", kept.value)
+    saved = hosts.first.waffle.revision
+    said = "Your change is saved. This worker can't read the store, and still shows revision 1."
+    assert said in second.get(f"/settings/?saved={saved}").get_data(as_text=True)
+    # It is said to who has saved, and only then.
+    assert said not in second.get("/settings/").get_data(as_text=True)
+    stranger = hosts.second.app.test_client()
+    assert said not in stranger.get(f"/settings/?saved={saved}").get_data(as_text=True)
+    hosts.stores[1].failing = False
+    hosts.second.manager.refresh()
+    page = second.get(f"/settings/?saved={saved}").get_data(as_text=True)
+    assert f"Saved as revision {saved}." in page

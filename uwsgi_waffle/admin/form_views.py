@@ -23,9 +23,13 @@ class FormPages(Frame):
 
     def index(self) -> Answer:
         """Show every setting."""
-        saved = request.args.get("saved", type=int)
+        state = state_of(current_app)
+        saved = request.args.get("saved", 0, type=int)
         left = request.args.get("left", 0, type=int)
-        return self._form(saved=saved, left=left, unchanged="unchanged" in request.args)
+        # On the way back the next page may come from a host that is cut off.
+        unseen = saved > state.snapshot.revision and not self.shows_saved(state)
+        unchanged = "unchanged" in request.args
+        return self._form(saved=saved, left=left, unseen=unseen, unchanged=unchanged)
 
     def edit(self) -> Answer:
         """Show every setting, with what was typed already."""
@@ -196,7 +200,7 @@ class FormPages(Frame):
             revision=draft.revision if draft and draft.entries else state.snapshot.revision,
             reason=draft.reason if draft else "",
             undeclared=operations.undeclared(state) if current_access().view is True else [],
-            **{"notice": "", "saved": None, "left": 0, "unchanged": False, **more},
+            **{"notice": "", "saved": 0, "left": 0, "unseen": False, "unchanged": False, **more},
         )
 
     def _kept(self, template: str, code: int, **context: Any) -> Answer:

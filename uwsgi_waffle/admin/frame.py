@@ -73,9 +73,7 @@ class Frame:
         :raises ConfigurationError: the app lacks ``SECRET_KEY`` or :class:`WaffleConf`.
         """
         require_secret_key(current_app.secret_key)
-        state = state_of(current_app)
-        if saved := session.get(_SAVED):
-            state.require(saved)
+        self.shows_saved(state_of(current_app))
         try:
             request.max_content_length = MAX_FORM_BYTES
             request.max_form_memory_size = MAX_FORM_BYTES
@@ -90,6 +88,11 @@ class Frame:
     def remember(state: WaffleState) -> None:
         """Have the next pages of this user show the change that was just saved, on any host."""
         session[_SAVED] = state.token
+
+    @staticmethod
+    def shows_saved(state: WaffleState) -> bool:
+        """Read what this user saved last, on any host; return false if the store can't be read."""
+        return state.require(session.get(_SAVED))
 
     def problem_of_reason(self, reason: str) -> str:
         """Return why a change is not made for this reason, or an empty text."""
