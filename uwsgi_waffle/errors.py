@@ -144,10 +144,16 @@ class Laggards(WaffleError):
     :ivar expected: how many were waited for, or 0.
     :ivar known: how many processes are known, with those that do not show it.
     :ivar all_known: there are no more, as far as the store and this host show.
+    :ivar stands: the revision is known to be made, by who waits or by a process that serves it.
     """
 
     def __init__(
-        self, revision: int, laggards: tuple[Laggard, ...], served: int, expected: int = 0
+        self,
+        revision: int,
+        laggards: tuple[Laggard, ...],
+        served: int,
+        expected: int = 0,
+        stands: bool = False,
     ) -> None:
         self.revision = revision
         self.laggards = laggards
@@ -155,16 +161,18 @@ class Laggards(WaffleError):
         self.expected = expected
         self.known = known = served + sum(each.processes for each in laggards)
         self.all_known = all(each.processes for each in laggards)
-        # A revision that no process serves may not have been made yet.
-        stands = "stands, but " if served else ""
+        # One that no process serves, and that who waits has not read, may not have been made yet.
+        self.stands = stands or served > 0
+        made = "stands, but " if self.stands else ""
         of = str(max(known, expected)) if self.all_known else "an unknown number"
-        lines = [f"revision {revision} {stands}is served by {served} of {of}"]
+        lines = [f"revision {revision} {made}is served by {served} of {of}"]
         if known < expected and self.all_known:
             lines.append(f"processes expected: {expected}, known: {known}")
         super().__init__("\n".join([*lines, *map(str, laggards)]))
 
     def __reduce__(self) -> tuple[type[Laggards], tuple[object, ...]]:
-        return type(self), (self.revision, self.laggards, self.served, self.expected)
+        given = self.revision, self.laggards, self.served, self.expected, self.stands
+        return type(self), given
 
 
 class NotifierError(WaffleError):

@@ -75,6 +75,21 @@ def test_laggards_can_be_sent_to_another_process() -> None:
     assert "web1 worker 2 (pid 17) at revision 7: why" in str(error)
 
 
+def test_change_that_no_process_serves_is_said_to_stand(worker: Worker) -> None:
+    slot = worker.manager.slots.take("shop", 7)
+    slot.show(failing=True, uses_page=True, identity=bytes(8), revision=0)
+    with pytest.raises(Laggards, match=r"^revision 1 stands, but is served by 0 of 1\n") as raised:
+        worker.waffle.update({"LIMIT": 5}, wait_s=0)
+    copy = pickle.loads(pickle.dumps(raised.value))
+    assert (copy.stands, str(copy)) == (True, str(raised.value))
+    # This one may not have been made.
+    with pytest.raises(
+        Laggards, match=r"^revision 2 is served by 0 of an unknown number\n"
+    ) as raised:
+        worker.waffle.wait(2, 0)
+    assert not raised.value.stands
+
+
 def test_store_that_fails_is_named(make_worker: MakeWorker) -> None:
     store = MemoryStore()
     worker = make_worker(store=store)

@@ -129,7 +129,8 @@ class Barrier:
                 return reach
             rest_s = deadline - self._clock()
             if rest_s <= 0:
-                raise Laggards(self._revision, reach.laggards, reach.served, expected)
+                stands = self._manager.snapshot.revision >= self._revision
+                raise Laggards(self._revision, reach.laggards, reach.served, expected, stands)
             time.sleep(min(pause_s, rest_s))
             pause_s = min(pause_s * 1.5, _LONGEST_PAUSE_S)
 
