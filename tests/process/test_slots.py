@@ -14,7 +14,7 @@ from uwsgi_waffle.process.slots import NONE_HELD, UNKNOWN_HELD, Slots, _Files
 from uwsgi_waffle.process.tickets import Tickets
 from uwsgi_waffle.settings.declare import declare
 from uwsgi_waffle.snapshot import Delta, advance, initial_snapshot
-from uwsgi_waffle.testing.forked import children
+from uwsgi_waffle.testing.forked import children, in_processes
 
 from ..support.children import child_that
 from ..support.rig import wait_until
@@ -254,6 +254,21 @@ def test_slot_that_could_not_be_written_is_free(
             slots.take("shop", 1)
     assert slots.living() == []
     assert slots.take("shop", 1).number == 0
+
+
+def test_lock_that_other_code_of_the_process_has_dropped_is_taken_again(slots: Slots) -> None:
+    held = [slots.take("shop", 1)]
+    # As a backup does that is made in a worker.
+    slots.path.read_bytes()
+    assert in_processes(1, lambda _: len(slots.living())) == [0]
+    assert [slot.is_there for slot in held] == [True]
+    assert in_processes(1, lambda _: len(slots.living())) == [1]
+
+    slots.path.read_bytes()
+    with child_that(lambda: slots.take("shop", 2)):
+        assert [slot.is_there for slot in held] == [False]
+        held.clear()
+        assert [found.worker for found in slots.living()] == [2]
 
 
 def test_slot_that_was_left_is_taken_by_another_process(slots: Slots) -> None:

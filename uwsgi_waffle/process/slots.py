@@ -104,7 +104,8 @@ class Slot:
     def is_there(self) -> bool:
         """Whether the path still names the file that this slot is in; two ``stat`` and one read.
 
-        A file that was truncated does not have it any more, even if it has grown again since.
+        A file that was truncated does not have it any more, even if it has grown again since. The
+        lock is taken again if other code of this process has read the file, and so dropped it.
         """
         return self._file.has(self._number)
 
@@ -212,14 +213,15 @@ class _File:
         return is_named(self._path, self._descriptor)
 
     def has(self, number: int) -> bool:
-        """Whether the path still names the file, and the slot this process."""
+        """Whether the path still names the file, the slot this process, and it has the lock."""
+        place = number * _SIZE
         try:
-            record = os.pread(self._descriptor, _RECORD.size, number * _SIZE)
+            record = os.pread(self._descriptor, _RECORD.size, place)
+            # One that was truncated may have grown again: then there are zeros.
+            is_whole = len(record) == _RECORD.size and _RECORD.unpack(record)[0] == os.getpid()
+            return is_whole and self.is_there and lock_byte(self._descriptor, place)
         except OSError:
             return False
-        # One that was truncated may have grown again: then there are zeros.
-        is_whole = len(record) == _RECORD.size and _RECORD.unpack(record)[0] == os.getpid()
-        return is_whole and self.is_there
 
     def take(self) -> int:
         with self._lock:
@@ -233,7 +235,9 @@ class _File:
     def leave(self, number: int) -> None:
         with self._lock:
             try:
-                self.put(number, 0, bytes(_SIZE))
+                # Without its lock it may be another process's by now.
+                if self.has(number):
+                    self.put(number, 0, bytes(_SIZE))
             finally:
                 self._own.discard(number)
                 unlock_byte(self._descriptor, number * _SIZE)
