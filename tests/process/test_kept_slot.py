@@ -51,6 +51,22 @@ def test_process_takes_one_slot_and_gives_it_back_once(serving: Rig) -> None:
     assert serving.manager.slots.living() == []
 
 
+def test_process_that_leaves_while_its_watcher_takes_a_slot_keeps_none(
+    serving: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager, take = serving.manager, serving.manager.slots.take
+
+    def leave_and_take(app: str, worker: int) -> Slot:
+        manager.slot.leave()
+        return take(app, worker)
+
+    manager.slots.path.unlink()
+    monkeypatch.setattr(manager.slots, "take", leave_and_take)
+    manager.follow(None)
+    assert manager.slot.number is None
+    assert manager.slots.living() == []
+
+
 def test_process_that_only_reads_takes_no_slot(rig: Rig) -> None:
     rig.manager.page.may_make = False
     rig.manager.serve_as("shop", 3)

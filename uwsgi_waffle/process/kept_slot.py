@@ -124,14 +124,19 @@ class KeptSlot:
             self._worked()
 
     def _take(self) -> None:
-        assert self._serves_as is not None
+        serves_as = self._serves_as
+        if serves_as is None:
+            return
         try:
-            self._slot = self._slots.take(*self._serves_as)
+            self._slot = self._slots.take(*serves_as)
         except OSError as exc:
             self._failed(exc)
-        else:
-            if self.show():
-                self._worked()
+            return
+        if self._has_left:
+            # By another thread, since this one looked.
+            self._slot = None
+        elif self.show():
+            self._worked()
 
     def _worked(self) -> None:
         if self._is_failing:
