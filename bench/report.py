@@ -90,8 +90,8 @@ NOTES = """\
   (0.4 MiB).
 - **Connections** of one uWSGI of 64 workers to its Redis, once each has answered: *at rest* and
   *that listen* before anyone has changed a setting, *after changes* when four workers have made one
-  each, and may keep theirs to publish. Those to PostgreSQL are to the store as well, one for each
-  worker that has read it.
+  each, and may keep theirs to publish. Those to PostgreSQL are to the store as well: one for each
+  worker that has read it, and another one if two of its threads ever asked it at once.
 - **Store reads**: how often all watchers together read the store for one change. *One host*: they
   share a watch file. *A host each*: each has a Redis connection of its own, as on so many hosts.
 - **Hosts of 8 workers**: real are the store, Redis, and the ear of each host with its
