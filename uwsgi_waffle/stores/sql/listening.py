@@ -112,9 +112,9 @@ class _Psycopg(Listening):
         # Its generator of notifies has no timeout before psycopg 3.2, and prepares to wait.
         libpq = self._connection.pgconn
         libpq.consume_input()
+        # As the handler above is given them: not all databases write UTF-8.
+        encoding = self._connection.info.encoding
         while (each := libpq.notifies()) is not None:
-            # As the handler above is given them: not all databases write UTF-8.
-            encoding = self._connection.info.encoding
             channel, message = each.relname, each.extra
             self._heard.append((channel.decode(encoding), message.decode(encoding, "replace")))
         heard, self._heard[:] = list(self._heard), []
