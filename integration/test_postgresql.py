@@ -260,3 +260,31 @@ def test_gevent_workers_hear_of_another_host(
         _assert_a_change_travels(hosts)
     for host in hosts:
         assert_every_worker_follows(host)
+
+
+def test_frozen_server_is_noticed_by_gevent_workers_whose_driver_waits_in_c(
+    start_uwsgi: StartUwsgi, postgres: PostgresServer, config: dict[str, Any]
+) -> None:
+    """psycopg was imported before gevent patched, so that no greenlet can end what it waits for."""
+    if "gevent" not in need_uwsgi().options:
+        pytest.skip("this uWSGI was built without gevent")
+    need_module("gevent")
+    server = start_uwsgi(
+        *("--master", "--gevent=20", "--gevent-monkey-patch"),
+        config={**config, "WAFFLE_STORE_TIMEOUT": 1, "WAFFLE_RESYNC_INTERVAL": 1},
+    )
+    server.eventually("an ear", lambda: any(each["status"]["ear"] for each in server.reports()))
+    postgres.freeze()
+    try:
+        server.eventually(
+            "no ear, and it is shown why",
+            lambda: any(
+                "postgresql" in each["status"]["failing"] and not each["status"]["ear"]
+                for each in server.reports()
+            ),
+        )
+    finally:
+        postgres.thaw()
+    server.eventually(
+        "well", lambda: all(not each["status"]["failing"] for each in server.reports())
+    )

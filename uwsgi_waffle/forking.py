@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import _thread
 import fcntl
 import os
 import struct
+import sys
 import threading
 import time
 from collections.abc import Callable
 from threading import get_ident
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
@@ -168,10 +170,55 @@ class _Unseen:
 unseen_forks = _Unseen()
 
 
-def await_end(thread: threading.Thread) -> None:
+def unpatched(name: str) -> Any:
+    """Return what ``_thread`` has by a name of its own, even if gevent has put another there."""
+    monkey = sys.modules.get("gevent.monkey")
+    return getattr(_thread, name) if monkey is None else monkey.get_original("_thread", name)
+
+
+class NativeThread:
+    """A thread of the system that is a daemon, also where gevent makes threads greenlets.
+
+    A greenlet does not run while another one, or the thread it is in, waits in C, as for psycopg2.
+
+    :param run: called with this; is to use no lock, socket or event of gevent's.
+    """
+
+    def __init__(self, run: Callable[[NativeThread], object], name: str) -> None:
+        self._run = run
+        self._name = name
+        self._ended = unpatched("allocate_lock")()
+        #: once it runs
+        self.native_id: int | None = None
+
+    def start(self) -> None:
+        """Start it; once only."""
+        self._ended.acquire()
+        start = unpatched("start_new_thread")
+        if start is _thread.start_new_thread:
+            # Which is shown among the threads, with its name.
+            threading.Thread(target=self._main, name=self._name, daemon=True).start()
+        else:
+            start(self._main, ())
+
+    def join(self, timeout_s: float) -> None:
+        """Wait for its end."""
+        if self._ended.acquire(timeout=timeout_s):
+            self._ended.release()
+
+    def _main(self) -> None:
+        self.native_id = threading.get_native_id()
+        try:
+            self._run(self)
+        finally:
+            self._ended.release()
+
+
+def await_end(thread: threading.Thread | NativeThread) -> None:
     """Wait until a thread that is about to end is no more, for at most :data:`LONGEST_S`."""
-    number, deadline = thread.native_id, time.monotonic() + LONGEST_S
+    deadline = time.monotonic() + LONGEST_S
     thread.join(LONGEST_S)
+    number = thread.native_id
     # Libraries in C clean up after it once Python has forgotten it. A greenlet has no thread.
     task = f"/proc/self/task/{number}"
     while number != threading.get_native_id() and os.path.exists(task):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextvars
 import os
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -102,6 +104,47 @@ def test_forked_child_has_a_thread_of_its_own(
             return is_cut(theirs) and cut.happened
 
         assert in_processes(2, ask) == [True, True]
+
+
+# Waits in C for what does not come, as psycopg2 does: no greenlet of the thread runs meanwhile.
+_WAITS_IN_C = """
+import sys
+if sys.argv[1] == "early":
+    from gevent import monkey
+    monkey.patch_all()
+import _socket, os
+from uwsgi_waffle.forking import unseen_forks
+from uwsgi_waffle.stores.sql.deadline import cut_after
+if sys.argv[1] == "late":
+    from gevent import monkey
+    monkey.patch_all()
+unseen_forks.expect(len(sys.argv) > 2)
+for _ in range(3):
+    ours, theirs = _socket.socketpair()
+    ours.settimeout(30)
+    try:
+        with cut_after(ours, 60), cut_after(ours, 0.05):
+            assert ours.recv(1) == b""
+            raise OSError("the server closed the connection")
+    except TimeoutError as exc:
+        print(exc)
+if unseen_forks:
+    assert len(os.listdir("/proc/self/task")) == 1
+"""
+
+
+@pytest.mark.parametrize("later", [[], ["forked"]])
+@pytest.mark.parametrize("patched", ["early", "late"])
+def test_call_that_waits_in_c_under_gevent_is_cut(patched: str, later: list[str]) -> None:
+    pytest.importorskip("gevent", reason="gevent is not installed")
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", _WAITS_IN_C, patched, *later],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.stdout == "it did not answer in time\n" * 3, done.stderr
 
 
 def test_connection_without_a_descriptor_has_no_bound() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _socket
 import contextlib
 import contextvars
 import heapq
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ...errors import WaffleError, raise_unheld
-from ...forking import PerProcess, await_end, undivided, unseen_forks
+from ...forking import NativeThread, PerProcess, await_end, undivided, unpatched, unseen_forks
 
 T = TypeVar("T")
 
@@ -34,11 +35,12 @@ class Cut:
 
     def __init__(self, connection: Any, timeout_s: float) -> None:
         self.happened = False
-        self._lock = threading.Lock()
-        self._socket: socket.socket | None = None
+        self._lock = unpatched("allocate_lock")()
+        self._socket: _socket.socket | None = None
         if hasattr(connection, "fileno"):
-            # A descriptor of its own: the driver's may be closed, and its number reused.
-            self._socket = socket.socket(fileno=os.dup(connection.fileno()))
+            # A descriptor of its own: the driver's may be closed, and its number reused. Not a
+            # socket of gevent's, which belongs to the loop of one thread.
+            self._socket = _socket.socket(fileno=os.dup(connection.fileno()))
             try:
                 _timekeepers.get().put(time.monotonic() + timeout_s, self)
             except BaseException:
@@ -71,54 +73,65 @@ class _Timekeeper:
     """Cuts what is due, in one thread that starts with the first and waits for the next.
 
     A thread for each read, as :class:`threading.Timer` has it, took a fifth of the read's
-    processor time.
+    processor time. It is never a greenlet: psycopg2, and psycopg where gevent patched after its
+    import, wait in C, and no greenlet of their thread could cut that short.
     """
 
     def __init__(self) -> None:
-        self._changed = threading.Condition()
+        # A signal's handler may come in between.
+        self._lock = unpatched("RLock")()
+        # Free when the thread is to look.
+        self._asleep = unpatched("allocate_lock")()
+        self._asleep.acquire()
         self._due: list[tuple[float, int, Cut]] = []
         self._numbers = itertools.count()
-        self._thread: threading.Thread | None = None
+        self._thread: NativeThread | None = None
         # When the thread looks again by itself.
         self._looks_at = 0.0
 
     def put(self, at: float, cut: Cut) -> None:
         """Cut at a time by the monotonic clock."""
-        with self._changed:
+        with self._lock:
             while self._due and self._due[0][2].is_over:
                 heapq.heappop(self._due)
             heapq.heappush(self._due, (at, next(self._numbers), cut))
             if self._thread is None:
-                thread = threading.Thread(target=self._run, name="waffle-timekeeper", daemon=True)
+                thread = NativeThread(self._run, "waffle-timekeeper")
                 thread.start()
                 self._thread, self._looks_at = thread, at
             elif at < self._looks_at:
                 # Seldom: to wake a thread takes longer than the rest of this.
-                self._changed.notify()
+                self._wake()
 
     def end(self) -> None:
         """End the thread, and wait for that, unless something is left to be cut."""
-        with self._changed:
+        with self._lock:
             if self._thread is None or not all(cut.is_over for _, _, cut in self._due):
                 return
             self._due.clear()
             thread, self._thread = self._thread, None
-            self._changed.notify()
+            self._wake()
         await_end(thread)
 
-    def _run(self) -> None:
-        while (cut := self._next()) is not None:
+    def _wake(self) -> None:
+        # It is free already if the thread has not looked since.
+        with contextlib.suppress(RuntimeError):
+            self._asleep.release()
+
+    def _run(self, thread: NativeThread) -> None:
+        while (cut := self._next(thread)) is not None:
             cut.fire()
 
-    def _next(self) -> Cut | None:
-        with self._changed:
-            while self._thread is threading.current_thread():
+    def _next(self, thread: NativeThread) -> Cut | None:
+        while True:
+            with self._lock:
+                if self._thread is not thread:
+                    return None
                 self._looks_at = self._due[0][0] if self._due else float("inf")
                 rest_s = self._looks_at - time.monotonic()
                 if rest_s <= 0:
                     return heapq.heappop(self._due)[2]
-                self._changed.wait(min(rest_s, threading.TIMEOUT_MAX))
-            return None
+            self._asleep.acquire(timeout=min(rest_s, threading.TIMEOUT_MAX))
 
 
 _timekeepers = PerProcess(_Timekeeper)
