@@ -147,8 +147,17 @@ def _disturbed(hosts: Hosts, number: int, order: random.Random) -> collections.C
         os.kill(victim, signal.SIGKILL)
     elif what == "kill within":
         killer.start()
-    # A stopped worker that has taken the store's lock holds up the change: let it go on then.
-    answer = _until(hosts[0], partial(_changed, hosts[0], 1, 10_000 + number, 1.0))
+
+    def change() -> Any:
+        try:
+            return _changed(hosts[0], 1, 10_000 + number, 1.0)
+        except OSError:
+            # A stopped worker that has taken the store's lock holds up the change.
+            if what == "stop":
+                os.kill(victim, signal.SIGCONT)
+            raise
+
+    answer = _until(hosts[0], change)
     if what == "kill within":
         killer.join()
     elif what == "stop":
