@@ -615,6 +615,20 @@ def test_process_that_leaves_last_removes_the_reports_of_those_that_were_killed(
     assert {each[:3] for each in store.workers(KEPT_S)} == {each[:3] for each in kept}
 
 
+def test_row_is_removed_though_a_store_of_the_users_lists_a_damaged_report(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker.get("LIMIT")
+    store = worker.state.store
+    reporter = HostReporter(worker.manager, store, app=worker.app.name, interval_s=10.0)
+    reporter.introduce()
+    assert len(rows(worker)) == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "workers", lambda max_age_s: [None])
+        reporter.leave()
+    assert rows(worker) == []
+
+
 def test_host_whose_slots_can_not_be_read_is_asked_again_whether_it_is_known(
     worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -189,7 +189,8 @@ def _forget(state: WaffleState, host: str) -> bool:
 
     Of several hosts of one name only those that are silent, if there are any: the others live.
     """
-    known = [each for each in state.store.workers(KEPT_S) if each.host == host]
+    reports = sound_reports(state.store.workers(KEPT_S))
+    known = [each for each in reports if each.host == host]
     rows = [(each, row_of(each)) for each in known if is_host(each)]
     gone = [each for each, row in rows if row and is_silent(each, row)] or known
     if not gone:

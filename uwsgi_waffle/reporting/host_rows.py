@@ -28,7 +28,7 @@ from ..process.refresher import PAGE
 from ..process.slots import MOST_SLOTS, NONE_HELD, UNKNOWN_HELD, SlotState, as_shown
 from ..runtime import at_exit
 from ..stores.base import Store, WorkerReport
-from ..stores.soundness import Found
+from ..stores.soundness import Found, sound_reports
 from .question import Question
 from .reporter import LIFETIME_INTERVALS
 from .spread import Failures, Spread
@@ -412,7 +412,7 @@ class HostReporter:
 
     def _retract_killed(self) -> None:
         """Remove the reports of those that were killed, which no row would speak for any more."""
-        for each in self._store.workers(KEPT_S):
+        for each in sound_reports(self._store.workers(KEPT_S)):
             is_ours = (each.app, each.host) == (self._app, os.uname().nodename)
             if is_ours and not (is_host(each) or is_alone(each) or is_alive(each.pid)):
                 self._store.retract(each)
