@@ -9,6 +9,8 @@ from pathlib import Path
 
 import redis
 
+from integration.support.postgres_server import IS_LISTENING
+
 from .contenders import ON_POSTGRESQL, contenders
 from .hosts import postgres
 from .record import Record
@@ -42,9 +44,8 @@ def run(record: Record) -> None:
         with postgres() as server, server.database() as database:
 
             def at_postgresql() -> tuple[int, int]:
-                # One that is silent is tested by UNLISTEN.
                 ((count, listening),) = server.ask(
-                    "SELECT count(*), count(*) FILTER (WHERE query ~ '^(LISTEN|UNLISTEN) ') "
+                    f"SELECT count(*), count(*) FILTER (WHERE {IS_LISTENING}) "
                     f"FROM pg_stat_activity WHERE datname = '{database}'"
                 )
                 return count, listening

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from integration.support.find import need_module
-from integration.support.postgres_server import PostgresServer
+from integration.support.postgres_server import IS_LISTENING, PostgresServer
 
 from .record import Committed
 
@@ -236,9 +236,9 @@ class PostgresDatabase(Database):
 
     def listeners(self) -> list[int]:
         """Return the pids of the connections that hear its notices."""
-        # What a connection was asked last is shown.
-        query = "SELECT pid FROM pg_stat_activity WHERE query ~ '^(LISTEN|UNLISTEN) '"
-        return [pid for (pid,) in self.ask(query)]
+        return [
+            pid for (pid,) in self.ask(f"SELECT pid FROM pg_stat_activity WHERE {IS_LISTENING}")
+        ]
 
     def kill_listeners(self) -> None:
         """End each connection that hears its notices."""

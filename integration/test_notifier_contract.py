@@ -142,11 +142,13 @@ class _Postgresql(SubscribedContract):
     def test_channel_is_known_in_an_encoding_that_is_not_utf_8(
         self, postgres: PostgresServer, database: str
     ) -> None:
-        url = f"{postgres.url(self.scheme, database)}?client_encoding=latin1"
+        self._assert_heard(f"{postgres.url(self.scheme, database)}?client_encoding=latin1", "büro")
+
+    def _assert_heard(self, url: str, channel: str) -> None:
         store = self.make_store(url)
         store.prepare()
         notifier = PostgresqlNotifier(
-            store.listen, store.notify, "büro", shown="db", timeout_s=self.timeout_s
+            store.listen, store.notify, channel, shown="db", timeout_s=self.timeout_s
         )
         assert notifier.wait(0.0) == Notice(None)
         notifier.announce(7)
@@ -220,16 +222,7 @@ class TestPostgresqlNotifierByPsycopg(_Postgresql):
         pooler = Pgbouncer(postgres.port, "session")
         try:
             pooler.start()
-            store = self.make_store(pooler.url(self.scheme, database))
-            store.prepare()
-            notifier = PostgresqlNotifier(
-                store.listen, store.notify, "contract", shown="db", timeout_s=self.timeout_s
-            )
-            assert notifier.wait(0.0) == Notice(None)
-            notifier.announce(7)
-            assert self.hear(notifier) == Notice(7)
-            notifier.close()
-            store.close()
+            self._assert_heard(pooler.url(self.scheme, database), "contract")
         finally:
             pooler.release()
 

@@ -22,6 +22,8 @@ from .server import UNPRIVILEGED, ServerInFolder
 from .waiting import NotInTime
 
 _LIMIT_S = 60
+#: of pg_stat_activity, which shows what was asked last: a silent listener is asked by UNLISTEN
+IS_LISTENING = "query ~ '^(LISTEN|UNLISTEN) '"
 # As template0 has it, since PostgreSQL 15.
 _EMPTY = """
     SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
