@@ -93,7 +93,7 @@ NOTES = """\
   each, and may keep theirs to publish. Those to PostgreSQL are to the store as well: one for each
   worker that has read it, and another one if two of its threads ever asked it at once.
 - **Store reads**: how often all watchers together read the store for one change. *One host*: they
-  share a watch file. *A host each*: each has a Redis connection of its own, as on so many hosts.
+  share a watch file. *A host each*: each has its own connection to Redis, as on so many hosts.
 - **Hosts of 8 workers**: real are the store, Redis, and the ear of each host with its
   subscription, its reads, its page and its answer to a barrier. Simulated are the hosts, all on
   this machine, whose ears share a process by the hundred and have a connection to the store each

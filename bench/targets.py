@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from .connections import WRITERS
+from .connections import WORKERS, WRITERS
 from .record import Row, find
 
 
@@ -119,9 +119,9 @@ def targets(rows: Sequence[Row]) -> list[Target]:
     # The ear, and those that publish.
     for when, most in (("at rest", 1), ("after changes", 1 + WRITERS)):
         at_most(
-            f"Connections to Redis, one host of 64 workers, {when}",
+            f"Connections to Redis, one host of {WORKERS} workers, {when}",
             most,
-            figure(f"connections, {when}", "waffle-redis", 64),
+            figure(f"connections, {when}", "waffle-redis", WORKERS),
         )
     for store in ("PostgreSQL", "Redis"):
         who, hosts = f"waffle redis, {store}", 1250

@@ -171,7 +171,7 @@ unseen_forks = _Unseen()
 
 
 def unpatched(name: str) -> Any:
-    """Return what ``_thread`` has by a name of its own, even if gevent has put another there."""
+    """Return what ``_thread`` itself has by a name, even if gevent has replaced it there."""
     monkey = sys.modules.get("gevent.monkey")
     return getattr(_thread, name) if monkey is None else monkey.get_original("_thread", name)
 

@@ -38,8 +38,8 @@ class Cut:
         self._lock = unpatched("allocate_lock")()
         self._socket: _socket.socket | None = None
         if hasattr(connection, "fileno"):
-            # A descriptor of its own: the driver's may be closed, and its number reused. Not a
-            # socket of gevent's, which belongs to the loop of one thread.
+            # Another descriptor: the driver's may be closed, and its number reused. Not a socket of
+            # gevent's, which belongs to the loop of one thread.
             self._socket = _socket.socket(fileno=os.dup(connection.fileno()))
             try:
                 _timekeepers.get().put(time.monotonic() + timeout_s, self)
